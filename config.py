@@ -1,0 +1,173 @@
+"""Every setting, read once from the environment and `.env`, typed.
+
+Called by app.py and gunicorn.conf.py; refuses to start with the full list of what is missing or weak.
+Never read elsewhere: no other module looks at os.environ.
+"""
+
+import ipaddress
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Self, TypeVar, cast
+
+from dotenv import dotenv_values
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+BODY_BYTES_MAX = 64 * 1024
+"""The largest request body, in bytes; a bank's webhook is a few hundred."""
+
+SECRET_CHARACTERS_MIN = 32
+"""The shortest signing secret that production accepts; `openssl rand -hex 32` makes 64."""
+
+ROOT = Path(__file__).resolve().parent
+DEFAULT_DATABASE_URL = f"sqlite:///{ROOT / 'instance' / 'kopeck.db'}"
+DRIVERS = {
+    "sqlite": "sqlite",
+    "postgresql": "postgresql+psycopg",
+    "postgres": "postgresql+psycopg",
+    "mysql": "mysql+pymysql",
+    "mariadb": "mariadb+pymysql",
+}
+
+Environment = Literal["development", "production"]
+UnknownInn = Literal["create", "hold"]
+T = TypeVar("T")
+
+
+class ConfigError(Exception):
+    """The settings cannot be used; the message lists every problem, one a line."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        lines = "\n".join(f"  - {problem}" for problem in problems)
+        super().__init__(f"Kopeck cannot start with these settings:\n{lines}\nSee .env.example for each of them.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The settings of one process."""
+
+    environment: Environment
+    host: str
+    port: int
+    database_url: URL
+    bank_secrets: Mapping[str, tuple[str, ...]] = field(repr=False)
+    unknown_inn: UnknownInn
+
+    @property
+    def production(self) -> bool:
+        """Whether API keys are asked for everywhere and weak settings are refused."""
+        return self.environment == "production"
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Self:
+        """Read the settings out of a mapping such as os.environ; raise ConfigError with all that is wrong."""
+        problems: list[str] = []
+        read = _Reader(environ, problems)
+        environment = read.choice("KOPECK_ENV", ("development", "production"))
+        config = cls(
+            environment=cast(Environment, environment),
+            host=read.text("HOST", "127.0.0.1"),
+            port=read.parsed("PORT", "8000", _port),
+            database_url=read.parsed("DATABASE_URL", DEFAULT_DATABASE_URL, _database_url),
+            bank_secrets=read.secrets("BANK_WEBHOOK_SECRETS"),
+            unknown_inn=cast(UnknownInn, read.choice("UNKNOWN_INN", ("create", "hold"))),
+        )
+        if environment == "production":
+            problems += _weak_secrets(config.bank_secrets)
+        elif not _is_loopback(config.host):
+            problems.append("HOST must be a loopback address in development; set KOPECK_ENV=production to be reached")
+        if problems:
+            raise ConfigError(problems)
+        return config
+
+
+def load() -> Config:
+    """Read the settings of this process; real environment variables win over `.env`.
+
+    Ends the process with the list of problems when they cannot be used.
+    """
+    from_file = {name: value for name, value in dotenv_values(ROOT / ".env").items() if value is not None}
+    try:
+        return Config.from_env({**from_file, **os.environ})
+    except ConfigError as error:
+        raise SystemExit(str(error)) from None
+
+
+class _Reader:
+    """Takes settings out of a mapping and collects what is wrong instead of stopping at the first."""
+
+    def __init__(self, environ: Mapping[str, str], problems: list[str]) -> None:
+        self.environ = environ
+        self.problems = problems
+
+    def text(self, name: str, default: str) -> str:
+        return self.environ.get(name, "").strip() or default
+
+    def choice(self, name: str, allowed: tuple[str, ...]) -> str:
+        value = self.text(name, allowed[0])
+        if value not in allowed:
+            self.problems.append(f"{name} must be one of: {', '.join(allowed)}")
+            return allowed[0]
+        return value
+
+    def parsed(self, name: str, default: str, parse: Callable[[str], T]) -> T:
+        try:
+            return parse(self.text(name, default))
+        except ValueError as error:
+            self.problems.append(f"{name} {error}")
+            return parse(default)
+
+    def secrets(self, name: str) -> dict[str, tuple[str, ...]]:
+        """Read NAME for the plain bank and NAME_<BANK> for each other one, newest secret first."""
+        found = {"plain": _listed(self.text(name, ""))}
+        if not found["plain"]:
+            self.problems.append(f"{name} is missing: set it to the output of `openssl rand -hex 32`")
+        for variable in self.environ:
+            if variable.startswith(f"{name}_"):
+                bank = variable.removeprefix(f"{name}_").lower()
+                found[bank] = _listed(self.text(variable, ""))
+        return found
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 65535):
+        raise ValueError("must be a number from 1 to 65535")
+    return int(text)
+
+
+def _database_url(text: str) -> URL:
+    try:
+        url = make_url(text)
+    except ArgumentError:
+        raise ValueError("cannot be read as a database address, such as postgresql://user@host/name") from None
+    family = url.get_backend_name()
+    if family not in DRIVERS:
+        raise ValueError("must begin with sqlite:, postgresql: or mariadb:")
+    return url.set(drivername=DRIVERS[family])
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _weak_secrets(secrets: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """Name each variable that holds a short or repetitive secret, never the secret itself."""
+    names = {bank: f"BANK_WEBHOOK_SECRETS{'' if bank == 'plain' else '_' + bank.upper()}" for bank in secrets}
+    return [
+        f"{names[bank]} holds a weak secret: use at least {SECRET_CHARACTERS_MIN} random characters, "
+        "such as the output of `openssl rand -hex 32`"
+        for bank, listed in secrets.items()
+        if any(len(secret) < SECRET_CHARACTERS_MIN or len(set(secret)) < 8 for secret in listed)
+    ]

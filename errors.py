@@ -1,0 +1,216 @@
+"""The PaymentError family and the one renderer to application/problem+json (RFC 9457).
+
+Raised by every layer, rendered here for the whole app, unknown paths and crashes included.
+Never quotes a caller's input, a driver's message or a provider's text.
+"""
+
+import json
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import ClassVar
+
+from flask import Flask, Response, g
+from sqlalchemy import exc
+from werkzeug.exceptions import HTTPException
+
+RETRY_AFTER_SECONDS = 5
+"""What a 503 asks a caller to wait before the next try."""
+
+PROBLEM_TYPE = "application/problem+json"
+WORDS_FOR_STATUS = {
+    400: "The request cannot be understood.",
+    404: "There is nothing at this address. The addresses are listed at /api/v1/openapi.json.",
+    405: "This address exists, but not for this method; the Allow header lists those that work.",
+    413: "The body is larger than this server accepts; send at most 65536 bytes.",
+    414: "The address is longer than this server accepts.",
+}
+
+log = logging.getLogger("kopeck")
+
+FieldProblem = Mapping[str, str]
+
+
+class PaymentError(Exception):
+    """Whatever a caller did that cannot be done; a subclass is status, slug and title."""
+
+    status: ClassVar[int] = 400
+    slug: ClassVar[str] = "bad-request"
+    title: ClassVar[str] = "The request cannot be carried out"
+    headers: ClassVar[Mapping[str, str]] = {}
+
+    def __init__(self, detail: str, **members: object) -> None:
+        self.detail = detail
+        self.members = members
+        super().__init__(detail)
+
+
+class SignatureRejected(PaymentError):
+    """The webhook is not proven to come from a bank we know; nothing of it was read."""
+
+    status = 401
+    slug = "signature-rejected"
+    title = "The signature does not hold"
+    headers: ClassVar[Mapping[str, str]] = {"WWW-Authenticate": 'Signature headers="X-Signature"'}
+
+
+class UnusableBody(PaymentError):
+    """The body does not have the shape that is asked for; `errors` points at each field."""
+
+    slug = "unusable-body"
+    title = "The body cannot be used"
+
+    def __init__(self, detail: str, errors: list[FieldProblem] | None = None) -> None:
+        self.errors = errors or [{"pointer": "#", "detail": detail}]
+        super().__init__(detail, errors=self.errors)
+
+
+class NotJson(UnusableBody):
+    """The Content-Type is another than the one this address reads."""
+
+    status = 415
+    slug = "not-json"
+    title = "The content type is not JSON"
+
+
+class InvalidQuery(PaymentError):
+    """A query parameter does not have the shape that is asked for."""
+
+    slug = "invalid-query"
+    title = "The query cannot be used"
+
+
+class BankUnknown(PaymentError):
+    """The path names a bank that is not in the registry."""
+
+    status = 404
+    slug = "bank-unknown"
+    title = "No such bank"
+
+
+class OrganizationUnknown(PaymentError):
+    """No organisation has this INN."""
+
+    status = 404
+    slug = "organization-unknown"
+    title = "No such organisation"
+
+
+class OrganizationExists(PaymentError):
+    """An organisation with this INN is registered already."""
+
+    status = 409
+    slug = "organization-exists"
+    title = "The organisation is registered already"
+
+
+class IncidentUnknown(PaymentError):
+    """No incident has this number."""
+
+    status = 404
+    slug = "incident-unknown"
+    title = "No such incident"
+
+
+class IncidentNotOpen(PaymentError):
+    """Somebody resolved the incident before."""
+
+    status = 409
+    slug = "incident-not-open"
+    title = "The incident is resolved already"
+
+
+class IncidentNotAssignable(PaymentError):
+    """The incident does not hold money that could be credited, or not to this organisation."""
+
+    status = 409
+    slug = "incident-not-assignable"
+    title = "The incident cannot be assigned"
+
+
+class KeyRefused(PaymentError):
+    """The API key is missing, unknown or revoked."""
+
+    status = 401
+    slug = "key-refused"
+    title = "An API key is needed"
+    headers: ClassVar[Mapping[str, str]] = {"WWW-Authenticate": "Bearer"}
+
+
+class ScopeMissing(PaymentError):
+    """The API key is good, but not for this."""
+
+    status = 403
+    slug = "scope-missing"
+    title = "The API key does not allow this"
+
+
+class LoopbackOnly(PaymentError):
+    """A development server was reached from another machine."""
+
+    status = 403
+    slug = "loopback-only"
+    title = "This server is in development"
+
+
+class DatabaseUnavailable(PaymentError):
+    """The database did not answer or not in time; the same request may be sent again safely."""
+
+    status = 503
+    slug = "database-unavailable"
+    title = "The database is not available"
+    headers: ClassVar[Mapping[str, str]] = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+
+
+class TryAgain(PaymentError):
+    """Two requests got in each other's way and this one gave in; nothing was changed."""
+
+    status = 503
+    slug = "try-again"
+    title = "Send the same again"
+    headers: ClassVar[Mapping[str, str]] = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+
+
+def init_app(app: Flask) -> None:
+    """Attach the renderer to the app."""
+    app.register_error_handler(PaymentError, render)
+    app.register_error_handler(HTTPException, _render_http)
+    # Deadlocks, lock time-outs and lost connections are OperationalError or InterfaceError in all
+    # three drivers; an exhausted pool is TimeoutError. Each is safe to send again.
+    for database_error in (exc.OperationalError, exc.InterfaceError, exc.TimeoutError):
+        app.register_error_handler(database_error, _render_database)
+    app.register_error_handler(Exception, _render_crash)
+
+
+def render(error: PaymentError) -> Response:
+    """Render one of our own errors."""
+    members = {"detail": error.detail, **error.members}
+    return _problem(error.status, f"urn:kopeck:problem:{error.slug}", error.title, members, error.headers)
+
+
+def _render_http(error: HTTPException) -> Response | HTTPException:
+    if error.code is None or error.code < 400:
+        return error
+    # get_headers() carries Allow and the like; the content type is ours.
+    headers = {name: value for name, value in error.get_headers() if name.lower() != "content-type"}
+    detail = WORDS_FOR_STATUS.get(error.code)
+    return _problem(
+        error.code, "about:blank", HTTPStatus(error.code).phrase, {"detail": detail} if detail else {}, headers
+    )
+
+
+def _render_database(error: Exception) -> Response:
+    log.error("request %s: database not available", g.get("request_id"), exc_info=error)
+    return render(DatabaseUnavailable(f"Nothing was changed. Send the same again in {RETRY_AFTER_SECONDS} seconds."))
+
+
+def _render_crash(error: Exception) -> Response:
+    request_id = g.get("request_id")
+    log.error("request %s: unexpected error", request_id, exc_info=error)
+    detail = "This is a fault of the server. Quote the request_id when you report it."
+    return _problem(500, "about:blank", "Internal Server Error", {"detail": detail, "request_id": request_id}, {})
+
+
+def _problem(status: int, kind: str, title: str, members: Mapping[str, object], headers: Mapping[str, str]) -> Response:
+    body = json.dumps({"type": kind, "title": title, "status": status, **members}, ensure_ascii=False)
+    return Response(f"{body}\n", status, dict(headers), content_type=PROBLEM_TYPE)
