@@ -1,0 +1,48 @@
+"""Pure decisions about money and numbers: no database, no clock, no network.
+
+Called by the schemas, the ledger, the use cases and the audit.
+"""
+
+import re
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from stdnum.ru import inn as stdnum_inn
+
+MONEY_MAX = 2**63 - 1
+"""The largest amount or balance in kopecks: a BIGINT on all three databases."""
+
+INN = re.compile(r"[0-9]{10}|[0-9]{12}", re.ASCII)
+"""Ten digits for a company, twelve for a person; the checksum is advisory."""
+
+
+class Facts(NamedTuple):
+    """What a bank says about one operation: the part in which a repeat must agree with the first time."""
+
+    source: str
+    amount: int
+    payer_inn: str
+    document_number: str
+    document_date: datetime
+
+
+def fits(balance: int, amount: int) -> bool:
+    """Tell whether a balance can take an amount without passing MONEY_MAX; both in kopecks."""
+    return balance + amount <= MONEY_MAX
+
+
+def checksum_holds(inn: str) -> bool:
+    """Tell whether the check digits of a well-formed INN are right; advice, never a reason to refuse money."""
+    return bool(stdnum_inn.is_valid(inn))
+
+
+def rfc3339(moment: datetime) -> str:
+    """Write a moment in UTC as 2024-04-27T21:00:00Z."""
+    return moment.astimezone(UTC).isoformat().removesuffix("+00:00") + "Z"
+
+
+def roubles(kopecks: int) -> str:
+    """Write kopecks for people: 145000 is `1 450.00`."""
+    sign = "-" if kopecks < 0 else ""
+    whole, rest = divmod(abs(kopecks), 100)
+    return f"{sign}{whole:,}.{rest:02}".replace(",", " ")
