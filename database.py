@@ -1,0 +1,207 @@
+"""How three databases are made to behave alike: connections, column types, transaction(), snapshot().
+
+Called by models, the ledger and the use cases. Knows no table and decides nothing about money.
+"""
+
+import os
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import URL, DateTime, Dialect, Insert, MetaData, Row, Table, TypeDecorator, Uuid, event
+from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy.engine import Connection, CursorResult, Engine, Result
+from sqlalchemy.orm import DeclarativeBase, Session
+
+SQLITE_BUSY_SECONDS = 30
+"""How long a SQLite writer waits for the one before it."""
+
+POOL_CONNECTIONS = 8
+POOL_OVERFLOW = 8
+MYSQL_FAMILY = ("mysql", "mariadb")
+
+WRITES = "kopeck_writes"
+"""The execution option by which transaction() tells SQLite to take the write lock at once."""
+
+
+AnyRow = Row[*tuple[Any, ...]]
+"""A row of whatever columns were selected."""
+
+
+class Base(DeclarativeBase):
+    """The typed base of every table; constraints have predictable names so that migrations can speak of them."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+db = SQLAlchemy(model_class=Base)
+if TYPE_CHECKING:
+    Model = Base
+else:  # Flask-SQLAlchemy makes the class at run time, where a type checker cannot follow.
+    Model = db.Model
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment in microseconds that goes in aware and comes back aware, in UTC, from every database."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> Any:
+        """Choose the column type that keeps microseconds."""
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(DateTime(timezone=True))
+        if dialect.name in MYSQL_FAMILY:
+            return dialect.type_descriptor(mysql.DATETIME(fsp=6))
+        return dialect.type_descriptor(DateTime())
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse naive times; hand over UTC."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a naive time cannot be stored")
+        moment = value.astimezone(UTC)
+        return moment if dialect.name == "postgresql" else moment.replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Give the time back aware, in UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def uuid_type() -> Uuid[UUID]:
+    """Return a UUID column: native on PostgreSQL, elsewhere 32 hex digits, which sort as UUIDs do."""
+    return Uuid(native_uuid=False).with_variant(postgresql.UUID(), "postgresql")
+
+
+def new_id(now: datetime) -> UUID:
+    """Return a fresh UUIDv7 (RFC 9562): milliseconds first, so that ids sort by time."""
+    milliseconds = int(now.timestamp() * 1000)
+    return UUID(int=milliseconds << 80 | 0x7 << 76 | secrets.randbits(12) << 64 | 0b10 << 62 | secrets.randbits(62))
+
+
+def init_app(app: Flask, url: URL) -> None:
+    """Attach the database to the app; nothing connects before the first statement."""
+    app.config["SQLALCHEMY_DATABASE_URI"] = url
+    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = _engine_options(url)
+    if url.get_backend_name() == "sqlite" and url.database:
+        os.makedirs(os.path.dirname(os.path.abspath(url.database)), exist_ok=True)
+    db.init_app(app)
+    with app.app_context():
+        _prepare(db.engine)
+
+
+@contextmanager
+def transaction() -> Iterator[Session]:
+    """Open the one transaction of a use case: commit at the end, roll back on any exception, refuse to nest."""
+    session = db.session()
+    if session.info.get(WRITES):
+        raise RuntimeError("transaction() was opened inside another one; only a use case opens one")
+    # Whatever the request has read so far was read without a lock: start anew.
+    session.rollback()
+    session.info[WRITES] = True
+    try:
+        session.connection(execution_options={WRITES: True})
+        yield session
+        session.commit()
+    except BaseException:
+        session.rollback()
+        raise
+    finally:
+        del session.info[WRITES]
+
+
+@contextmanager
+def snapshot() -> Iterator[Session]:
+    """Open a read-only view in which every statement sees the database as of the first one."""
+    session = db.session()
+    session.rollback()
+    # SQLite's plain BEGIN reads from one snapshot until its end, in WAL mode, without hindering writers.
+    level = {} if db.engine.dialect.name == "sqlite" else {"isolation_level": "REPEATABLE READ"}
+    try:
+        session.connection(execution_options=level)
+        yield session
+    finally:
+        session.rollback()
+
+
+def table_of(model: type[Base]) -> Table:
+    """Return the table behind a model."""
+    table = model.__table__
+    assert isinstance(table, Table)
+    return table
+
+
+def affected(result: Result[*tuple[Any, ...]]) -> int:
+    """Return how many rows an UPDATE found."""
+    assert isinstance(result, CursorResult)
+    return result.rowcount
+
+
+def insert_absent(session: Session, model: type[Base], rows: Sequence[Mapping[str, Any]], *, unique: str) -> None:
+    """Insert rows in one statement, passing over those whose `unique` column is taken; other errors stay errors."""
+    dialect, table = session.get_bind().dialect.name, table_of(model)
+    statement: Insert
+    if dialect in MYSQL_FAMILY:
+        # Not INSERT IGNORE: that would also swallow values that are cut off or missing.
+        statement = mysql.insert(table).values(rows).on_duplicate_key_update({unique: table.c[unique]})
+    elif dialect == "postgresql":
+        statement = postgresql.insert(table).values(rows).on_conflict_do_nothing(index_elements=[unique])
+    else:
+        statement = sqlite.insert(table).values(rows).on_conflict_do_nothing(index_elements=[unique])
+    session.execute(statement)
+
+
+def _engine_options(url: URL) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "pool_pre_ping": True,
+        "pool_size": POOL_CONNECTIONS,
+        "max_overflow": POOL_OVERFLOW,
+    }
+    if url.get_backend_name() == "sqlite":
+        return {**options, "connect_args": {"timeout": SQLITE_BUSY_SECONDS}}
+    # Every decision is made on rows that are locked or by a unique constraint, so READ COMMITTED is
+    # enough; MariaDB's default would read old balances and lock gaps.
+    options["isolation_level"] = "READ COMMITTED"
+    if url.get_backend_name() in MYSQL_FAMILY:
+        options["connect_args"] = {"init_command": "SET SESSION sql_mode='TRADITIONAL', time_zone='+00:00'"}
+    return options
+
+
+def _prepare(engine: Engine) -> None:
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    # The driver's own BEGIN would come too late to stop two readers from both writing; ours is below.
+    connection.isolation_level = None
+    for pragma in (
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "foreign_keys = ON",
+        # Without it INSERT OR REPLACE would get past the triggers that keep the log append-only.
+        "recursive_triggers = ON",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get(WRITES)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

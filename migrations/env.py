@@ -1,0 +1,32 @@
+"""Runs migrations on the app's own engine, so that they see the same settings as everything else."""
+
+from typing import Any
+
+import click
+from alembic import context
+from flask import current_app
+
+from database import db
+
+
+def run() -> None:
+    """Bring the database of the running app to the asked revision; only MariaDB cannot undo a failed one."""
+    with db.engine.connect() as connection:
+        context.configure(
+            connection=connection,
+            target_metadata=db.metadata,
+            on_version_apply=_tell,
+            **current_app.extensions["migrate"].configure_args,
+        )
+        with context.begin_transaction():
+            context.run_migrations()
+        connection.commit()
+
+
+def _tell(*, step: Any, **_: object) -> None:
+    click.echo(f"Migration {step.up_revision_id} {'applied' if step.is_upgrade else 'taken back'}.")
+
+
+if context.is_offline_mode():
+    raise click.ClickException("Kopeck's migrations look at the database they change; run them without --sql.")
+run()
