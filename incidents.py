@@ -1,0 +1,93 @@
+"""Incidents: what is authentic and could not be counted, kept for a person to look at.
+
+record() and close() write inside the caller's transaction and never commit; find() and rows() read.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from database import AnyRow, affected, insert_absent, table_of
+from errors import IncidentNotOpen, IncidentUnknown
+from models import Incident
+
+
+class Kind(StrEnum):
+    """Why something could not be counted."""
+
+    UNUSABLE_BODY = "unusable_body"  # authentic, but not in the bank's format
+    UNKNOWN_INN = "unknown_inn"  # no such organisation, with UNKNOWN_INN=hold
+    BALANCE_LIMIT = "balance_limit"  # the balance would pass what a BIGINT holds
+    CONFLICT = "conflict"  # a used operation_id with other facts
+
+
+ASSIGNABLE = (Kind.UNKNOWN_INN, Kind.BALANCE_LIMIT)
+"""The kinds that hold money which a person may credit to an organisation."""
+
+
+def record(
+    session: Session,
+    kind: Kind,
+    *,
+    source: str,
+    operation_id: UUID | None,
+    facts: Mapping[str, Any],
+    body: bytes,
+    key_id: str,
+    now: datetime,
+) -> int:
+    """Keep an incident, or count one more of the same, and return its number."""
+    fingerprint = _fingerprint(kind, source, facts, body)
+    row = {
+        "fingerprint": fingerprint,
+        "kind": kind,
+        "source": source,
+        "operation_id": operation_id,
+        "facts": dict(facts),
+        "body": body,
+        "body_sha256": hashlib.sha256(body).hexdigest(),
+        "key_id": key_id,
+        "seen_count": 0,
+        "created_at": now,
+        "last_seen_at": now,
+    }
+    table = table_of(Incident)
+    insert_absent(session, Incident, [row], unique="fingerprint")
+    session.execute(
+        update(table)
+        .where(table.c.fingerprint == fingerprint)
+        .values(seen_count=table.c.seen_count + 1, last_seen_at=now)
+    )
+    return session.scalars(select(Incident.id).where(Incident.fingerprint == fingerprint)).one()
+
+
+def find(session: Session, incident_id: int) -> AnyRow:
+    """Return one incident; raise IncidentUnknown."""
+    row = session.execute(select(*table_of(Incident).c).where(Incident.id == incident_id)).one_or_none()
+    if row is None:
+        raise IncidentUnknown("No incident has this number.")
+    return row
+
+
+def close(session: Session, incident_id: int, *, resolution: str, by: str, now: datetime) -> None:
+    """Mark an open incident as resolved; of two callers one wins and the other gets IncidentNotOpen."""
+    closed = session.execute(
+        update(Incident)
+        .where(Incident.id == incident_id, Incident.resolved_at.is_(None))
+        .values(resolved_at=now, resolved_by=by, resolution=resolution)
+    )
+    if affected(closed) != 1:
+        raise IncidentNotOpen("Somebody resolved this incident before; nothing was changed.")
+
+
+def _fingerprint(kind: Kind, source: str, facts: Mapping[str, Any], body: bytes) -> str:
+    """Name what arrived: by its facts where it could be read, so that white space makes no second incident."""
+    what = body if kind is Kind.UNUSABLE_BODY else json.dumps(facts, sort_keys=True).encode()
+    return hashlib.sha256(f"{kind}:{source}:".encode() + what).hexdigest()

@@ -1,0 +1,50 @@
+"""Use cases: register one organisation, or many from a list, without ever touching a balance."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from database import AnyRow, db, insert_absent, table_of, transaction
+from errors import OrganizationExists, OrganizationUnknown
+from models import CURRENCY, Organization
+
+
+def find(inn: str) -> AnyRow:
+    """Return the organisation with this INN; raise OrganizationUnknown."""
+    row = db.session.execute(select(*table_of(Organization).c).where(Organization.inn == inn)).one_or_none()
+    if row is None:
+        raise OrganizationUnknown("No organisation has this INN.")
+    return row
+
+
+def register(*, inn: str, name: str, now: datetime) -> None:
+    """Register one organisation with an empty balance; raise OrganizationExists, also when another was faster."""
+    try:
+        with transaction() as session:
+            session.execute(insert(table_of(Organization)).values(_row(inn, name, now)))
+    except IntegrityError:
+        raise OrganizationExists("An organisation with this INN is registered already.") from None
+
+
+def seed(rows: Sequence[tuple[str, str]], *, now: datetime) -> int:
+    """Register many (INN, name) at once and return how many were new; those that exist keep what they have.
+
+    An organisation that a webhook created has no name yet, and takes the one given here.
+    """
+    names = dict(rows)
+    with transaction() as session:
+        query = select(Organization.inn, Organization.name).where(Organization.inn.in_(names))
+        there = {row.inn: row.name for row in session.execute(query)}
+        new = [inn for inn in sorted(names) if inn not in there]
+        if new:
+            insert_absent(session, Organization, [_row(inn, names[inn], now) for inn in new], unique="inn")
+        for inn in sorted(there):
+            if names[inn] and not there[inn]:
+                session.execute(update(Organization).where(Organization.inn == inn).values(name=names[inn]))
+    return len(new)
+
+
+def _row(inn: str, name: str, now: datetime) -> dict[str, object]:
+    return {"inn": inn, "name": name, "balance": 0, "currency": CURRENCY, "version": 0, "created_at": now}

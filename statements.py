@@ -1,0 +1,209 @@
+"""Reading lists: organisations, statements, payments, incidents, each in pages by keyset, so that deep pages stay fast.
+
+Called by the API and the CLI. Never writes; a cursor is the key of the last row seen, opaque to callers.
+"""
+
+import base64
+import binascii
+import csv
+import io
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Select, select
+
+import rules
+from database import AnyRow, db, table_of
+from errors import InvalidQuery
+from models import BalanceLog, Incident, Organization, Payment
+
+EXPORT_ROWS = 1000
+"""How many rows of an export are read at a time."""
+
+LOG_COLUMNS = (
+    "version",
+    "created_at",
+    "delta",
+    "balance_before",
+    "balance_after",
+    "reason",
+    "payment_id",
+    "operation_id",
+    "document_number",
+    "document_date",
+)
+PAYMENT_COLUMNS = (
+    "payment_id",
+    "operation_id",
+    "external_id",
+    "source",
+    "amount",
+    "currency",
+    "payer_inn",
+    "document_number",
+    "document_date",
+    "body_sha256",
+    "key_id",
+    "received_at",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """A stretch of time: from `since` on, up to but without `until`; None is open."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """Some rows of a list, and the cursor of the next page or None at the end."""
+
+    items: Sequence[AnyRow]
+    next: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """A list that can be read page by page: its query, its key, its order, its cursor's type."""
+
+    query: Select[*tuple[Any, ...]]
+    key: ColumnElement[Any]
+    key_name: str
+    parse: Callable[[str], Any]
+    newest_first: bool = True
+
+    def page(self, *, cursor: str | None = None, limit: int) -> Page:
+        """Read one page; raise InvalidQuery for a cursor that this list did not give out."""
+        query = self.query.order_by(self.key.desc() if self.newest_first else self.key.asc()).limit(limit + 1)
+        if cursor is not None:
+            seen = _decode(cursor, self.parse)
+            query = query.where(self.key < seen if self.newest_first else self.key > seen)
+        rows = db.session.execute(query).all()
+        more = len(rows) > limit
+        return Page(items=rows[:limit], next=_encode(getattr(rows[limit - 1], self.key_name)) if more else None)
+
+    def rows(self) -> Iterator[AnyRow]:
+        """Read the whole list, a bounded number of rows at a time, holding no transaction in between."""
+        cursor: str | None = None
+        while True:
+            page = self.page(cursor=cursor, limit=EXPORT_ROWS)
+            db.session.rollback()
+            yield from page.items
+            if page.next is None:
+                return
+            cursor = page.next
+
+
+def organization_list() -> Listing:
+    """List organisations, the oldest first."""
+    return Listing(
+        query=select(*table_of(Organization).c),
+        key=table_of(Organization).c.id,
+        key_name="id",
+        parse=_whole_number,
+        newest_first=False,
+    )
+
+
+def log_list(organization_id: int, span: Span) -> Listing:
+    """List the moves of one balance, the newest first."""
+    query = (
+        select(
+            BalanceLog.version,
+            BalanceLog.created_at,
+            BalanceLog.delta,
+            BalanceLog.balance_before,
+            BalanceLog.balance_after,
+            BalanceLog.reason,
+            BalanceLog.payment_id,
+            Payment.operation_id,
+            Payment.document_number,
+            Payment.document_date,
+        )
+        .join(Payment, Payment.id == BalanceLog.payment_id)
+        .where(BalanceLog.organization_id == organization_id, *_within(table_of(BalanceLog).c.created_at, span))
+    )
+    return Listing(query=query, key=table_of(BalanceLog).c.version, key_name="version", parse=_whole_number)
+
+
+def payment_list(organization_id: int, span: Span) -> Listing:
+    """List the payments of one organisation, the newest first."""
+    query = select(
+        Payment.id.label("payment_id"),
+        Payment.operation_id,
+        Payment.external_id,
+        Payment.source,
+        Payment.amount,
+        Payment.currency,
+        Payment.payer_inn,
+        Payment.document_number,
+        Payment.document_date,
+        Payment.body_sha256,
+        Payment.key_id,
+        Payment.received_at,
+    ).where(Payment.organization_id == organization_id, *_within(table_of(Payment).c.received_at, span))
+    return Listing(query=query, key=table_of(Payment).c.id, key_name="payment_id", parse=UUID)
+
+
+def incident_list(state: str) -> Listing:
+    """List incidents that are `open`, `resolved` or `all`, the newest first."""
+    query = select(*table_of(Incident).c)
+    if state == "open":
+        query = query.where(Incident.resolved_at.is_(None))
+    elif state == "resolved":
+        query = query.where(Incident.resolved_at.is_not(None))
+    return Listing(query=query, key=table_of(Incident).c.id, key_name="id", parse=_whole_number)
+
+
+def csv_lines(columns: Sequence[str], rows: Iterator[AnyRow]) -> Iterator[str]:
+    """Write rows as CSV, a line at a time; text that a spreadsheet would run as a formula is disarmed."""
+    yield _csv_line(columns)
+    for row in rows:
+        yield _csv_line([_cell(getattr(row, column)) for column in columns])
+
+
+def _within(moment: ColumnElement[Any], span: Span) -> list[ColumnElement[bool]]:
+    limits = []
+    if span.since is not None:
+        limits.append(moment >= span.since)
+    if span.until is not None:
+        limits.append(moment < span.until)
+    return limits
+
+
+def _encode(key: object) -> str:
+    return base64.urlsafe_b64encode(str(key).encode()).decode().rstrip("=")
+
+
+def _decode(cursor: str, parse: Callable[[str], Any]) -> Any:
+    try:
+        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
+        return parse(text)
+    except (ValueError, binascii.Error):
+        raise InvalidQuery("The cursor is not one that this list gave out.") from None
+
+
+def _whole_number(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= rules.MONEY_MAX:
+        raise ValueError("out of range")
+    return number
+
+
+def _csv_line(cells: Sequence[object]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer).writerow(cells)
+    return buffer.getvalue()
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, datetime):
+        return rules.rfc3339(value)
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t")):
+        return f"'{value}"
+    return "" if value is None else value
