@@ -1,0 +1,209 @@
+"""Use cases, money in: receive a bank's webhook, preview one, assign or resolve an incident.
+
+Called by the doors with plain values and a moment; each opens one transaction and returns plain values.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+import incidents
+import ledger
+import rules
+from banks.base import Announcement, Bank, Message
+from config import UnknownInn
+from database import db, transaction
+from errors import FieldProblem, IncidentNotAssignable, UnusableBody
+from ledger import Credit, Outcome, Status
+from models import Organization
+from rules import Facts
+
+INCIDENT_KINDS = {
+    Status.CONFLICT: incidents.Kind.CONFLICT,
+    Status.UNKNOWN_INN: incidents.Kind.UNKNOWN_INN,
+    Status.BALANCE_LIMIT: incidents.Kind.BALANCE_LIMIT,
+}
+"""The outcomes that a person must look at."""
+
+WHY_NOT_ASSIGNED = {
+    Status.UNKNOWN_INN: "No organisation has this INN; register it first.",
+    Status.BALANCE_LIMIT: "The balance of this organisation would pass the largest that can be kept.",
+    Status.DUPLICATE: "This operation has been credited since; resolve the incident with a note instead.",
+    Status.CONFLICT: "This operation has been credited since, with other facts; resolve the incident with a note.",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Receipt:
+    """What became of a webhook: credited, duplicate, conflict or held."""
+
+    status: str
+    operation_id: UUID
+    payment_id: UUID | None
+    incident_id: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preview:
+    """What would become of a webhook; balances in kopecks, None where no organisation is known."""
+
+    outcome: str
+    inn: str | None = None
+    balance: int | None = None
+    balance_after: int | None = None
+    errors: list[FieldProblem] = field(default_factory=list)
+    http_status: int = 200
+
+
+def receive(bank: Bank, message: Message, *, key_id: str, unknown_inn: UnknownInn, now: datetime) -> Receipt:
+    """Take one authentic webhook: credit it once, or keep it as an incident; committed when this returns.
+
+    Raises UnusableBody after the body has been kept as an incident.
+    """
+    credit = _read(bank, message, key_id=key_id, now=now)
+    with transaction() as session:
+        (outcome,) = ledger.post(session, [credit], create_unknown=unknown_inn == "create", now=now)
+        incident_id = _keep_for_a_person(session, credit, outcome, now)
+    return Receipt(
+        status=_public_status(outcome.status),
+        operation_id=credit.operation_id,
+        payment_id=outcome.first.payment_id if outcome.first else None,
+        incident_id=incident_id,
+    )
+
+
+def preview(bank: Bank, message: Message, *, unknown_inn: UnknownInn) -> Preview:
+    """Tell what receive() would do with an authentic webhook at this moment; write nothing."""
+    try:
+        announcement = bank.read(message)
+    except UnusableBody as error:
+        return Preview(outcome="unusable", errors=error.errors, http_status=error.status)
+    facts = _facts(bank, announcement)
+    recorded = ledger.find_recorded(db.session(), [announcement.operation_id]).get(announcement.operation_id)
+    balance = db.session.scalar(select(Organization.balance).where(Organization.inn == facts.payer_inn))
+    status = ledger.judge(facts, recorded) if recorded else _foretell(balance, facts.amount, unknown_inn)
+    credited = status is Status.CREDITED
+    return Preview(
+        outcome=_public_status(status),
+        inn=facts.payer_inn,
+        balance=balance,
+        balance_after=(balance or 0) + facts.amount if credited else balance,
+        http_status=202 if _public_status(status) == "held" else 200,
+    )
+
+
+def assign(incident_id: int, *, inn: str, by: str, now: datetime) -> Receipt:
+    """Credit the money that an incident holds to an organisation, once, and resolve the incident.
+
+    Raises IncidentUnknown, IncidentNotOpen, or IncidentNotAssignable.
+    """
+    with transaction() as session:
+        credit = _held_credit(session, incident_id, inn)
+        # Posted before the incident is touched: receive() locks in this order too.
+        (outcome,) = ledger.post(session, [credit], create_unknown=False, now=now)
+        incidents.close(session, incident_id, resolution=f"assigned to {inn}", by=by, now=now)
+        if outcome.status is not Status.CREDITED:
+            raise IncidentNotAssignable(WHY_NOT_ASSIGNED[outcome.status])
+    return Receipt(
+        status="credited",
+        operation_id=credit.operation_id,
+        payment_id=outcome.first.payment_id if outcome.first else None,
+        incident_id=incident_id,
+    )
+
+
+def resolve(incident_id: int, *, resolution: str, by: str, now: datetime) -> None:
+    """Note why an incident needs nothing more; raise IncidentUnknown or IncidentNotOpen."""
+    with transaction() as session:
+        incidents.find(session, incident_id)
+        incidents.close(session, incident_id, resolution=resolution, by=by, now=now)
+
+
+def _read(bank: Bank, message: Message, *, key_id: str, now: datetime) -> Credit:
+    """Read the body; when it cannot be used, keep it for a person before saying so."""
+    try:
+        announcement = bank.read(message)
+    except UnusableBody as error:
+        with transaction() as session:
+            incidents.record(
+                session,
+                incidents.Kind.UNUSABLE_BODY,
+                source=bank.name,
+                operation_id=None,
+                facts={"errors": error.errors},
+                body=message.body,
+                key_id=key_id,
+                now=now,
+            )
+        raise
+    return Credit(
+        operation_id=announcement.operation_id,
+        inn=announcement.payer_inn,
+        facts=_facts(bank, announcement),
+        external_id=announcement.external_id,
+        body=message.body,
+        key_id=key_id,
+    )
+
+
+def _facts(bank: Bank, announcement: Announcement) -> Facts:
+    return Facts(
+        source=bank.name,
+        amount=announcement.amount,
+        payer_inn=announcement.payer_inn,
+        document_number=announcement.document_number,
+        document_date=announcement.document_date,
+    )
+
+
+def _keep_for_a_person(session: Session, credit: Credit, outcome: Outcome, now: datetime) -> int | None:
+    kind = INCIDENT_KINDS.get(outcome.status)
+    if kind is None:
+        return None
+    facts = {"announced": _as_json(credit.facts), "external_id": credit.external_id}
+    if outcome.first is not None:
+        facts |= {"recorded": _as_json(outcome.first.facts), "payment_id": str(outcome.first.payment_id)}
+    return incidents.record(
+        session,
+        kind,
+        source=credit.facts.source,
+        operation_id=credit.operation_id,
+        facts=facts,
+        body=credit.body,
+        key_id=credit.key_id,
+        now=now,
+    )
+
+
+def _held_credit(session: Session, incident_id: int, inn: str) -> Credit:
+    incident = incidents.find(session, incident_id)
+    if incident.kind not in incidents.ASSIGNABLE:
+        raise IncidentNotAssignable("This incident holds no money that could be credited; resolve it with a note.")
+    announced = incident.facts["announced"]
+    return Credit(
+        operation_id=incident.operation_id,
+        inn=inn,
+        facts=Facts(**{**announced, "document_date": datetime.fromisoformat(announced["document_date"])}),
+        external_id=incident.facts["external_id"],
+        body=incident.body,
+        key_id=incident.key_id,
+    )
+
+
+def _as_json(facts: Facts) -> dict[str, Any]:
+    return {**facts._asdict(), "document_date": rules.rfc3339(facts.document_date)}
+
+
+def _foretell(balance: int | None, amount: int, unknown_inn: UnknownInn) -> Status:
+    if balance is None and unknown_inn == "hold":
+        return Status.UNKNOWN_INN
+    return Status.CREDITED if rules.fits(balance or 0, amount) else Status.BALANCE_LIMIT
+
+
+def _public_status(status: Status) -> str:
+    """Name an outcome as the bank hears it: the two reasons for holding money are ours alone."""
+    return "held" if status in (Status.UNKNOWN_INN, Status.BALANCE_LIMIT) else str(status)

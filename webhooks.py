@@ -1,0 +1,62 @@
+"""Door: every signed push that comes in from a bank.
+
+Takes the raw body, has the bank prove itself, and hands over to services.receive(). Never parses before that.
+"""
+
+from typing import Any
+
+from flask import request
+from flask_smorest import Blueprint
+
+import banks
+import services
+from banks.base import Message
+from context import now, settings
+from schemas import BankWebhook, WebhookAnswer
+
+HTTP_STATUS = {"credited": 200, "duplicate": 200, "conflict": 200, "held": 202}
+"""A 2xx means that the webhook is committed: counted, or kept for a person. The bank need not repeat it."""
+
+DESCRIPTION = """Sign the raw body: `X-Signature` is the hex HMAC-SHA256 of its bytes. Standard Webhooks headers are
+accepted instead. Repeat until a 2xx comes; repeats are counted once."""
+
+DOCUMENTATION: dict[str, Any] = {
+    "summary": "Announce money that has arrived",
+    "description": DESCRIPTION,
+    "security": [{"signature": []}],
+    "requestBody": {"required": True, "content": {"application/json": {"schema": BankWebhook}}},
+    "responses": {
+        "200": {
+            "description": "Credited, or repeated (`duplicate`), or repeated with other facts (`conflict`)",
+            "content": {"application/json": {"schema": WebhookAnswer}},
+        },
+        "202": {
+            "description": "Kept for a person to assign (`held`)",
+            "content": {"application/json": {"schema": WebhookAnswer}},
+        },
+    },
+}
+
+blueprint = Blueprint("webhooks", __name__, description="Signed pushes from banks")
+
+
+@blueprint.route("/webhook/bank/", methods=["POST"], defaults={"name": "plain"})
+@blueprint.route("/webhook/bank/<name>/", methods=["POST"])
+@blueprint.doc(**DOCUMENTATION)
+def bank_webhook(name: str) -> tuple[dict[str, Any], int]:
+    """Take a bank's announcement of money."""
+    bank = banks.find(name)
+    message = read_message()
+    signature = bank.authenticate(message, secrets=settings().bank_secrets.get(name, ()), now=now())
+    receipt = services.receive(bank, message, key_id=signature.key_id, unknown_inn=settings().unknown_inn, now=now())
+    answer: dict[str, Any] = WebhookAnswer().dump(receipt)
+    return answer, HTTP_STATUS[receipt.status]
+
+
+def read_message() -> Message:
+    """Take the request as it arrived; a body over the limit ends here with 413."""
+    return Message(
+        body=request.get_data(cache=False),
+        headers=request.headers,
+        content_type=request.headers.get("Content-Type", ""),
+    )
