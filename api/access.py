@@ -1,0 +1,46 @@
+"""Who may call: API keys with scopes, or nothing at all for reads in development."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
+
+from flask import g, request
+
+import keys
+from context import settings
+from errors import KeyRefused
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+
+def require(scope: str, *, read_only: bool = False) -> Callable[[View], View]:
+    """Ask for an API key with this scope; `read_only` calls go without one in development.
+
+    Goes above every other decorator of a view, so that nothing of a stranger's request is parsed.
+    """
+    assert scope in keys.SCOPES
+
+    def decorate(view: View) -> View:
+        @wraps(view)
+        def guarded(*args: Any, **kwargs: Any) -> Any:
+            g.caller = "development"
+            if settings().production or not read_only:
+                g.caller = keys.authorize(_bearer_token(), scope)
+            return view(*args, **kwargs)
+
+        guarded.access = scope  # type: ignore[attr-defined]
+        return guarded  # type: ignore[return-value]
+
+    return decorate
+
+
+def caller() -> str:
+    """Return the name of the API key of this request."""
+    return str(g.caller)
+
+
+def _bearer_token() -> str:
+    authorization = request.authorization
+    if authorization is None or authorization.type != "bearer" or not authorization.token:
+        raise KeyRefused("Send Authorization: Bearer KEY; `flask keys create --help` says how to get one.")
+    return authorization.token

@@ -1,0 +1,34 @@
+"""REST: is the process alive, and are its database and migrations in order."""
+
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from flask import current_app
+from flask_smorest import Blueprint
+
+from database import db
+from errors import DatabaseUnavailable
+from schemas import HealthOut
+
+blueprint = Blueprint("health", __name__, description="For load balancers and supervisors")
+
+
+@blueprint.route("/healthz")
+@blueprint.doc(security=[])
+@blueprint.response(200, HealthOut)
+def alive() -> dict[str, str]:
+    """Answer as long as the process serves at all."""
+    return {"status": "ok"}
+
+
+@blueprint.route("/readyz")
+@blueprint.doc(security=[])
+@blueprint.response(200, HealthOut)
+def ready() -> dict[str, str]:
+    """Answer 200 when the database is there and has the tables of this version, else 503."""
+    with db.engine.connect() as connection:
+        found = MigrationContext.configure(connection).get_current_heads()
+    migrate = current_app.extensions["migrate"]
+    expected = ScriptDirectory(migrate.directory).get_heads()
+    if set(found) != set(expected):
+        raise DatabaseUnavailable("The tables are not those of this version; run `flask db upgrade`.")
+    return {"status": "ok"}

@@ -1,0 +1,40 @@
+"""REST: a dry run of the webhook door, for whoever is setting up a bank."""
+
+from typing import Any
+
+from flask_smorest import Blueprint
+
+import banks
+import services
+from api.access import require
+from api.parsing import READER
+from context import now, settings
+from errors import SignatureRejected
+from schemas import BankWebhook, VerifyAnswer, WhichBank
+from webhooks import read_message
+
+NO_SIGNATURE = {"valid": False, "scheme": None, "key_id": None, "key_position": None, "age_seconds": None}
+
+blueprint = Blueprint("verify", __name__, description="Try a webhook without sending it")
+blueprint.ARGUMENTS_PARSER = READER
+
+
+@blueprint.route("/webhooks/verify/", methods=["POST"])
+@require("webhooks:verify", read_only=True)
+@blueprint.arguments(WhichBank, location="query")
+@blueprint.doc(requestBody={"required": True, "content": {"application/json": {"schema": BankWebhook}}})
+@blueprint.response(200, VerifyAnswer)
+def verify_webhook(query: dict[str, Any]) -> dict[str, Any]:
+    """Tell whether the signature of this very request is good, and what the webhook door would do with it.
+
+    Nothing is written.
+    """
+    bank, message = banks.find(query["bank"]), read_message()
+    secrets = settings().bank_secrets.get(bank.name, ())
+    try:
+        signature = bank.authenticate(message, secrets=secrets, now=now())
+    except SignatureRejected as error:
+        refused = services.Preview(outcome="refused", http_status=error.status)
+        return {"signature": {**NO_SIGNATURE, "reason": error.detail}, **vars(refused)}
+    preview = services.preview(bank, message, unknown_inn=settings().unknown_inn)
+    return {"signature": {"valid": True, **vars(signature), "reason": None}, **vars(preview)}
