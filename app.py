@@ -1,0 +1,59 @@
+"""create_app(): attach settings, database, errors, doors and commands; nothing else."""
+
+import ipaddress
+import uuid
+from pathlib import Path
+
+from flask import Flask, Response, g, request
+from flask_migrate import Migrate
+
+import api
+import cli
+import config
+import context
+import database
+import errors
+import models
+from context import Clock, wall_clock
+from errors import LoopbackOnly
+
+__all__ = ["create_app", "models"]
+
+
+def create_app(settings: config.Config | None = None, clock: Clock = wall_clock) -> Flask:
+    """Build the app; without settings they are read from the environment and `.env`."""
+    settings = settings or config.load()
+    app = Flask(__name__, static_folder=None)
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.url_map.strict_slashes = False
+    app.config["MAX_CONTENT_LENGTH"] = config.BODY_BYTES_MAX
+    context.init_app(app, settings, clock)
+    database.init_app(app, settings.database_url)
+    Migrate(app, database.db, directory=str(Path(__file__).parent / "migrations"))
+    errors.init_app(app)
+    api.init_app(app)
+    cli.init_app(app)
+    app.before_request(_name_request)
+    if not settings.production:
+        app.config["TRUSTED_HOSTS"] = ["localhost", "127.0.0.1", "[::1]"]
+        app.before_request(_refuse_strangers)
+    app.after_request(_add_headers)
+    return app
+
+
+def _name_request() -> None:
+    g.request_id = str(uuid.uuid4())
+
+
+def _refuse_strangers() -> None:
+    """In development reads are open, so only this machine may read."""
+    if request.remote_addr is None or not ipaddress.ip_address(request.remote_addr).is_loopback:
+        raise LoopbackOnly("In development only this machine is answered. Set KOPECK_ENV=production to serve others.")
+
+
+def _add_headers(response: Response) -> Response:
+    response.headers["X-Request-Id"] = g.get("request_id", "")
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Content-Security-Policy"] = api.page_policy(request.endpoint)
+    response.headers.setdefault("Cache-Control", "no-store")
+    return response

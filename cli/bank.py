@@ -1,0 +1,106 @@
+"""`flask bank`: play the bank against a running server, with real signatures over real HTTP."""
+
+import json
+import shlex
+import uuid
+from datetime import UTC, datetime
+
+import click
+
+import signing
+import transport
+from cli.orgs import SAMPLE_INN
+from cli.wording import Group, example
+from context import settings
+
+SAMPLE_AMOUNT = 145_000
+"""Kopecks, as in the sample webhook."""
+
+group = Group("bank", help="Play the bank: sign webhooks and send them.")
+
+
+@group.command(
+    epilog=example(
+        "flask bank send --inn 1234567890 --amount 145000",
+        "flask bank send --operation-id ccf0a86d-041b-4991-bcf7-e2352f7b8a4a --repeat 3",
+    )
+)
+@click.option("--inn", default=SAMPLE_INN, show_default=True, help="Whose money it is.")
+@click.option("--amount", type=int, default=SAMPLE_AMOUNT, show_default=True, help="Kopecks.")
+@click.option("--operation-id", default=None, help="A UUID; a new one if left out.")
+@click.option("--document-number", default="PAY-328", show_default=True)
+@click.option("--document-date", default=None, help="RFC 3339, such as 2024-04-27T21:00:00Z; now if left out.")
+@click.option("--repeat", type=click.IntRange(1, 1000), default=1, show_default=True, help="Send the same so often.")
+@click.option("--url", default=None, help="The webhook address; this server's own if left out.")
+def send(
+    inn: str,
+    amount: int,
+    operation_id: str | None,
+    document_number: str,
+    document_date: str | None,
+    repeat: int,
+    url: str | None,
+) -> None:
+    """Sign a webhook, send it to a running server, and show what went and what came back."""
+    body = _body(inn, amount, operation_id or str(uuid.uuid4()), document_number, document_date or _now())
+    headers = {"Content-Type": "application/json", "X-Signature": signing.sign(body, _newest_secret())}
+    address = url or _own_address()
+    accepted = True
+    for _ in range(repeat):
+        _show_request(address, headers, body)
+        answer = _send(address, headers, body)
+        click.echo(f"< {answer.status} {answer.reason}\n< {answer.body.decode(errors='replace').strip()}\n")
+        accepted = accepted and 200 <= answer.status < 300
+    if not accepted:
+        raise click.ClickException("The server did not accept it; its answer above says why.")
+
+
+@group.command(epilog=example("flask bank curl", "flask bank curl --inn 7707083893 --amount 100"))
+@click.option("--inn", default=SAMPLE_INN, show_default=True, help="Whose money it is.")
+@click.option("--amount", type=int, default=SAMPLE_AMOUNT, show_default=True, help="Kopecks.")
+@click.option("--operation-id", default=None, help="A UUID; a new one if left out.")
+def curl(inn: str, amount: int, operation_id: str | None) -> None:
+    """Print a signed webhook as a curl command, ready to paste; sends nothing."""
+    body = _body(inn, amount, operation_id or str(uuid.uuid4()), "PAY-328", "2024-04-27T21:00:00Z")
+    signature = signing.sign(body, _newest_secret())
+    click.echo(f"curl -sS {_own_address()} \\")
+    click.echo(f"  -H 'Content-Type: application/json' -H 'X-Signature: {signature}' \\")
+    click.echo(f"  -d {shlex.quote(body.decode())}")
+
+
+def _body(inn: str, amount: int, operation_id: str, document_number: str, document_date: str) -> bytes:
+    members = {
+        "operation_id": operation_id,
+        "amount": amount,
+        "payer_inn": inn,
+        "document_number": document_number,
+        "document_date": document_date,
+    }
+    return json.dumps(members, ensure_ascii=False).encode()
+
+
+def _newest_secret() -> str:
+    return settings().bank_secrets["plain"][0]
+
+
+def _own_address() -> str:
+    host = f"[{settings().host}]" if ":" in settings().host else settings().host
+    return f"http://{host}:{settings().port}/api/v1/webhook/bank/"
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _show_request(address: str, headers: dict[str, str], body: bytes) -> None:
+    click.echo(f"> POST {address}")
+    for name, value in headers.items():
+        click.echo(f"> {name}: {value}")
+    click.echo(f"> {body.decode()}")
+
+
+def _send(address: str, headers: dict[str, str], body: bytes) -> transport.Answer:
+    try:
+        return transport.post(address, body, headers)
+    except transport.Unreachable as error:
+        raise click.ClickException(f"{error}. Is the server running (`make run`)?") from None

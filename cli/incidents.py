@@ -1,0 +1,64 @@
+"""`flask incidents`: look at what could not be counted, and settle it."""
+
+import getpass
+import json
+from datetime import UTC, datetime
+from itertools import islice
+
+import click
+
+import incidents
+import services
+import statements
+from cli.wording import Group, example, table
+from database import db
+
+group = Group("incidents", help="What is authentic and could not be counted.")
+
+
+@group.command("list", epilog=example("flask incidents list", "flask incidents list --state all"))
+@click.option("--state", type=click.Choice(["open", "resolved", "all"]), default="open", show_default=True)
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="At most this many.")
+def list_(state: str, limit: int) -> None:
+    """List incidents, the newest first."""
+    rows = list(islice(statements.incident_list(state).rows(), limit))
+    shown = [
+        (row.id, row.kind, row.source, row.operation_id, row.seen_count, row.last_seen_at, row.resolution)
+        for row in rows
+    ]
+    for line in table(("ID", "KIND", "SOURCE", "OPERATION", "SEEN", "LAST SEEN", "RESOLUTION"), shown):
+        click.echo(line)
+
+
+@group.command(epilog=example("flask incidents show 1"))
+@click.argument("incident_id", type=int)
+def show(incident_id: int) -> None:
+    """Show one incident with what arrived."""
+    row = incidents.find(db.session(), incident_id)
+    members = {name: value for name, value in row._mapping.items() if name not in ("body", "fingerprint")}
+    for name, value in members.items():
+        click.echo(f"{name:14} {json.dumps(value, ensure_ascii=False, default=str)}")
+    # repr() because the body may be anything, terminal codes included.
+    click.echo(f"{'body':14} {row.body!r}")
+
+
+@group.command(epilog=example("flask incidents assign 1 1234567890"))
+@click.argument("incident_id", type=int)
+@click.argument("inn")
+def assign(incident_id: int, inn: str) -> None:
+    """Credit the money that an incident holds to an organisation, once."""
+    receipt = services.assign(incident_id, inn=inn, by=_operator(), now=datetime.now(UTC))
+    click.echo(f"Credited to {inn} as payment {receipt.payment_id}.")
+
+
+@group.command(epilog=example('flask incidents resolve 1 "the bank sent it again with a valid date"'))
+@click.argument("incident_id", type=int)
+@click.argument("resolution")
+def resolve(incident_id: int, resolution: str) -> None:
+    """Close an incident with a note; no money moves."""
+    services.resolve(incident_id, resolution=resolution, by=_operator(), now=datetime.now(UTC))
+    click.echo("Resolved.")
+
+
+def _operator() -> str:
+    return f"shell:{getpass.getuser()}"

@@ -1,0 +1,50 @@
+"""`flask keys`: API keys, shown once, kept as hashes."""
+
+from datetime import UTC, datetime
+
+import click
+
+import keys
+from cli.wording import Group, example, table
+
+group = Group("keys", help="API keys of those who may call the REST API.")
+
+
+@group.command(
+    epilog=example(
+        "flask keys create accountant --scope organizations:read --scope incidents:read",
+        "flask keys create operator --all",
+    )
+)
+@click.argument("name")
+@click.option("--scope", "scopes", multiple=True, type=click.Choice(list(keys.SCOPES)), help="Repeat for several.")
+@click.option("--all", "everything", is_flag=True, help="Every scope.")
+def create(name: str, scopes: tuple[str, ...], everything: bool) -> None:
+    """Create a key and print it, once."""
+    if not scopes and not everything:
+        raise click.UsageError("Give at least one --scope, or --all.")
+    if not 1 <= len(name) <= 100:
+        raise click.UsageError("A name has 1 to 100 characters.")
+    try:
+        token = keys.create(name=name, scopes=list(keys.SCOPES) if everything else scopes, now=datetime.now(UTC))
+    except keys.NameTaken:
+        raise click.ClickException(f"A key named {name} exists, perhaps revoked; choose another name.") from None
+    click.echo("Keep this key now; it is not shown again:", err=True)
+    click.echo(token)
+
+
+@group.command("list", epilog=example("flask keys list"))
+def list_() -> None:
+    """List keys and their scopes, revoked ones too."""
+    rows = [(row.name, row.created_at, row.revoked_at, row.scopes) for row in keys.listed()]
+    for line in table(("NAME", "CREATED", "REVOKED", "SCOPES"), rows):
+        click.echo(line)
+
+
+@group.command(epilog=example("flask keys revoke accountant"))
+@click.argument("name")
+def revoke(name: str) -> None:
+    """Stop a key from working, at once and for good."""
+    if not keys.revoke(name, now=datetime.now(UTC)):
+        raise click.ClickException(f"No working key is named {name}; see `flask keys list`.")
+    click.echo("Revoked.")

@@ -1,0 +1,67 @@
+"""`flask ledger`: check that every kopeck is explained, and print statements."""
+
+import sys
+from datetime import datetime
+from itertools import islice
+
+import click
+
+import audit
+import organizations
+import statements
+from audit import Finding
+from cli.wording import Group, example, progress, table
+from rules import roubles
+from statements import Span
+
+group = Group("ledger", help="The log of every kopeck: check it, print it.")
+
+
+@group.command(epilog=example("flask ledger verify"))
+def verify() -> None:
+    """Re-add every log and compare it with payments and balances; exit status 1 if anything is off."""
+    broken = rows = 0
+    steps = audit.verify()
+    with progress(audit.size(), "Re-adding") as advance:
+        for step in steps:
+            if isinstance(step, Finding):
+                broken += 1
+                click.echo(f"{step.row}: {step.problem}")
+            else:
+                advance(step.done - rows)
+                rows = step.done
+    if broken:
+        raise click.ClickException(f"{broken} findings in {rows} rows. Nothing was changed; keep a copy and ask why.")
+    click.echo(f"Clean: {rows} rows re-added, every balance explained.")
+
+
+@group.command(
+    epilog=example("flask ledger statement 1234567890", "flask ledger statement 1234567890 --csv > statement.csv")
+)
+@click.argument("inn")
+@click.option("--from", "since", type=click.DateTime(["%Y-%m-%dT%H:%M:%S%z"]), help="From this moment on.")
+@click.option("--to", "until", type=click.DateTime(["%Y-%m-%dT%H:%M:%S%z"]), help="Before this moment.")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="At most this many, unless --csv.")
+@click.option("--csv", "as_csv", is_flag=True, help="The whole span as CSV, amounts in kopecks.")
+def statement(inn: str, since: datetime | None, until: datetime | None, limit: int, as_csv: bool) -> None:
+    """Print the moves of one balance, the newest first; times such as 2024-04-27T21:00:00Z."""
+    organization = organizations.find(inn)
+    rows = statements.log_list(organization.id, Span(since=since, until=until)).rows()
+    if as_csv:
+        for line in statements.csv_lines(statements.LOG_COLUMNS, rows):
+            sys.stdout.write(line)
+        return
+    header = ("VERSION", "WHEN", "DELTA", "BALANCE", "DOCUMENT", "OPERATION")
+    shown = [
+        (
+            row.version,
+            row.created_at,
+            roubles(row.delta),
+            roubles(row.balance_after),
+            row.document_number,
+            row.operation_id,
+        )
+        for row in islice(rows, limit)
+    ]
+    for line in table(header, shown):
+        click.echo(line)

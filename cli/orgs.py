@@ -1,0 +1,115 @@
+"""`flask orgs`: seed, list and show organisations."""
+
+import csv
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+
+import click
+
+import organizations
+import rules
+import schemas
+import statements
+from cli.wording import Group, example, money, progress, table
+
+SEED_ROWS = 500
+"""How many organisations are registered in one transaction."""
+
+SAMPLE_INN = "1234567890"
+"""The INN of the sample webhook; its checksum fails, and it is accepted all the same."""
+
+group = Group("orgs", help="Organisations: who holds a balance.")
+
+
+@group.command(epilog=example("flask orgs seed organisations.csv", "flask orgs seed --demo 3"))
+@click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--demo", type=click.IntRange(1, 100_000), help="Register N made-up organisations instead.")
+def seed(file: Path | None, demo: int | None) -> None:
+    """Register organisations from a CSV FILE with the columns inn,name; safe to run again.
+
+    Existing organisations are left as they are. If any row is bad, all bad rows are named and nothing is written.
+    """
+    if (file is None) == (demo is None):
+        raise click.UsageError("Give either a FILE or --demo N.")
+    rows = _read(file) if file is not None else list(_made_up(demo or 0))
+    created = 0
+    with progress(len(rows), "Registering") as advance:
+        for start in range(0, len(rows), SEED_ROWS):
+            part = rows[start : start + SEED_ROWS]
+            created += organizations.seed(part, now=datetime.now(UTC))
+            advance(len(part))
+    click.echo(f"{created} registered, {len(rows) - created} already there.")
+
+
+@group.command("list", epilog=example("flask orgs list --limit 20"))
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="At most this many.")
+def list_(limit: int) -> None:
+    """List organisations, the oldest first."""
+    rows = list(islice(statements.organization_list().rows(), limit + 1))
+    shown = [(row.inn, money(row.balance), row.version, row.name) for row in rows[:limit]]
+    for line in table(("INN", "BALANCE", "MOVES", "NAME"), shown):
+        click.echo(line)
+    if len(rows) > limit:
+        click.echo(f"… and more: raise --limit above {limit} to see them.", err=True)
+
+
+@group.command(epilog=example("flask orgs show 1234567890"))
+@click.argument("inn")
+def show(inn: str) -> None:
+    """Show one organisation."""
+    row = organizations.find(inn)
+    checksum = "holds" if rules.checksum_holds(inn) else "does not hold (advice only)"
+    click.echo(f"INN           {row.inn}\nName          {row.name}\nBalance       {money(row.balance)}")
+    click.echo(
+        f"Moves         {row.version}\nRegistered    {row.created_at:%Y-%m-%d %H:%M:%SZ}\nINN checksum  {checksum}"
+    )
+
+
+def _read(file: Path) -> list[tuple[str, str]]:
+    """Read a whole CSV file; name every bad row with its line number, and stop."""
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise click.ClickException(f"{file} is not UTF-8; save it as “CSV UTF-8” and try again.") from None
+    lines = text.splitlines()
+    header = lines[0].lower() if lines else ""
+    reader = csv.DictReader(lines, delimiter=";" if ";" in header else ",", restkey="more")
+    reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
+    if "inn" not in reader.fieldnames:
+        raise click.ClickException(f"{file} has no column inn; its first line must be: inn,name")
+    rows, bad = [], []
+    seen: dict[str, int] = {}
+    for row in reader:
+        problem = _problem(row, seen)
+        if problem:
+            bad.append(f"line {reader.line_num}: {problem}")
+        else:
+            seen[row["inn"].strip()] = reader.line_num
+            rows.append((row["inn"].strip(), (row.get("name") or "").strip()))
+    if bad:
+        raise click.ClickException("Nothing was written. These rows are bad:\n" + "\n".join(bad))
+    return rows
+
+
+def _problem(row: dict[str, str], seen: dict[str, int]) -> str | None:
+    inn, name = (row["inn"] or "").strip(), (row.get("name") or "").strip()
+    problems = schemas.OrganizationIn().validate({"inn": inn, "name": name})
+    if problems:
+        return "; ".join(f"{field}: {' '.join(messages)}" for field, messages in problems.items())
+    if inn in seen:
+        return f"the INN stands on line {seen[inn]} already"
+    return None
+
+
+def _made_up(count: int) -> Iterator[tuple[str, str]]:
+    """Make up organisations, the same ones every time, the INN of the sample webhook first."""
+    yield SAMPLE_INN, "Demo organisation 1"
+    for number in range(2, count + 1):
+        digits = f"{770_000_000 + number:09}"
+        yield digits + _check_digit(digits), f"Demo organisation {number}"
+
+
+def _check_digit(digits: str) -> str:
+    return next(digit for digit in "0123456789" if rules.checksum_holds(digits + digit))

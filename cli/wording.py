@@ -1,0 +1,75 @@
+"""How the commands speak: tables, examples in every help text, our own errors as one line instead of a traceback."""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, TypeVar
+
+import click
+from flask.cli import AppGroup
+from sqlalchemy.exc import OperationalError
+
+import rules
+from errors import PaymentError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+BAR_FROM_ROWS = 200
+"""Shorter work is over before a progress bar could be read."""
+
+
+class Group(AppGroup):
+    """A group of commands that turns our own errors into one line and exit status 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command of the group."""
+        try:
+            return super().invoke(ctx)
+        except PaymentError as error:
+            raise click.ClickException(error.detail) from None
+        except OperationalError:
+            raise click.ClickException(
+                "The database is not available or has no tables yet. Look at DATABASE_URL, then run `flask db upgrade`."
+            ) from None
+
+
+def example(*lines: str) -> str:
+    """Return an epilog that shows how a command is called."""
+    return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
+    """Lay out rows in columns, numbers to the right."""
+    cells = [[_shown(cell) for cell in row] for row in rows]
+    widths = [max(len(line[column]) for line in [list(header), *cells]) for column in range(len(header))]
+    numeric = [all(_is_number(line[column]) for line in cells) for column in range(len(header))]
+    for line in [list(header), *cells]:
+        padded = [
+            text.rjust(width) if right else text.ljust(width)
+            for text, width, right in zip(line, widths, numeric, strict=True)
+        ]
+        yield "  ".join(padded).rstrip()
+
+
+def money(kopecks: int) -> str:
+    """Write kopecks as people read them."""
+    return f"{rules.roubles(kopecks)} RUB"
+
+
+@contextmanager
+def progress(total: int, label: str) -> Iterator[Callable[[int], None]]:
+    """Show a bar on standard error while long work goes on; give back what to call with the rows done."""
+    hidden = total < BAR_FROM_ROWS
+    with click.progressbar(length=total, label=label, hidden=hidden, file=sys.stderr) as bar:
+        yield bar.update
+
+
+def _shown(cell: object) -> str:
+    if isinstance(cell, datetime):
+        return cell.strftime("%Y-%m-%d %H:%M:%SZ")
+    return "" if cell is None else str(cell)
+
+
+def _is_number(text: str) -> bool:
+    return text.replace(" ", "").replace(".", "").removeprefix("-").removesuffix("RUB").isdigit()

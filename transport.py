@@ -1,0 +1,54 @@
+"""The only module that opens a socket to somebody else: time limits, no redirects, no proxies from the environment.
+
+Called by the CLI. Never decides what an answer means.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import requests
+
+CONNECT_SECONDS = 5
+READ_SECONDS = 30
+ANSWER_BYTES_MAX = 64 * 1024
+
+
+class Unreachable(Exception):
+    """No answer came; the message says why in our own words."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What came back, the body cut off at ANSWER_BYTES_MAX."""
+
+    status: int
+    reason: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def post(url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+    """POST a body once and return the answer, whatever its status; raise Unreachable."""
+    with requests.Session() as session:
+        session.trust_env = False
+        try:
+            with session.post(
+                url,
+                data=body,
+                headers=dict(headers),
+                timeout=(CONNECT_SECONDS, READ_SECONDS),
+                allow_redirects=False,
+                stream=True,
+            ) as response:
+                return Answer(
+                    status=response.status_code,
+                    reason=response.reason,
+                    headers=response.headers,
+                    body=response.raw.read(ANSWER_BYTES_MAX, decode_content=True),
+                )
+        except requests.ConnectionError:
+            raise Unreachable("nothing answers at this address") from None
+        except requests.Timeout:
+            raise Unreachable(f"no answer within {READ_SECONDS} seconds") from None
+        except (requests.RequestException, ValueError):
+            raise Unreachable("this address cannot be used; it looks like http://127.0.0.1:8000/…") from None
