@@ -1,0 +1,139 @@
+"""app, client, clock, databases: every test that touches a table runs on each database that is there."""
+
+import os
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from functools import cache
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+for _name in ("KOPECK_ENV", "HOST", "PORT", "DATABASE_URL", "BANK_WEBHOOK_SECRETS", "UNKNOWN_INN"):
+    os.environ.pop(_name, None)
+
+import audit
+import keys
+from app import create_app
+from database import db
+from tests import databases
+from tests.callers import Bank, Operator
+from tests.databases import Database
+from tests.factories import START, make_config
+
+
+class Clock:
+    """The app's clock, which stands still until a test moves it."""
+
+    def __init__(self) -> None:
+        self.moment = START
+
+    def __call__(self) -> datetime:
+        return self.moment
+
+    def move(self, **span: float) -> None:
+        self.moment += timedelta(**span)
+
+
+@pytest.fixture(scope="session")
+def session_clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(scope="session", params=databases.FAMILIES)
+def migrated(request: pytest.FixtureRequest, session_clock: Clock) -> Iterator[tuple[Database, Flask]]:
+    database = Database(request.param)
+    database.create()
+    app = create_app(make_config(database.url), session_clock)
+    database.migrate(app)
+    yield database, app
+    with app.app_context():
+        db.engine.dispose()
+    database.drop()
+
+
+@pytest.fixture
+def database(migrated: tuple[Database, Flask]) -> Database:
+    migrated[0].clean()
+    return migrated[0]
+
+
+@pytest.fixture
+def clock(session_clock: Clock) -> Clock:
+    session_clock.moment = START
+    return session_clock
+
+
+@pytest.fixture
+def app(migrated: tuple[Database, Flask], database: Database, clock: Clock) -> Flask:
+    return migrated[1]
+
+
+@pytest.fixture
+def context(app: Flask) -> Iterator[Flask]:
+    """Stand inside the app, for tests that call use cases directly."""
+    with app.app_context():
+        yield app
+
+
+@pytest.fixture
+def make_app(database: Database, clock: Clock) -> Iterator[Callable[..., Flask]]:
+    """Make further apps on the same database, with other settings."""
+    made = []
+
+    def make(**overrides: str) -> Flask:
+        made.append(create_app(make_config(database.url, **overrides), clock))
+        return made[-1]
+
+    yield make
+    for other in made:
+        with other.app_context():
+            db.engine.dispose()
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
+
+
+@pytest.fixture
+def bank(client: FlaskClient) -> Bank:
+    return Bank(client)
+
+
+@pytest.fixture
+def operator(app: Flask, client: FlaskClient) -> Operator:
+    with app.app_context():
+        return Operator(client, keys.create(name="operator", scopes=list(keys.SCOPES), now=START))
+
+
+@pytest.fixture
+def check_ledger(app: Flask) -> Callable[[], None]:
+    """Re-add every log and compare; what each test of money ends with."""
+
+    def check() -> None:
+        with app.app_context():
+            findings = [step for step in audit.verify() if isinstance(step, audit.Finding)]
+        assert findings == []
+
+    return check
+
+
+def pytest_report_header() -> list[str]:
+    return [_databases_line()]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    terminalreporter.write_line(_databases_line())
+
+
+@cache
+def _databases_line() -> str:
+    versions = []
+    for family in databases.FAMILIES:
+        database = Database(family)
+        database.create()
+        versions.append(f"{family} {database.version()}")
+        database.drop()
+    missing = f"; NOT TESTED, no server found: {', '.join(databases.MISSING)}" if databases.MISSING else ""
+    return f"databases tested: {', '.join(versions)}{missing}"

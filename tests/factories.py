@@ -1,0 +1,44 @@
+"""Plain functions that make what tests need, with keyword overrides."""
+
+import json
+import uuid
+from datetime import UTC, datetime
+
+from sqlalchemy import URL
+
+import organizations
+from config import Config
+
+SECRET = "a-secret-that-is-only-for-tests-0123456789"
+OLD_SECRET = "the-secret-before-that-one-0123456789abcdef"
+INN = "1234567890"
+START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+
+def make_config(url: URL, **overrides: str) -> Config:
+    environ = {
+        "DATABASE_URL": url.render_as_string(hide_password=False),
+        "BANK_WEBHOOK_SECRETS": f"{SECRET},{OLD_SECRET}",
+        **overrides,
+    }
+    return Config.from_env(environ)
+
+
+def make_org(inn: str = INN, name: str = "Sample") -> str:
+    organizations.register(inn=inn, name=name, now=START)
+    return inn
+
+
+def make_announcement(**overrides: object) -> dict[str, object]:
+    return {
+        "operation_id": str(uuid.uuid4()),
+        "amount": 145000,
+        "payer_inn": INN,
+        "document_number": "PAY-328",
+        "document_date": "2024-04-27T21:00:00Z",
+        **overrides,
+    }
+
+
+def make_body(**overrides: object) -> bytes:
+    return json.dumps(make_announcement(**overrides), ensure_ascii=False).encode()
