@@ -87,11 +87,11 @@ class Listing:
         more = len(rows) > limit
         return Page(items=rows[:limit], next=_encode(getattr(rows[limit - 1], self.key_name)) if more else None)
 
-    def rows(self) -> Iterator[AnyRow]:
+    def rows(self, *, at_a_time: int = EXPORT_ROWS) -> Iterator[AnyRow]:
         """Read the whole list, a bounded number of rows at a time, holding no transaction in between."""
         cursor: str | None = None
         while True:
-            page = self.page(cursor=cursor, limit=EXPORT_ROWS)
+            page = self.page(cursor=cursor, limit=at_a_time)
             db.session.rollback()
             yield from page.items
             if page.next is None:

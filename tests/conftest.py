@@ -1,6 +1,5 @@
 """app, client, clock, databases: every test that touches a table runs on each database that is there."""
 
-import os
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from functools import cache
@@ -8,9 +7,6 @@ from functools import cache
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-
-for _name in ("KOPECK_ENV", "HOST", "PORT", "DATABASE_URL", "BANK_WEBHOOK_SECRETS", "UNKNOWN_INN"):
-    os.environ.pop(_name, None)
 
 import audit
 import keys

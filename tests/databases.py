@@ -140,7 +140,7 @@ class Database:
     def _triggers(self, connection: Connection) -> dict[str, str]:
         if self.family == "sqlite":
             query = "SELECT name, sql FROM sqlite_master WHERE type = 'trigger'"
-            return {name: sql for name, sql in connection.execute(text(query))}
+            return {row.name: row.sql for row in connection.execute(text(query))}
         names = [row[0] for row in connection.execute(text("SHOW TRIGGERS"))]
         return {name: connection.execute(text(f"SHOW CREATE TRIGGER {name}")).one()[2] for name in names}
 

@@ -1,0 +1,302 @@
+"""The shell: every command does what its help says, and its mistakes end in one line and exit status 1."""
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from click.testing import Result
+from werkzeug.serving import make_server
+
+import keys
+import signing
+from config import ROOT
+from tests.factories import INN, SECRET, make_org
+
+
+@pytest.fixture
+def run(app):
+    runner = app.test_cli_runner()
+
+    def run(*args: str) -> Result:
+        return runner.invoke(args=list(args))
+
+    return run
+
+
+def write(path, text: str, encoding: str = "utf-8") -> str:
+    path.write_text(text, encoding=encoding)
+    return str(path)
+
+
+class TestSeed:
+    def test_demo_organisations_are_the_same_every_time(self, run, client):
+        first, second = run("orgs", "seed", "--demo", "3"), run("orgs", "seed", "--demo", "4")
+
+        assert first.output == "3 registered, 0 already there.\n"
+        assert second.output == "1 registered, 3 already there.\n"
+        items = client.get("/api/v1/organizations/").json["items"]
+        assert items[0]["inn"] == INN
+        assert all(item["inn_checksum_ok"] for item in items[1:])
+
+    @pytest.mark.parametrize(
+        ("text", "encoding"),
+        [
+            ("inn,name\n7707083893,Сбер\n500100732259,\n", "utf-8"),
+            ("inn,name\r\n7707083893,Сбер\r\n500100732259,\r\n", "utf-8-sig"),
+            ('INN;Name\n7707083893;"Сбер"\n 500100732259 ;\n', "utf-8"),
+            ("name,inn,note\nСбер,7707083893,x\n,500100732259,y\n", "utf-8"),
+        ],
+    )
+    def test_file_is_read_as_spreadsheets_write_it(self, run, client, tmp_path, text, encoding):
+        result = run("orgs", "seed", write(tmp_path / "orgs.csv", text, encoding))
+
+        assert result.output == "2 registered, 0 already there.\n"
+        names = {item["inn"]: item["name"] for item in client.get("/api/v1/organizations/").json["items"]}
+        assert names == {"7707083893": "Сбер", "500100732259": ""}
+
+    def test_bad_rows_are_all_named_and_nothing_is_written(self, run, database, tmp_path):
+        text = "inn,name\n7707083893,Good\n123,Short\n7736050003,\x07Bell\n7707083893,Twice\n\n,Empty\n"
+
+        result = run("orgs", "seed", write(tmp_path / "orgs.csv", text))
+
+        assert result.exit_code == 1
+        assert "line 3: inn: Must be 10 or 12 digits." in result.output
+        assert "line 4: name: Must not hold control characters." in result.output
+        assert "line 5: the INN stands on line 2 already" in result.output
+        assert "line 7: inn:" in result.output
+        assert database.count("organizations") == 0
+
+    @pytest.mark.parametrize(
+        ("text", "encoding", "words"),
+        [
+            ("inn,name\n7707083893,Сбер\n", "cp1251", "not UTF-8"),
+            ("tax,name\n1,2\n", "utf-8", "no column inn"),
+            ("", "utf-8", "no column"),
+        ],
+    )
+    def test_file_that_is_no_such_table_is_refused(self, run, tmp_path, text, encoding, words):
+        result = run("orgs", "seed", write(tmp_path / "orgs.csv", text, encoding))
+
+        assert result.exit_code == 1
+        assert words in result.output
+
+    def test_name_fills_an_organisation_that_a_webhook_made_and_replaces_none(self, run, bank, client, tmp_path):
+        bank.send(payer_inn="7707083893")
+        file = write(tmp_path / "orgs.csv", "inn,name\n7707083893,Sber\n")
+        run("orgs", "seed", file)
+        run("orgs", "seed", write(tmp_path / "orgs.csv", "inn,name\n7707083893,Other\n"))
+
+        organization = client.get("/api/v1/organizations/7707083893/").json
+        assert (organization["name"], organization["balance"]) == ("Sber", 145000)
+
+    def test_long_list_is_registered_whole(self, run, database):
+        assert run("orgs", "seed", "--demo", "1201").output.endswith("1201 registered, 0 already there.\n")
+        assert database.count("organizations") == 1201
+
+    @pytest.mark.parametrize("args", [[], ["--demo", "1", "app.py"]])
+    def test_either_a_file_or_demo(self, run, args):
+        assert run("orgs", "seed", *args).exit_code == 2
+
+
+def test_organisations_are_listed_and_shown(run, bank):
+    bank.send()
+
+    assert "1234567890  1 450.00 RUB      1" in run("orgs", "list").output
+    shown = run("orgs", "show", INN).output
+    assert "Balance       1 450.00 RUB" in shown
+    assert "does not hold (advice only)" in shown
+
+
+def test_list_says_when_there_is_more(run, context):
+    for number in range(3):
+        make_org(f"{7_700_000_000 + number}")
+
+    assert "more" not in run("orgs", "list").output
+    assert "raise --limit above 2" in run("orgs", "list", "--limit", "2").output
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["orgs", "show", "7707083893"],
+        ["ledger", "statement", "7707083893"],
+        ["incidents", "show", "99"],
+        ["incidents", "resolve", "99", "x"],
+        ["incidents", "assign", "99", INN],
+        ["keys", "revoke", "nobody"],
+    ],
+)
+def test_what_is_not_there_ends_in_one_line(run, database, args):
+    result = run(*args)
+
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: ")
+    assert "Traceback" not in result.output
+
+
+def test_statement_is_a_table_or_csv(run, bank, clock):
+    bank.send(amount=145000)
+    clock.move(days=1)
+    bank.send(amount=5)
+
+    table = run("ledger", "statement", INN).output.splitlines()
+    assert [line.split()[0] for line in table] == ["VERSION", "2", "1"]
+    assert "1 450.05" in table[1]
+    lines = run("ledger", "statement", INN, "--csv").output.splitlines()
+    assert [line.split(",")[2] for line in lines] == ["delta", "5", "145000"]
+    spanned = run("ledger", "statement", INN, "--csv", "--from", "2026-03-02T00:00:00Z").output.splitlines()
+    assert [line.split(",")[2] for line in spanned] == ["delta", "5"]
+
+
+def test_incident_is_listed_shown_and_resolved(run, bank):
+    bank.push(b'{"operation_id": "\x1b[31mred"}')
+    (line,) = run("incidents", "list").output.splitlines()[1:]
+    number = line.split()[0]
+
+    shown = run("incidents", "show", number).output
+    assert "unusable_body" in shown
+    assert "\x1b" not in shown
+    assert run("incidents", "resolve", number, "seen").output == "Resolved.\n"
+    assert run("incidents", "resolve", number, "seen").exit_code == 1
+    assert "seen" in run("incidents", "list", "--state", "resolved").output
+
+
+def test_incident_is_assigned(run, bank, context, check_ledger):
+    make_org("7707083893")
+    bank.send(amount=2**63 - 1)
+    held = bank.send(amount=7).json["incident_id"]
+
+    result = run("incidents", "assign", str(held), "7707083893")
+
+    assert result.output.startswith("Credited to 7707083893 as payment ")
+    check_ledger()
+
+
+def test_key_is_shown_once_and_can_be_revoked(run, context):
+    token = run("keys", "create", "anna", "--scope", "organizations:read").stdout.strip()
+
+    assert keys.authorize(token, "organizations:read") == "anna"
+    assert token not in run("keys", "list").output
+    assert run("keys", "create", "anna", "--all").exit_code == 1
+    assert run("keys", "create", "ben").exit_code == 2
+    assert run("keys", "revoke", "anna").output == "Revoked.\n"
+    with pytest.raises(keys.KeyRefused):
+        keys.authorize(token, "organizations:read")
+    assert run("keys", "revoke", "anna").exit_code == 1
+
+
+def test_rotation_guidance_names_keys_but_no_current_secret(run):
+    output = run("secrets", "rotate").output
+
+    assert signing.key_id(SECRET) in output
+    assert SECRET not in output
+    assert "BANK_WEBHOOK_SECRETS=NEW,OLD" in output
+
+
+class TestBankSend:
+    @pytest.fixture
+    def server(self, app):
+        server = make_server("127.0.0.1", 0, app, threaded=True)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.port}/api/v1/webhook/bank/"
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+    def test_sends_a_signed_webhook_and_shows_both_sides(self, run, server, check_ledger):
+        result = run("bank", "send", "--url", server, "--repeat", "2", "--amount", "100")
+
+        assert result.exit_code == 0, result.output
+        assert result.output.count("> X-Signature: ") == 2
+        assert '"status":"credited"' in result.output
+        assert '"status":"duplicate"' in result.output
+        check_ledger()
+
+    def test_refusal_is_shown_and_fails(self, run, server):
+        result = run("bank", "send", "--url", server, "--inn", "123")
+
+        assert result.exit_code == 1
+        assert "#/payer_inn" in result.output
+
+    def test_nobody_there_is_said_in_one_line(self, run):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            result = run("bank", "send", "--url", f"http://127.0.0.1:{free.getsockname()[1]}/")
+
+        assert result.exit_code == 1
+        assert "nothing answers at this address" in result.output
+
+    @pytest.mark.parametrize("url", ["ftp://127.0.0.1/", "nonsense", "http://", "http://[::1"])
+    def test_address_that_is_none_is_said_in_one_line(self, run, url):
+        result = run("bank", "send", "--url", url)
+
+        assert result.exit_code == 1
+        assert "Error: " in result.output
+        assert "Traceback" not in result.output
+
+    def test_redirect_is_not_followed(self, run):
+        class Redirect(BaseHTTPRequestHandler):
+            asked = 0
+
+            def do_POST(self) -> None:
+                type(self).asked += 1
+                self.send_response(302)
+                self.send_header("Location", "/elsewhere")
+                self.end_headers()
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Redirect)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        result = run("bank", "send", "--url", f"http://127.0.0.1:{server.server_port}/")
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+        assert (result.exit_code, Redirect.asked) == (1, 1)
+        assert "< 302" in result.output
+
+
+def test_curl_prints_a_signed_request_that_the_shell_can_run(run, tmp_path):
+    output = run("bank", "curl").output
+    fake = tmp_path / "curl"
+    fake.write_text('#!/bin/sh\nfor word; do printf "%s\\n" "$word"; done\n')
+    fake.chmod(0o755)
+
+    words = subprocess.run(
+        ["sh", "-c", output], env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+
+    assert words[1] == "http://127.0.0.1:8000/api/v1/webhook/bank/"
+    signature, body = words[5].removeprefix("X-Signature: "), words[7]
+    assert signing.sign(body.encode(), SECRET) == signature
+
+
+def test_command_without_tables_says_what_to_do(tmp_path):
+    result = _flask(tmp_path, "orgs", "list", DATABASE_URL=f"sqlite:///{tmp_path / 'empty.db'}")
+
+    assert result.returncode == 1
+    assert "run `flask db upgrade`" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_command_with_bad_settings_lists_them_and_quotes_no_secret(tmp_path):
+    result = _flask(tmp_path, "orgs", "list", KOPECK_ENV="production", BANK_WEBHOOK_SECRETS="short", PORT="0")
+
+    assert result.returncode == 1
+    assert "PORT must be" in result.stderr
+    assert "BANK_WEBHOOK_SECRETS holds a weak secret" in result.stderr
+    assert "short" not in result.stderr
+
+
+def _flask(tmp_path, *args: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    env = {"PATH": os.environ["PATH"], "BANK_WEBHOOK_SECRETS": SECRET, **environ}
+    command = [sys.executable, "-m", "flask", "--app", str(ROOT / "app.py"), *args]
+    return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)

@@ -1,0 +1,127 @@
+"""What is authentic and cannot be counted is held for a person, who assigns or resolves it; nothing is lost."""
+
+import pytest
+
+from tests.callers import Bank
+from tests.factories import INN, make_body, make_org
+
+OTHER_INN = "7707083893"
+
+
+@pytest.fixture
+def holding_bank(make_app) -> Bank:
+    """A bank whose announcements for unknown INNs are held."""
+    return Bank(make_app(UNKNOWN_INN="hold").test_client())
+
+
+def test_unknown_inn_on_hold_keeps_the_money_for_a_person(holding_bank, operator, database):
+    answer = holding_bank.send()
+
+    assert (answer.status_code, answer.json["status"]) == (202, "held")
+    assert answer.json["payment_id"] is None
+    assert database.count("organizations") == 0
+    incident = operator.get(f"/incidents/{answer.json['incident_id']}/").json
+    assert incident["kind"] == "unknown_inn"
+    assert incident["operation_id"] == answer.json["operation_id"]
+    assert incident["facts"]["announced"]["amount"] == 145000
+
+
+def test_known_inn_is_credited_on_hold_too(holding_bank, context):
+    make_org()
+
+    assert holding_bank.send().json["status"] == "credited"
+
+
+def test_assigning_credits_the_chosen_organisation_once(holding_bank, operator, context, check_ledger):
+    make_org(OTHER_INN)
+    body = make_body()
+    held = holding_bank.push(body).json
+
+    assigned = operator.post(f"/incidents/{held['incident_id']}/assign/", inn=OTHER_INN)
+
+    assert (assigned.status_code, assigned.json["status"]) == (200, "credited")
+    assert operator.get(f"/organizations/{OTHER_INN}/balance/").json["balance"] == 145000
+    (payment,) = operator.get(f"/organizations/{OTHER_INN}/payments/").json["items"]
+    assert payment["payer_inn"] == INN
+    assert holding_bank.push(body).json["status"] == "duplicate"
+    incident = operator.get(f"/incidents/{held['incident_id']}/").json
+    assert (incident["resolution"], incident["resolved_by"]) == (f"assigned to {OTHER_INN}", "operator")
+    check_ledger()
+
+
+def test_assigning_twice_is_refused(holding_bank, operator, context, check_ledger):
+    make_org(OTHER_INN)
+    held = holding_bank.send().json
+    operator.post(f"/incidents/{held['incident_id']}/assign/", inn=OTHER_INN)
+
+    again = operator.post(f"/incidents/{held['incident_id']}/assign/", inn=OTHER_INN)
+
+    assert (again.status_code, again.json["type"]) == (409, "urn:kopeck:problem:incident-not-open")
+    check_ledger()
+
+
+def test_assigning_to_an_unknown_inn_changes_nothing(holding_bank, operator, database):
+    held = holding_bank.send().json
+    before = database.rows()
+
+    answer = operator.post(f"/incidents/{held['incident_id']}/assign/", inn=OTHER_INN)
+
+    assert (answer.status_code, answer.json["type"]) == (409, "urn:kopeck:problem:incident-not-assignable")
+    assert database.rows() == before
+
+
+def test_money_credited_by_a_repeat_cannot_be_assigned_as_well(holding_bank, operator, context, check_ledger):
+    body = make_body()
+    held = holding_bank.push(body).json
+    make_org(INN)
+    make_org(OTHER_INN)
+    assert holding_bank.push(body).json["status"] == "credited"
+
+    answer = operator.post(f"/incidents/{held['incident_id']}/assign/", inn=OTHER_INN)
+
+    assert (answer.status_code, answer.json["type"]) == (409, "urn:kopeck:problem:incident-not-assignable")
+    assert operator.get(f"/organizations/{OTHER_INN}/balance/").json["balance"] == 0
+    check_ledger()
+
+
+def test_money_over_the_limit_can_go_to_another_organisation(bank, operator, context, check_ledger):
+    make_org(OTHER_INN)
+    bank.send(amount=2**63 - 1)
+    held = bank.send(amount=5).json
+
+    assert operator.post(f"/incidents/{held['incident_id']}/assign/", inn=INN).status_code == 409
+    assert operator.post(f"/incidents/{held['incident_id']}/assign/", inn=OTHER_INN).status_code == 200
+    assert operator.get(f"/organizations/{OTHER_INN}/balance/").json["balance"] == 5
+    check_ledger()
+
+
+def test_unusable_body_cannot_be_assigned_but_resolved(bank, operator, context):
+    make_org()
+    bank.send(amount=0)
+    (incident,) = operator.get("/incidents/").json["items"]
+
+    assert operator.post(f"/incidents/{incident['id']}/assign/", inn=INN).status_code == 409
+    resolved = operator.post(f"/incidents/{incident['id']}/resolve/", resolution="the bank sent it again")
+    assert resolved.status_code == 200
+    assert resolved.json["resolved_at"] == "2026-03-01T12:00:00Z"
+    assert operator.post(f"/incidents/{incident['id']}/resolve/", resolution="twice").status_code == 409
+
+
+def test_lists_tell_open_from_resolved(bank, operator):
+    bank.send(amount=0)
+    bank.send(amount=-1)
+    newest, oldest = operator.get("/incidents/").json["items"]
+    operator.post(f"/incidents/{oldest['id']}/resolve/", resolution="seen")
+
+    def ids(state: str) -> list[int]:
+        return [incident["id"] for incident in operator.get("/incidents/", state=state).json["items"]]
+
+    assert ids("open") == [newest["id"]]
+    assert ids("resolved") == [oldest["id"]]
+    assert ids("all") == [newest["id"], oldest["id"]]
+
+
+def test_unknown_incident_is_not_found(operator):
+    assert operator.get("/incidents/999/").status_code == 404
+    assert operator.post("/incidents/999/resolve/", resolution="x").status_code == 404
+    assert operator.post("/incidents/999/assign/", inn=INN).status_code == 404

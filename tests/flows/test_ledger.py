@@ -1,0 +1,246 @@
+"""ledger.post(): many credits, one outcome each, running balances, a constant number of statements."""
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import event, select, text
+from sqlalchemy.exc import DatabaseError
+
+import ledger
+import rules
+from database import db, transaction
+from ledger import Credit, Status
+from models import BalanceLog, Organization
+from rules import Facts
+from tests.factories import INN, START, make_org
+
+OTHER_INN = "7707083893"
+
+
+def make_credit(
+    *, inn: str = INN, amount: int = 100, operation_id: uuid.UUID | None = None, payer_inn: str | None = None
+) -> Credit:
+    facts = Facts(
+        source="plain", amount=amount, payer_inn=payer_inn or inn, document_number="PAY-328", document_date=START
+    )
+    return Credit(
+        operation_id=operation_id or uuid.uuid4(), inn=inn, facts=facts, external_id=None, body=b"{}", key_id="test"
+    )
+
+
+def post(*credits: Credit, create_unknown: bool = True) -> list[Status]:
+    with transaction() as session:
+        return [outcome.status for outcome in ledger.post(session, credits, create_unknown=create_unknown, now=START)]
+
+
+def log_of(inn: str) -> list[tuple[int, int, int, int]]:
+    query = (
+        select(BalanceLog.version, BalanceLog.balance_before, BalanceLog.delta, BalanceLog.balance_after)
+        .join(Organization, Organization.id == BalanceLog.organization_id)
+        .where(Organization.inn == inn)
+        .order_by(BalanceLog.version)
+    )
+    return [tuple(row) for row in db.session.execute(query)]
+
+
+def test_each_credit_has_its_own_running_balance(context, check_ledger):
+    statuses = post(make_credit(amount=1), make_credit(inn=OTHER_INN, amount=10), make_credit(amount=2))
+
+    assert statuses == [Status.CREDITED] * 3
+    assert log_of(INN) == [(1, 0, 1, 1), (2, 1, 2, 3)]
+    assert log_of(OTHER_INN) == [(1, 0, 10, 10)]
+    check_ledger()
+
+
+def test_each_credit_has_its_own_outcome(context, check_ledger):
+    first = make_credit(amount=5)
+    post(first)
+
+    statuses = post(
+        make_credit(amount=1),
+        first,
+        make_credit(amount=6, operation_id=first.operation_id),
+        make_credit(inn=OTHER_INN),
+        make_credit(amount=rules.MONEY_MAX),
+        create_unknown=False,
+    )
+
+    assert statuses == [
+        Status.CREDITED,
+        Status.DUPLICATE,
+        Status.CONFLICT,
+        Status.UNKNOWN_INN,
+        Status.BALANCE_LIMIT,
+    ]
+    assert log_of(INN) == [(1, 0, 5, 5), (2, 5, 1, 6)]
+    check_ledger()
+
+
+def test_of_repeats_within_one_batch_the_first_wins(context, check_ledger):
+    credit = make_credit(amount=7)
+
+    assert post(credit, credit, make_credit(amount=8, operation_id=credit.operation_id)) == [
+        Status.CREDITED,
+        Status.DUPLICATE,
+        Status.CONFLICT,
+    ]
+    assert log_of(INN) == [(1, 0, 7, 7)]
+    check_ledger()
+
+
+def test_repeat_within_a_batch_wins_when_the_first_cannot_be_posted(context, check_ledger):
+    make_org(INN)
+    operation_id = uuid.uuid4()
+
+    statuses = post(
+        make_credit(inn=OTHER_INN, operation_id=operation_id),
+        make_credit(inn=INN, operation_id=operation_id),
+        create_unknown=False,
+    )
+
+    assert statuses == [Status.CONFLICT, Status.CREDITED]
+    check_ledger()
+
+
+def test_batch_that_would_pass_the_limit_posts_what_fits(context, check_ledger):
+    half = rules.MONEY_MAX // 2 + 1
+
+    assert post(make_credit(amount=half), make_credit(amount=half), make_credit(amount=1)) == [
+        Status.CREDITED,
+        Status.BALANCE_LIMIT,
+        Status.CREDITED,
+    ]
+    check_ledger()
+
+
+def test_duplicates_and_conflicts_create_no_organisation(context, database):
+    credit = make_credit()
+    post(credit)
+
+    assert post(make_credit(inn=OTHER_INN, operation_id=credit.operation_id)) == [Status.CONFLICT]
+    assert database.count("organizations") == 1
+
+
+@contextmanager
+def counted_statements() -> Iterator[list[str]]:
+    statements: list[str] = []
+
+    def note(_connection, _cursor, statement, *_rest) -> None:
+        if not statement.startswith("BEGIN"):
+            statements.append(statement)
+
+    event.listen(db.engine, "before_cursor_execute", note)
+    try:
+        yield statements
+    finally:
+        event.remove(db.engine, "before_cursor_execute", note)
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known organisations", "unknown organisations"])
+def test_number_of_statements_does_not_depend_on_the_number_of_credits(context, check_ledger, known):
+    inns = [f"{7_700_000_000 + number}" for number in range(40)]
+    if known:
+        post(*[make_credit(inn=inn) for inn in inns])
+    counts = []
+    for size, offset in ((1, 0), (200, 1)):
+        credits = [make_credit(inn=inns[offset + number % 39]) for number in range(size)]
+        with counted_statements() as statements:
+            post(*credits)
+        counts.append(len(statements))
+
+    assert counts[0] == counts[1] <= 9
+    check_ledger()
+
+
+@pytest.mark.parametrize("statement", ["UPDATE balance_log SET reason = 'x'", "DELETE FROM balance_log"])
+def test_log_refuses_changes(context, check_ledger, statement):
+    post(make_credit())
+
+    with pytest.raises(DatabaseError, match="append-only"), transaction() as session:
+        session.execute(text(statement))
+    check_ledger()
+
+
+def test_log_refuses_replacement(context, database, check_ledger):
+    post(make_credit())
+    columns = "organization_id, version, delta, balance_before, balance_after, payment_id, reason, created_at"
+    statement = {
+        "sqlite": f"REPLACE INTO balance_log SELECT {columns} FROM balance_log",
+        "mariadb": f"REPLACE INTO balance_log SELECT {columns} FROM balance_log",
+        "postgresql": "TRUNCATE balance_log",
+    }[database.family]
+
+    with pytest.raises(DatabaseError, match="append-only"), transaction() as session:
+        session.execute(text(statement))
+    check_ledger()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"balance_after": 99},
+        {"delta": 0, "balance_after": 100},
+        {"version": 0},
+        {"balance_before": -200, "balance_after": -100},
+        {"version": 1},
+    ],
+    ids=str,
+)
+def test_database_itself_refuses_a_log_row_that_does_not_add_up(context, database, values):
+    post(make_credit(), make_credit())
+    row = {"version": 3, "delta": 100, "balance_before": 200, "balance_after": 300, **values}
+
+    with pytest.raises(DatabaseError), transaction() as session:
+        session.execute(
+            text(
+                "INSERT INTO balance_log SELECT organization_id, :version, :delta, :balance_before, :balance_after, "
+                "payment_id, reason, created_at FROM balance_log WHERE version = 1"
+            ),
+            row,
+        )
+
+
+def test_payment_is_explained_by_one_log_row_at_most(context):
+    post(make_credit())
+
+    with pytest.raises(DatabaseError), transaction() as session:
+        session.execute(
+            text(
+                "INSERT INTO balance_log SELECT organization_id, 2, delta, balance_after, balance_after + delta, "
+                "payment_id, reason, created_at FROM balance_log"
+            )
+        )
+
+
+def test_balance_below_zero_is_refused_by_the_database(context):
+    make_org()
+
+    with pytest.raises(DatabaseError), transaction() as session:
+        session.execute(text("UPDATE organizations SET balance = -1"))
+
+
+def test_transaction_refuses_to_nest(context):
+    with transaction(), pytest.raises(RuntimeError, match="inside another"), transaction():
+        pass
+
+
+def test_transaction_rolls_back_on_any_exception(context, database):
+    with pytest.raises(KeyboardInterrupt), transaction() as session:
+        ledger.post(session, [make_credit()], create_unknown=True, now=START)
+        raise KeyboardInterrupt
+
+    assert all(rows == [] for rows in database.rows().values())
+    assert post(make_credit()) == [Status.CREDITED]
+
+
+def test_times_come_back_aware_in_utc_to_the_microsecond(context):
+    moment = START + timedelta(microseconds=123456)
+    with transaction() as session:
+        ledger.post(session, [make_credit()], create_unknown=True, now=moment)
+
+    (created_at,) = db.session.scalars(select(BalanceLog.created_at))
+    assert created_at == moment
+    assert created_at.utcoffset() == timedelta(0)
