@@ -170,6 +170,8 @@ def insert_absent(session: Session, model: type[Base], rows: Sequence[Mapping[st
 def _engine_options(url: URL) -> dict[str, Any]:
     options: dict[str, Any] = {
         "pool_pre_ping": True,
+        # A log line about a failed statement must not carry what a bank sent.
+        "hide_parameters": True,
         "pool_size": POOL_CONNECTIONS,
         "max_overflow": POOL_OVERFLOW,
     }

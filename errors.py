@@ -17,6 +17,9 @@ from werkzeug.exceptions import HTTPException
 RETRY_AFTER_SECONDS = 5
 """What a 503 asks a caller to wait before the next try."""
 
+MISSING_TABLE_STATES = ("42P01", "42S02")
+"""The SQLSTATE of a table that does not exist, on PostgreSQL and on MariaDB."""
+
 PROBLEM_TYPE = "application/problem+json"
 WORDS_FOR_STATUS = {
     400: "The request cannot be understood.",
@@ -171,15 +174,22 @@ class TryAgain(PaymentError):
     headers: ClassVar[Mapping[str, str]] = {"Retry-After": str(RETRY_AFTER_SECONDS)}
 
 
+def is_unavailable(error: Exception) -> bool:
+    """Tell whether a database error is one of its state, after which the same may be tried again safely.
+
+    Deadlocks, lock time-outs and lost connections are OperationalError or InterfaceError in all three drivers, and
+    an exhausted pool is TimeoutError. Tables that are not there yet are OperationalError on SQLite alone.
+    """
+    if isinstance(error, exc.ProgrammingError):
+        return getattr(error.orig, "sqlstate", None) in MISSING_TABLE_STATES
+    return isinstance(error, exc.OperationalError | exc.InterfaceError | exc.TimeoutError)
+
+
 def init_app(app: Flask) -> None:
     """Attach the renderer to the app."""
     app.register_error_handler(PaymentError, render)
     app.register_error_handler(HTTPException, _render_http)
-    # Deadlocks, lock time-outs and lost connections are OperationalError or InterfaceError in all
-    # three drivers; an exhausted pool is TimeoutError. Each is safe to send again.
-    for database_error in (exc.OperationalError, exc.InterfaceError, exc.TimeoutError):
-        app.register_error_handler(database_error, _render_database)
-    app.register_error_handler(Exception, _render_crash)
+    app.register_error_handler(Exception, _render_unexpected)
 
 
 def render(error: PaymentError) -> Response:
@@ -199,7 +209,11 @@ def _render_http(error: HTTPException) -> Response | HTTPException:
     )
 
 
-def _render_database(error: Exception) -> Response:
+def _render_unexpected(error: Exception) -> Response:
+    return _render_unavailable(error) if is_unavailable(error) else _render_crash(error)
+
+
+def _render_unavailable(error: Exception) -> Response:
     log.error("request %s: database not available", g.get("request_id"), exc_info=error)
     return render(DatabaseUnavailable(f"Nothing was changed. Send the same again in {RETRY_AFTER_SECONDS} seconds."))
 

@@ -44,7 +44,7 @@ def record(
     now: datetime,
 ) -> int:
     """Keep an incident, or count one more of the same, and return its number."""
-    fingerprint = _fingerprint(kind, source, facts, body)
+    fingerprint = _fingerprint(kind, source, operation_id, facts, body)
     row = {
         "fingerprint": fingerprint,
         "kind": kind,
@@ -87,7 +87,10 @@ def close(session: Session, incident_id: int, *, resolution: str, by: str, now: 
         raise IncidentNotOpen("Somebody resolved this incident before; nothing was changed.")
 
 
-def _fingerprint(kind: Kind, source: str, facts: Mapping[str, Any], body: bytes) -> str:
-    """Name what arrived: by its facts where it could be read, so that white space makes no second incident."""
-    what = body if kind is Kind.UNUSABLE_BODY else json.dumps(facts, sort_keys=True).encode()
-    return hashlib.sha256(f"{kind}:{source}:".encode() + what).hexdigest()
+def _fingerprint(kind: Kind, source: str, operation_id: UUID | None, facts: Mapping[str, Any], body: bytes) -> str:
+    """Name what arrived: by operation and facts where it could be read, so that white space makes no second incident.
+
+    The operation belongs in it: two payments may agree in everything else, and each is money to be kept.
+    """
+    what = body if operation_id is None else json.dumps(facts, sort_keys=True).encode()
+    return hashlib.sha256(f"{kind}:{source}:{operation_id}:".encode() + what).hexdigest()

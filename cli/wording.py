@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 
 import click
 from flask.cli import AppGroup
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import SQLAlchemyError
 
 import rules
-from errors import PaymentError
+from errors import PaymentError, is_unavailable
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -28,7 +28,9 @@ class Group(AppGroup):
             return super().invoke(ctx)
         except PaymentError as error:
             raise click.ClickException(error.detail) from None
-        except OperationalError:
+        except SQLAlchemyError as error:
+            if not is_unavailable(error):
+                raise
             raise click.ClickException(
                 "The database is not available or has no tables yet. Look at DATABASE_URL, then run `flask db upgrade`."
             ) from None

@@ -32,6 +32,14 @@ def test_known_inn_is_credited_on_hold_too(holding_bank, context):
     assert holding_bank.send().json["status"] == "credited"
 
 
+def test_two_held_operations_that_agree_in_everything_else_are_both_kept(holding_bank, operator):
+    first, second = holding_bank.send().json, holding_bank.send().json
+
+    assert first["incident_id"] != second["incident_id"]
+    kept = {incident["operation_id"] for incident in operator.get("/incidents/").json["items"]}
+    assert kept == {first["operation_id"], second["operation_id"]}
+
+
 def test_assigning_credits_the_chosen_organisation_once(holding_bank, operator, context, check_ledger):
     make_org(OTHER_INN)
     body = make_body()

@@ -146,9 +146,9 @@ def test_number_of_statements_does_not_depend_on_the_number_of_credits(context, 
         post(*[make_credit(inn=inn) for inn in inns])
     counts = []
     for size, offset in ((1, 0), (200, 1)):
-        credits = [make_credit(inn=inns[offset + number % 39]) for number in range(size)]
+        batch = [make_credit(inn=inns[offset + number % 39]) for number in range(size)]
         with counted_statements() as statements:
-            post(*credits)
+            post(*batch)
         counts.append(len(statements))
 
     assert counts[0] == counts[1] <= 9
@@ -228,9 +228,13 @@ def test_transaction_refuses_to_nest(context):
 
 
 def test_transaction_rolls_back_on_any_exception(context, database):
-    with pytest.raises(KeyboardInterrupt), transaction() as session:
-        ledger.post(session, [make_credit()], create_unknown=True, now=START)
-        raise KeyboardInterrupt
+    def interrupted() -> None:
+        with transaction() as session:
+            ledger.post(session, [make_credit()], create_unknown=True, now=START)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
 
     assert all(rows == [] for rows in database.rows().values())
     assert post(make_credit()) == [Status.CREDITED]

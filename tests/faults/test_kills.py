@@ -1,0 +1,103 @@
+"""The process is killed between every two statements of a use case: all of it is there afterwards, or nothing."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from sqlalchemy import event, make_url
+
+from app import create_app
+from config import ROOT
+from database import db
+from tests.callers import Bank
+from tests.databases import Database
+from tests.factories import INN, SECRET, make_body, make_config, make_org
+
+BODY = make_body(operation_id="ccf0a86d-041b-4991-bcf7-e2352f7b8a4a")
+CONFLICTING = BODY.replace(b"145000", b"1")
+UNUSABLE = BODY.replace(b"145000", b"0")
+STATEMENTS_MAX = 30
+"""More than any use case has; the loop ends by itself when nothing was left to kill."""
+
+
+def kill_before(number: int) -> None:
+    """Arrange for this process to die just before the given statement, or just before the commit of the last."""
+    count = 0
+
+    def die_in_time(*_: object) -> None:
+        nonlocal count
+        count += 1
+        if count == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    event.listen(db.engine, "before_cursor_execute", die_in_time)
+    event.listen(db.engine, "commit", die_in_time)
+
+
+def child(url: str, body: bytes, policy: str, number: int) -> None:
+    """Send one webhook in this process and be killed on the way; exit 0 when it went through."""
+    app = create_app(make_config(make_url(url), UNKNOWN_INN=policy))
+    with app.app_context():
+        kill_before(number)
+    Bank(app.test_client()).push(body)
+
+
+def killed(database: Database, body: bytes, number: int, *, policy: str = "create") -> bool:
+    """Run child() in a process of its own and tell whether it was killed."""
+    url = database.url.render_as_string(hide_password=False)
+    code = f"from tests.faults.test_kills import child; child({url!r}, {body!r}, {policy!r}, {number})"
+    environ = {"PATH": os.environ["PATH"], "BANK_WEBHOOK_SECRETS": SECRET}
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environ, capture_output=True, check=False)
+    assert result.returncode in (0, -signal.SIGKILL), result.stderr.decode()
+    return result.returncode != 0
+
+
+def test_credit_killed_anywhere_is_there_as_a_whole_or_not_at_all(database, bank, client, check_ledger):
+    points = 0
+    for number in range(1, STATEMENTS_MAX):
+        database.clean()
+        was_killed = killed(database, BODY, number)
+        rows = [database.count(table) for table in ("organizations", "payments", "balance_log")]
+        assert rows == ([0, 0, 0] if was_killed else [1, 1, 1])
+        check_ledger()
+        if not was_killed:
+            break
+        points += 1
+        assert bank.push(BODY).json["status"] == "credited"
+        assert bank.push(BODY).json["status"] == "duplicate"
+        assert client.get(f"/api/v1/organizations/{INN}/balance/").json["balance"] == 145000
+        check_ledger()
+    assert points >= 8
+
+
+@pytest.mark.parametrize(
+    ("body", "policy", "word"),
+    [
+        (CONFLICTING, "create", "conflict"),
+        (UNUSABLE, "create", None),
+        (make_body(payer_inn="7707083893"), "hold", "held"),
+    ],
+    ids=["conflict", "unusable body", "held money"],
+)
+def test_incident_killed_anywhere_is_kept_by_the_repeat(
+    database, bank, make_app, operator, context, check_ledger, body, policy, word
+):
+    make_org()
+    bank.push(BODY)
+    holding = Bank(make_app(UNKNOWN_INN=policy).test_client())
+    points = 0
+    for number in range(1, STATEMENTS_MAX):
+        with database.unguarded() as connection:
+            connection.exec_driver_sql("DELETE FROM incidents")
+        was_killed = killed(database, body, number, policy=policy)
+        assert database.count("incidents") == (0 if was_killed else 1)
+        if not was_killed:
+            break
+        points += 1
+        assert holding.push(body).json.get("status") in (word, 400)
+        (incident,) = operator.get("/incidents/").json["items"]
+        assert incident["seen_count"] == 1
+    assert points >= 3
+    check_ledger()

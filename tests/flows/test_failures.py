@@ -1,0 +1,125 @@
+"""What a caller sees when the server is in trouble: a problem that says what to do, and nothing from inside."""
+
+import logging
+
+import pytest
+from flask import Flask
+from sqlalchemy import make_url
+
+from app import create_app
+from database import db
+from tests.callers import Bank
+from tests.databases import Database
+from tests.factories import SECRET, make_body, make_config
+
+DEAD_DATABASES = {
+    "postgresql": "postgresql://kopeck:pass-word@127.0.0.1:9/kopeck",
+    "mariadb": "mariadb://kopeck:pass-word@127.0.0.1:9/kopeck",
+    "sqlite": "sqlite:///{}/folder",
+}
+
+
+@pytest.fixture(params=DEAD_DATABASES)
+def dead(request, tmp_path) -> Flask:
+    """An app whose database does not answer."""
+    (tmp_path / "folder").mkdir()
+    return create_app(make_config(make_url(DEAD_DATABASES[request.param].format(tmp_path))))
+
+
+def test_webhook_without_a_database_may_be_sent_again(dead, caplog):
+    with caplog.at_level(logging.ERROR):
+        answer = Bank(dead.test_client()).send()
+
+    assert answer.status_code == 503
+    assert int(answer.headers["Retry-After"]) > 0
+    assert answer.json["type"] == "urn:kopeck:problem:database-unavailable"
+    assert answer.headers["X-Request-Id"] in caplog.text
+    assert "pass-word" not in caplog.text + answer.text
+
+
+def test_bad_signature_needs_no_database(dead):
+    assert Bank(dead.test_client()).push(make_body(), signature="0" * 64).status_code == 401
+
+
+def test_unusable_body_without_a_database_may_be_sent_again(dead):
+    assert Bank(dead.test_client()).send(amount=0).status_code == 503
+
+
+def test_process_is_alive_but_not_ready_without_a_database(dead):
+    client = dead.test_client()
+
+    assert client.get("/healthz").status_code == 200
+    assert client.get("/readyz").status_code == 503
+
+
+def test_process_is_ready_with_its_tables(client, database):
+    assert (client.get("/readyz").status_code, client.get("/readyz").json) == (200, {"status": "ok"})
+
+
+def test_process_is_not_ready_without_its_tables(database):
+    empty = Database(database.family)
+    empty.create()
+    app = create_app(make_config(empty.url))
+    try:
+        answer = app.test_client().get("/readyz")
+        assert answer.status_code == 503
+        assert "flask db upgrade" in answer.json["detail"]
+        assert Bank(app.test_client()).send().status_code == 503
+    finally:
+        with app.app_context():
+            db.engine.dispose()
+        empty.drop()
+
+
+def test_failed_statement_is_logged_without_what_the_bank_sent(dead, caplog):
+    Bank(dead.test_client()).send(document_number="PRIVATE-NUMBER")
+
+    assert "PRIVATE-NUMBER" not in caplog.text
+
+
+def test_crash_says_nothing_inside_and_logs_the_request_id(make_app, caplog):
+    app = make_app()
+    app.add_url_rule("/crash", "crash", lambda: 1 / len([]))
+
+    answer = app.test_client().get("/crash")
+
+    assert answer.status_code == 500
+    assert answer.content_type == "application/problem+json"
+    assert "division" not in answer.text
+    assert answer.json["request_id"] == answer.headers["X-Request-Id"]
+    assert answer.json["request_id"] in caplog.text
+
+
+@pytest.mark.parametrize("path", ["/", "/api/v1/nothing/", "/api/v1/webhook/", "/%00", "/api/v1/incidents/x/"])
+def test_unknown_path_is_a_problem(client, path):
+    answer = client.get(path)
+
+    assert (answer.status_code, answer.content_type) == (404, "application/problem+json")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [("GET", "/api/v1/webhook/bank/", "POST"), ("DELETE", "/api/v1/organizations/", "GET")],
+)
+def test_wrong_method_is_a_problem_that_names_the_right_ones(client, method, path, allowed):
+    answer = client.open(path, method=method)
+
+    assert (answer.status_code, answer.content_type) == (405, "application/problem+json")
+    assert allowed in answer.headers["Allow"]
+
+
+def test_no_answer_is_cached_or_sniffed(client, database):
+    headers = client.get("/api/v1/organizations/").headers
+
+    assert headers["Cache-Control"] == "no-store"
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Content-Security-Policy"] == "default-src 'none'"
+
+
+def test_nothing_secret_is_logged(bank, caplog):
+    with caplog.at_level(logging.DEBUG):
+        bank.send()
+        bank.push(make_body(), signature="0" * 64)
+        bank.send(amount=0)
+
+    assert SECRET not in caplog.text

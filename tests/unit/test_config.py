@@ -1,0 +1,121 @@
+"""Settings: defaults, precedence, and a refusal that lists everything at once."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from config import ROOT, Config, ConfigError
+
+STRONG = "0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3d2e1f0"
+
+
+def read(**environ: str) -> Config:
+    return Config.from_env({"BANK_WEBHOOK_SECRETS": STRONG, **environ})
+
+
+def problems(**environ: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        read(**environ)
+    return caught.value.problems
+
+
+def test_defaults_serve_this_machine_from_sqlite():
+    config = read()
+
+    assert (config.environment, config.host, config.port) == ("development", "127.0.0.1", 8000)
+    assert config.database_url.render_as_string() == f"sqlite:///{ROOT / 'instance' / 'kopeck.db'}"
+    assert config.unknown_inn == "create"
+
+
+def test_empty_means_not_set():
+    assert read(PORT="", DATABASE_URL=" ", UNKNOWN_INN="") == read()
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ("postgresql://u:p@db/k", "postgresql+psycopg://u:***@db/k"),
+        ("postgres://db/k", "postgresql+psycopg://db/k"),
+        ("mysql://u@db/k", "mysql+pymysql://u@db/k"),
+        ("mariadb://u@db/k", "mariadb+pymysql://u@db/k"),
+        ("sqlite:////tmp/k.db", "sqlite:////tmp/k.db"),
+    ],
+)
+def test_database_address_gets_the_driver_that_is_installed(given, used):
+    assert str(read(DATABASE_URL=given).database_url) == used
+
+
+def test_secrets_are_listed_newest_first_and_each_bank_has_its_own():
+    config = read(BANK_WEBHOOK_SECRETS=" new , old,", BANK_WEBHOOK_SECRETS_TOCHKA="other")
+
+    assert config.bank_secrets == {"plain": ("new", "old"), "tochka": ("other",)}
+
+
+def test_secrets_do_not_show_in_a_printed_config():
+    assert STRONG not in repr(read())
+
+
+def test_every_problem_is_listed_at_once():
+    listed = problems(
+        KOPECK_ENV="prod", PORT="80000", DATABASE_URL="oracle://x", BANK_WEBHOOK_SECRETS="", UNKNOWN_INN="ask"
+    )
+
+    assert [line.split()[0] for line in listed] == [
+        "KOPECK_ENV",
+        "PORT",
+        "DATABASE_URL",
+        "BANK_WEBHOOK_SECRETS",
+        "UNKNOWN_INN",
+    ]
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "-1", "8e3", "８０００", "x"])
+def test_port_must_be_one(port):
+    assert problems(PORT=port) == ["PORT must be a number from 1 to 65535"]
+
+
+@pytest.mark.parametrize("url", ["nonsense", "oracle://user:pass-word@db/k", "postgresql//user:pass-word@db"])
+def test_bad_database_address_is_not_quoted(url):
+    (problem,) = problems(DATABASE_URL=url)
+
+    assert "pass-word" not in problem
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "kopeck.example"])
+def test_development_listens_on_loopback_only(host):
+    (problem,) = problems(HOST=host)
+
+    assert problem.startswith("HOST must be a loopback address")
+    assert read(HOST=host, KOPECK_ENV="production").host == host
+
+
+@pytest.mark.parametrize("secret", ["short", "x" * 64, "abcabcabc" * 10, f"{STRONG},short"])
+def test_production_refuses_weak_secrets(secret):
+    assert read(BANK_WEBHOOK_SECRETS=secret).environment == "development"
+    (problem,) = problems(KOPECK_ENV="production", BANK_WEBHOOK_SECRETS=secret)
+    assert problem.startswith("BANK_WEBHOOK_SECRETS holds a weak secret")
+    assert secret not in problem
+
+
+def test_production_refuses_weak_secrets_of_other_banks_too():
+    (problem,) = problems(KOPECK_ENV="production", BANK_WEBHOOK_SECRETS_TOCHKA="weak")
+
+    assert problem.startswith("BANK_WEBHOOK_SECRETS_TOCHKA")
+
+
+def test_process_with_bad_settings_ends_with_the_list(tmp_path):
+    result = subprocess.run(
+        [sys.executable, "-c", "import config; config.load()"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "BANK_WEBHOOK_SECRETS": STRONG, "PORT": "x", "KOPECK_ENV": "y"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert result.returncode == 1
+    assert "  - PORT must be" in result.stderr
+    assert "  - KOPECK_ENV must be" in result.stderr
+    assert "Traceback" not in result.stderr
