@@ -125,10 +125,16 @@ class _Reader:
         found = {"plain": _listed(self.text(name, ""))}
         if not found["plain"]:
             self.problems.append(f"{name} is missing: set it to the output of `openssl rand -hex 32`")
-        for variable in self.environ:
-            if variable.startswith(f"{name}_"):
-                bank = variable.removeprefix(f"{name}_").lower()
-                found[bank] = _listed(self.text(variable, ""))
+        for variable in sorted(self.environ):
+            if not variable.startswith(f"{name}_"):
+                continue
+            bank, secrets = variable.removeprefix(f"{name}_").lower(), _listed(self.text(variable, ""))
+            if bank in ("", "plain"):
+                self.problems.append(f"{variable} is not a setting: the plain bank's secrets are in {name}")
+            elif not secrets:
+                self.problems.append(f"{variable} is empty: give it a secret, or take it out")
+            else:
+                found[bank] = secrets
         return found
 
 
@@ -145,12 +151,22 @@ def _port(text: str) -> int:
 def _database_url(text: str) -> URL:
     try:
         url = make_url(text)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise ValueError("cannot be read as a database address, such as postgresql://user@host/name") from None
     family = url.get_backend_name()
     if family not in DRIVERS:
         raise ValueError("must begin with sqlite:, postgresql: or mariadb:")
+    if "@" in (url.host or ""):
+        raise ValueError("has an @ in its password: write it as %40, and other signs likewise")
+    if family == "sqlite":
+        return _sqlite_url(url)
     return url.set(drivername=DRIVERS[family])
+
+
+def _sqlite_url(url: URL) -> URL:
+    if url.database in (None, "", ":memory:"):
+        raise ValueError("must name a file: a SQLite database in memory is gone with its process")
+    return url.set(database=str(ROOT / "instance" / url.database))
 
 
 def _is_loopback(host: str) -> bool:

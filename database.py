@@ -4,22 +4,38 @@ Called by models, the ledger and the use cases. Knows no table and decides nothi
 """
 
 import os
+import random
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import URL, DateTime, Dialect, Insert, MetaData, Row, Table, TypeDecorator, Uuid, event
+from sqlalchemy import URL, DateTime, Dialect, Insert, MetaData, Row, Table, TypeDecorator, Uuid, event, exc, text
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.engine import Connection, CursorResult, Engine, Result
 from sqlalchemy.orm import DeclarativeBase, Session
 
-SQLITE_BUSY_SECONDS = 30
-"""How long a SQLite writer waits for the one before it."""
+from errors import TryAgain
+
+CONNECT_SECONDS = 5
+"""How long a database may take to answer at all."""
+
+LOCK_SECONDS = 30
+"""How long a statement waits for a row, or on SQLite for the file, that another transaction has locked."""
+
+STATEMENT_SECONDS = 60
+"""How long one statement may run, except within snapshot()."""
+
+DEADLOCK_TRIES_MAX = 5
+DEADLOCK_PAUSE_SECONDS = 0.01
+DEADLOCK_STATES = ("40P01", "40001")
+"""The SQLSTATE of a deadlock, on PostgreSQL and on MariaDB."""
 
 POOL_CONNECTIONS = 8
 POOL_OVERFLOW = 8
@@ -28,6 +44,8 @@ MYSQL_FAMILY = ("mysql", "mariadb")
 WRITES = "kopeck_writes"
 """The execution option by which transaction() tells SQLite to take the write lock at once."""
 
+
+UseCase = TypeVar("UseCase", bound=Callable[..., Any])
 
 AnyRow = Row[*tuple[Any, ...]]
 """A row of whatever columns were selected."""
@@ -126,15 +144,41 @@ def transaction() -> Iterator[Session]:
         del session.info[WRITES]
 
 
+def survives_deadlock(use_case: UseCase) -> UseCase:
+    """Run a use case again, a few times, when its transaction lost a deadlock or had to give in to another.
+
+    The order of locks leaves PostgreSQL none; MariaDB's unique indexes make waiters of one key lock each other out
+    when the first of them rolls back. Everything was rolled back, so running again is safe.
+    """
+
+    @wraps(use_case)
+    def persistent(*args: Any, **kwargs: Any) -> Any:
+        for attempt in range(1, DEADLOCK_TRIES_MAX):
+            try:
+                return use_case(*args, **kwargs)
+            except (exc.OperationalError, TryAgain) as error:
+                if isinstance(error, exc.OperationalError) and not _is_deadlock(error):
+                    raise
+                time.sleep(random.uniform(0, attempt * DEADLOCK_PAUSE_SECONDS))  # noqa: S311 - not a secret
+        return use_case(*args, **kwargs)
+
+    return persistent  # type: ignore[return-value]
+
+
 @contextmanager
 def snapshot() -> Iterator[Session]:
     """Open a read-only view in which every statement sees the database as of the first one."""
     session = db.session()
+    if session.info.get(WRITES):
+        raise RuntimeError("snapshot() was opened inside transaction(), whose work it would throw away")
     session.rollback()
     # SQLite's plain BEGIN reads from one snapshot until its end, in WAL mode, without hindering writers.
     level = {} if db.engine.dialect.name == "sqlite" else {"isolation_level": "REPEATABLE READ"}
     try:
         session.connection(execution_options=level)
+        if db.engine.dialect.name == "postgresql":
+            session.execute(text("SET LOCAL statement_timeout = 0"))
+            session.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
         yield session
     finally:
         session.rollback()
@@ -167,6 +211,10 @@ def insert_absent(session: Session, model: type[Base], rows: Sequence[Mapping[st
     session.execute(statement)
 
 
+def _is_deadlock(error: exc.OperationalError) -> bool:
+    return getattr(error.orig, "sqlstate", None) in DEADLOCK_STATES
+
+
 def _engine_options(url: URL) -> dict[str, Any]:
     options: dict[str, Any] = {
         "pool_pre_ping": True,
@@ -176,12 +224,25 @@ def _engine_options(url: URL) -> dict[str, Any]:
         "max_overflow": POOL_OVERFLOW,
     }
     if url.get_backend_name() == "sqlite":
-        return {**options, "connect_args": {"timeout": SQLITE_BUSY_SECONDS}}
+        return {**options, "connect_args": {"timeout": LOCK_SECONDS}}
     # Every decision is made on rows that are locked or by a unique constraint, so READ COMMITTED is
     # enough; MariaDB's default would read old balances and lock gaps.
     options["isolation_level"] = "READ COMMITTED"
     if url.get_backend_name() in MYSQL_FAMILY:
-        options["connect_args"] = {"init_command": "SET SESSION sql_mode='TRADITIONAL', time_zone='+00:00'"}
+        session = f"sql_mode='TRADITIONAL', time_zone='+00:00', innodb_lock_wait_timeout={LOCK_SECONDS}"
+        options["connect_args"] = {
+            "init_command": f"SET SESSION {session}",
+            "connect_timeout": CONNECT_SECONDS,
+            "read_timeout": STATEMENT_SECONDS,
+            "write_timeout": STATEMENT_SECONDS,
+        }
+    else:
+        limits = (
+            f"-c lock_timeout={LOCK_SECONDS}s -c statement_timeout={STATEMENT_SECONDS}s "
+            f"-c idle_in_transaction_session_timeout={STATEMENT_SECONDS}s"
+        )
+        asked = url.query.get("options", "")
+        options["connect_args"] = {"connect_timeout": CONNECT_SECONDS, "options": f"{limits} {asked}".strip()}
     return options
 
 

@@ -17,8 +17,8 @@ from werkzeug.exceptions import HTTPException
 RETRY_AFTER_SECONDS = 5
 """What a 503 asks a caller to wait before the next try."""
 
-MISSING_TABLE_STATES = ("42P01", "42S02")
-"""The SQLSTATE of a table that does not exist, on PostgreSQL and on MariaDB."""
+NOT_READY_STATES = ("42P01", "42S02", "42501")
+"""SQLSTATEs of a table that does not exist (PostgreSQL, MariaDB) or may not be used yet (PostgreSQL)."""
 
 PROBLEM_TYPE = "application/problem+json"
 WORDS_FOR_STATUS = {
@@ -68,6 +68,13 @@ class UnusableBody(PaymentError):
         super().__init__(detail, errors=self.errors)
 
 
+class BrokenBody(PaymentError):
+    """The body did not arrive whole, so there is nothing that could be verified."""
+
+    slug = "broken-body"
+    title = "The body did not arrive whole"
+
+
 class NotJson(UnusableBody):
     """The Content-Type is another than the one this address reads."""
 
@@ -81,6 +88,14 @@ class InvalidQuery(PaymentError):
 
     slug = "invalid-query"
     title = "The query cannot be used"
+
+
+class PageUnknown(PaymentError):
+    """The cursor is not one that this list gave out."""
+
+    status = 404
+    slug = "page-unknown"
+    title = "No such page"
 
 
 class BankUnknown(PaymentError):
@@ -177,12 +192,14 @@ class TryAgain(PaymentError):
 def is_unavailable(error: Exception) -> bool:
     """Tell whether a database error is one of its state, after which the same may be tried again safely.
 
-    Deadlocks, lock time-outs and lost connections are OperationalError or InterfaceError in all three drivers, and
-    an exhausted pool is TimeoutError. Tables that are not there yet are OperationalError on SQLite alone.
+    Deadlocks, time-outs, lost connections, a standby that only reads, a damaged file: the drivers agree on no one
+    class for these, so all count but those that speak of our statement or our values. TimeoutError is a full pool.
     """
     if isinstance(error, exc.ProgrammingError):
-        return getattr(error.orig, "sqlstate", None) in MISSING_TABLE_STATES
-    return isinstance(error, exc.OperationalError | exc.InterfaceError | exc.TimeoutError)
+        return getattr(error.orig, "sqlstate", None) in NOT_READY_STATES
+    if isinstance(error, exc.IntegrityError | exc.DataError | exc.NotSupportedError):
+        return False
+    return isinstance(error, exc.DBAPIError | exc.TimeoutError)
 
 
 def init_app(app: Flask) -> None:
@@ -215,7 +232,7 @@ def _render_unexpected(error: Exception) -> Response:
 
 def _render_unavailable(error: Exception) -> Response:
     log.error("request %s: database not available", g.get("request_id"), exc_info=error)
-    return render(DatabaseUnavailable(f"Nothing was changed. Send the same again in {RETRY_AFTER_SECONDS} seconds."))
+    return render(DatabaseUnavailable(f"Send the same again in {RETRY_AFTER_SECONDS} seconds; it is counted once."))
 
 
 def _render_crash(error: Exception) -> Response:

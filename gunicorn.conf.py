@@ -11,5 +11,7 @@ bind = f"[{_settings.host}]:{_settings.port}" if ":" in _settings.host else f"{_
 workers = 2
 worker_class = "gthread"
 threads = 8
+# No header may change which application or path is meant; SCRIPT_NAME and PATH_INFO could by default.
+forwarder_headers = ""
 # gunicorn 27 opens a control socket under HOME, where a second server would take its place.
 control_socket_disable = True

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from database import AnyRow, affected, insert_absent, table_of
 from errors import IncidentNotOpen, IncidentUnknown
-from models import Incident
+from models import Incident, Payment
 
 
 class Kind(StrEnum):
@@ -65,6 +65,8 @@ def record(
         .where(table.c.fingerprint == fingerprint)
         .values(seen_count=table.c.seen_count + 1, last_seen_at=now)
     )
+    if kind in ASSIGNABLE:
+        _reopen_uncredited(session, fingerprint)
     return session.scalars(select(Incident.id).where(Incident.fingerprint == fingerprint)).one()
 
 
@@ -87,10 +89,22 @@ def close(session: Session, incident_id: int, *, resolution: str, by: str, now: 
         raise IncidentNotOpen("Somebody resolved this incident before; nothing was changed.")
 
 
+def _reopen_uncredited(session: Session, fingerprint: str) -> None:
+    """Open an incident again when its money was resolved away uncredited and the bank still announces it."""
+    credited = select(Payment.id).where(Payment.operation_id == Incident.operation_id).exists()
+    session.execute(
+        update(Incident)
+        .where(Incident.fingerprint == fingerprint, Incident.resolved_at.is_not(None), ~credited)
+        .values(resolved_at=None, resolved_by=None, resolution=None)
+        .execution_options(synchronize_session=False)
+    )
+
+
 def _fingerprint(kind: Kind, source: str, operation_id: UUID | None, facts: Mapping[str, Any], body: bytes) -> str:
     """Name what arrived: by operation and facts where it could be read, so that white space makes no second incident.
 
     The operation belongs in it: two payments may agree in everything else, and each is money to be kept.
     """
-    what = body if operation_id is None else json.dumps(facts, sort_keys=True).encode()
-    return hashlib.sha256(f"{kind}:{source}:{operation_id}:".encode() + what).hexdigest()
+    unread = body if operation_id is None else b""
+    named = f"{kind}:{source}:{operation_id}:{json.dumps(facts, sort_keys=True)}:"
+    return hashlib.sha256(named.encode() + unread).hexdigest()

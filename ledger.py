@@ -20,6 +20,9 @@ from errors import TryAgain
 from models import CURRENCY, BalanceLog, Organization, Payment
 from rules import Facts
 
+CREDITS_MAX = 200
+"""As many as fit into one statement on every database, the stored bodies included."""
+
 
 class Status(StrEnum):
     """What became of one credit."""
@@ -73,15 +76,18 @@ def post(session: Session, credits: Sequence[Credit], *, create_unknown: bool, n
     """Post credits in the caller's transaction; return what became of each, in the order given.
 
     Of several credits with one operation_id the first that can be posted wins. Unknown INNs are created only
-    when asked. Raises TryAgain in the one race that cannot be settled here; the caller's rollback undoes all.
+    when asked. At most CREDITS_MAX at once. Raises TryAgain in the one race that cannot be settled here, and
+    leaves it to the caller's rollback to undo all.
     """
+    if len(credits) > CREDITS_MAX:
+        raise ValueError(f"at most {CREDITS_MAX} credits can be posted at once")
     operation_ids = {credit.operation_id for credit in credits}
     recorded = find_recorded(session, operation_ids)
     fresh = [credit for credit in credits if credit.operation_id not in recorded]
     chosen: dict[UUID, Credit] = {}
     refused: dict[UUID, Status] = {}
     if fresh:
-        accounts = _lock_accounts(session, {credit.inn for credit in fresh}, create_unknown=create_unknown, now=now)
+        accounts = _lock_accounts(session, fresh, create_unknown=create_unknown, now=now)
         chosen, refused = _choose(fresh, accounts)
         payment_ids = _insert_payments(session, chosen, accounts, now)
         recorded = find_recorded(session, operation_ids)
@@ -113,16 +119,19 @@ def judge(facts: Facts, recorded: Recorded) -> Status:
 
 
 def _lock_accounts(
-    session: Session, inns: Collection[str], *, create_unknown: bool, now: datetime
+    session: Session, credits: Sequence[Credit], *, create_unknown: bool, now: datetime
 ) -> dict[str, Account]:
     """Lock organisations, creating those that are missing when asked, and read them as they are under the lock.
 
-    Rows are created before any is locked and both happen in one order, so that two transactions never wait for
+    Rows are created before any is locked and both happen in one order, so that two transactions do not wait for
     each other in a circle. Locked by id and not by INN: MariaDB locks in the order of the index it reads.
     """
+    inns = {credit.inn for credit in credits}
     ids = _find_ids(session, inns)
-    missing = sorted(set(inns) - ids.keys())
-    if missing and create_unknown:
+    # Of several credits with one operation only the first may create: the others will not be posted.
+    first_inns = {credit.operation_id: credit.inn for credit in reversed(credits)}
+    missing = sorted(set(first_inns.values()) - ids.keys()) if create_unknown else []
+    if missing:
         insert_absent(session, Organization, [_new_organization(inn, now) for inn in missing], unique="inn")
         ids = _find_ids(session, inns)
     rows = session.execute(

@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from database import AnyRow, db, insert_absent, table_of, transaction
+from database import AnyRow, db, insert_absent, survives_deadlock, table_of, transaction
 from errors import OrganizationExists, OrganizationUnknown
 from models import CURRENCY, Organization
 
@@ -28,21 +28,27 @@ def register(*, inn: str, name: str, now: datetime) -> None:
         raise OrganizationExists("An organisation with this INN is registered already.") from None
 
 
+@survives_deadlock
 def seed(rows: Sequence[tuple[str, str]], *, now: datetime) -> int:
     """Register many (INN, name) at once and return how many were new; those that exist keep what they have.
 
-    An organisation that a webhook created has no name yet, and takes the one given here.
+    An organisation that a webhook created has no name yet, and takes the one given here. The number counts those
+    that were missing at the start: it is too high when two lists with the same INNs are registered at once.
     """
     names = dict(rows)
     with transaction() as session:
-        query = select(Organization.inn, Organization.name).where(Organization.inn.in_(names))
-        there = {row.inn: row.name for row in session.execute(query)}
-        new = [inn for inn in sorted(names) if inn not in there]
+        there = session.execute(
+            select(Organization.id, Organization.inn, Organization.name)
+            .where(Organization.inn.in_(names))
+            .order_by(Organization.id)
+        ).all()
+        new = sorted(names.keys() - {row.inn for row in there})
         if new:
             insert_absent(session, Organization, [_row(inn, names[inn], now) for inn in new], unique="inn")
-        for inn in sorted(there):
-            if names[inn] and not there[inn]:
-                session.execute(update(Organization).where(Organization.inn == inn).values(name=names[inn]))
+        for row in there:  # in the order of ids, in which the ledger locks them too
+            if names[row.inn] and not row.name:
+                nameless = (Organization.id == row.id, Organization.name == "")
+                session.execute(update(Organization).where(*nameless).values(name=names[row.inn]))
     return len(new)
 
 

@@ -25,9 +25,8 @@ NOTE_CHARACTERS_MAX = 1000
 PAGE_ROWS_DEFAULT = 50
 PAGE_ROWS_MAX = 500
 
-TIME_MIN = datetime(1900, 1, 1, tzinfo=UTC)
-TIME_MAX = datetime(2999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
-"""Times outside of these are refused: not every database can hold them, and no bank means them."""
+YEARS = r"(19|2[0-9])[0-9]{2}"
+"""Times in other years than 1900 to 2999 are refused: not every database holds them, and no bank means them."""
 
 RFC3339 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})", re.ASCII
@@ -40,6 +39,8 @@ ROUBLES = ("RUB", "RUR", "643")
 
 UNKNOWN_MEMBER = "Holds a member that is not known here."
 
+TIME_JSON = {"pattern": f"^{YEARS}-"}
+TEXT_JSON = {"pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$"}
 MONEY_JSON = {"minimum": 1, "maximum": rules.MONEY_MAX}
 
 
@@ -112,6 +113,9 @@ def _walk(pointer: str, messages: Mapping[Any, Any] | list[Any]) -> Iterator[Fie
 class Text(fields.String):
     """Text that every database can hold: no control characters and no halves of a surrogate pair."""
 
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"metadata": TEXT_JSON, **kwargs})
+
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         text = super()._deserialize(value, attr, data, **kwargs)
         if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
@@ -161,16 +165,18 @@ class OperationId(fields.UUID):
 class Moment(fields.AwareDateTime):
     """An RFC 3339 time with its zone, kept in UTC; leap seconds and years outside 1900 to 2999 are refused."""
 
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"metadata": TIME_JSON, **kwargs})
+
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> datetime:
         if not isinstance(value, str) or not RFC3339.fullmatch(value):
             raise ValidationError("Must be a date and time with its zone, such as 2024-04-27T21:00:00Z.")
-        try:
-            moment = datetime.fromisoformat(value.upper()).astimezone(UTC)
-        except (ValueError, OverflowError):
-            raise ValidationError("Is not a time that exists (leap seconds are not accepted).") from None
-        if not TIME_MIN <= moment <= TIME_MAX:
+        if not re.match(YEARS, value):
             raise ValidationError("Must be in a year from 1900 to 2999.")
-        return moment
+        try:
+            return datetime.fromisoformat(value.upper()).astimezone(UTC)
+        except ValueError:
+            raise ValidationError("Is not a time that exists (leap seconds are not accepted).") from None
 
     def _serialize(self, value: datetime | None, attr: str | None, obj: Any, **kwargs: Any) -> str | None:
         return None if value is None else rules.rfc3339(value)

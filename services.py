@@ -16,7 +16,7 @@ import ledger
 import rules
 from banks.base import Announcement, Bank, Message
 from config import UnknownInn
-from database import db, transaction
+from database import db, survives_deadlock, transaction
 from errors import FieldProblem, IncidentNotAssignable, UnusableBody
 from ledger import Credit, Outcome, Status
 from models import Organization
@@ -59,6 +59,7 @@ class Preview:
     http_status: int = 200
 
 
+@survives_deadlock
 def receive(bank: Bank, message: Message, *, key_id: str, unknown_inn: UnknownInn, now: datetime) -> Receipt:
     """Take one authentic webhook: credit it once, or keep it as an incident; committed when this returns.
 
@@ -96,6 +97,7 @@ def preview(bank: Bank, message: Message, *, unknown_inn: UnknownInn) -> Preview
     )
 
 
+@survives_deadlock
 def assign(incident_id: int, *, inn: str, by: str, now: datetime) -> Receipt:
     """Credit the money that an incident holds to an organisation, once, and resolve the incident.
 

@@ -7,6 +7,7 @@ import base64
 import binascii
 import csv
 import io
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,11 +18,14 @@ from sqlalchemy import ColumnElement, Select, select
 
 import rules
 from database import AnyRow, db, table_of
-from errors import InvalidQuery
+from errors import PageUnknown
 from models import BalanceLog, Incident, Organization, Payment
 
 EXPORT_ROWS = 1000
 """How many rows of an export are read at a time."""
+
+FORMULA = re.compile(r"(^|;)([\s\u00a0\u200b-\u200f\u2060\ufeff]*[=+\-@＝＋－＠])")
+"""Where a spreadsheet would begin a formula: at the start of a cell, and, for those that split at `;`, behind one."""
 
 LOG_COLUMNS = (
     "version",
@@ -78,7 +82,7 @@ class Listing:
     newest_first: bool = True
 
     def page(self, *, cursor: str | None = None, limit: int) -> Page:
-        """Read one page; raise InvalidQuery for a cursor that this list did not give out."""
+        """Read one page; raise PageUnknown for a cursor that this list did not give out."""
         query = self.query.order_by(self.key.desc() if self.newest_first else self.key.asc()).limit(limit + 1)
         if cursor is not None:
             seen = _decode(cursor, self.parse)
@@ -185,7 +189,7 @@ def _decode(cursor: str, parse: Callable[[str], Any]) -> Any:
         text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
         return parse(text)
     except (ValueError, binascii.Error):
-        raise InvalidQuery("The cursor is not one that this list gave out.") from None
+        raise PageUnknown("The cursor is not one that this list gave out; begin again without one.") from None
 
 
 def _whole_number(text: str) -> int:
@@ -204,6 +208,6 @@ def _csv_line(cells: Sequence[object]) -> str:
 def _cell(value: object) -> object:
     if isinstance(value, datetime):
         return rules.rfc3339(value)
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t")):
-        return f"'{value}"
+    if isinstance(value, str):
+        return FORMULA.sub(r"\1'\2", value)
     return "" if value is None else value

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import requests
+import urllib3
 
 CONNECT_SECONDS = 5
 READ_SECONDS = 30
@@ -46,6 +47,8 @@ def post(url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
                     headers=response.headers,
                     body=response.raw.read(ANSWER_BYTES_MAX, decode_content=True),
                 )
+        except urllib3.exceptions.HTTPError:
+            raise Unreachable("the answer broke off or cannot be read") from None
         except requests.ConnectionError:
             raise Unreachable("nothing answers at this address") from None
         except requests.Timeout:

@@ -12,6 +12,7 @@ import banks
 import services
 from banks.base import Message
 from context import now, settings
+from intake import read_body
 from schemas import BankWebhook, WebhookAnswer
 
 HTTP_STATUS = {"credited": 200, "duplicate": 200, "conflict": 200, "held": 202}
@@ -56,7 +57,7 @@ def bank_webhook(name: str) -> tuple[dict[str, Any], int]:
 def read_message() -> Message:
     """Take the request as it arrived; a body over the limit ends here with 413."""
     return Message(
-        body=request.get_data(cache=False),
+        body=read_body(),
         headers=request.headers,
         content_type=request.headers.get("Content-Type", ""),
     )

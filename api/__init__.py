@@ -16,6 +16,7 @@ from schemas import Inn, Kopecks, Moment, OperationId, ProblemOut
 
 PREFIX = "/api/v1"
 SWAGGER_FILES = Path(flask_swagger_ui.__file__).parent / "dist"
+SWAGGER_AGE_SECONDS = 3600
 SWAGGER_POLICY = (
     "default-src 'none'; connect-src 'self'; img-src 'self' data:; "
     "style-src 'self' 'unsafe-inline'; script-src 'self' 'unsafe-inline'"
@@ -103,7 +104,7 @@ def _keep_old_addresses(app: Flask) -> None:
 
 def _swagger_file(name: str) -> Response:
     """Serve Swagger UI's own files from the package, so that the page needs nothing from outside."""
-    return send_from_directory(SWAGGER_FILES, name, max_age=3600)
+    return send_from_directory(SWAGGER_FILES, name, max_age=SWAGGER_AGE_SECONDS, conditional=False)
 
 
 def page_policy(endpoint: Any) -> str:

@@ -40,7 +40,7 @@ def caller() -> str:
 
 
 def _bearer_token() -> str:
-    authorization = request.authorization
-    if authorization is None or authorization.type != "bearer" or not authorization.token:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
         raise KeyRefused("Send Authorization: Bearer KEY; `flask keys create --help` says how to get one.")
-    return authorization.token
+    return token.strip()

@@ -10,6 +10,7 @@ from werkzeug.routing import BaseConverter
 
 import rules
 from errors import InvalidQuery, NotJson, UnusableBody
+from intake import read_body
 from schemas import is_json, parse_json, problems
 
 
@@ -28,7 +29,7 @@ class Reader(FlaskParser):
     def _raw_load_json(self, req: Request) -> Any:
         if not is_json(req.headers.get("Content-Type", "")):
             raise NotJson("Send Content-Type: application/json.")
-        return parse_json(req.get_data())
+        return parse_json(read_body())
 
     def handle_error(
         self,

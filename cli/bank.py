@@ -10,7 +10,7 @@ import click
 import signing
 import transport
 from cli.orgs import SAMPLE_INN
-from cli.wording import Group, example
+from cli.wording import Group, example, printable
 from context import settings
 
 SAMPLE_AMOUNT = 145_000
@@ -49,7 +49,7 @@ def send(
     for _ in range(repeat):
         _show_request(address, headers, body)
         answer = _send(address, headers, body)
-        click.echo(f"< {answer.status} {answer.reason}\n< {answer.body.decode(errors='replace').strip()}\n")
+        click.echo(f"< {answer.status} {answer.reason}\n< {printable(answer.body.decode(errors='replace').strip())}\n")
         accepted = accepted and 200 <= answer.status < 300
     if not accepted:
         raise click.ClickException("The server did not accept it; its answer above says why.")

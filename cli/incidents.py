@@ -10,7 +10,7 @@ import click
 import incidents
 import services
 import statements
-from cli.wording import Group, example, table
+from cli.wording import INN, NOTE, NUMBER, Group, example, table
 from database import db
 
 group = Group("incidents", help="What is authentic and could not be counted.")
@@ -31,7 +31,7 @@ def list_(state: str, limit: int) -> None:
 
 
 @group.command(epilog=example("flask incidents show 1"))
-@click.argument("incident_id", type=int)
+@click.argument("incident_id", type=NUMBER)
 def show(incident_id: int) -> None:
     """Show one incident with what arrived."""
     row = incidents.find(db.session(), incident_id)
@@ -43,8 +43,8 @@ def show(incident_id: int) -> None:
 
 
 @group.command(epilog=example("flask incidents assign 1 1234567890"))
-@click.argument("incident_id", type=int)
-@click.argument("inn")
+@click.argument("incident_id", type=NUMBER)
+@click.argument("inn", type=INN)
 def assign(incident_id: int, inn: str) -> None:
     """Credit the money that an incident holds to an organisation, once."""
     receipt = services.assign(incident_id, inn=inn, by=_operator(), now=datetime.now(UTC))
@@ -52,8 +52,8 @@ def assign(incident_id: int, inn: str) -> None:
 
 
 @group.command(epilog=example('flask incidents resolve 1 "the bank sent it again with a valid date"'))
-@click.argument("incident_id", type=int)
-@click.argument("resolution")
+@click.argument("incident_id", type=NUMBER)
+@click.argument("resolution", type=NOTE)
 def resolve(incident_id: int, resolution: str) -> None:
     """Close an incident with a note; no money moves."""
     services.resolve(incident_id, resolution=resolution, by=_operator(), now=datetime.now(UTC))

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import click
 
 import keys
-from cli.wording import Group, example, table
+from cli.wording import NAME, Group, example, table
 
 group = Group("keys", help="API keys of those who may call the REST API.")
 
@@ -16,17 +16,17 @@ group = Group("keys", help="API keys of those who may call the REST API.")
         "flask keys create operator --all",
     )
 )
-@click.argument("name")
+@click.argument("name", type=NAME)
 @click.option("--scope", "scopes", multiple=True, type=click.Choice(list(keys.SCOPES)), help="Repeat for several.")
 @click.option("--all", "everything", is_flag=True, help="Every scope.")
 def create(name: str, scopes: tuple[str, ...], everything: bool) -> None:
     """Create a key and print it, once."""
     if not scopes and not everything:
         raise click.UsageError("Give at least one --scope, or --all.")
-    if not 1 <= len(name) <= 100:
-        raise click.UsageError("A name has 1 to 100 characters.")
     try:
-        token = keys.create(name=name, scopes=list(keys.SCOPES) if everything else scopes, now=datetime.now(UTC))
+        token = keys.create(
+            name=name.strip(), scopes=list(keys.SCOPES) if everything else scopes, now=datetime.now(UTC)
+        )
     except keys.NameTaken:
         raise click.ClickException(f"A key named {name} exists, perhaps revoked; choose another name.") from None
     click.echo("Keep this key now; it is not shown again:", err=True)
@@ -42,7 +42,7 @@ def list_() -> None:
 
 
 @group.command(epilog=example("flask keys revoke accountant"))
-@click.argument("name")
+@click.argument("name", type=NAME)
 def revoke(name: str) -> None:
     """Stop a key from working, at once and for good."""
     if not keys.revoke(name, now=datetime.now(UTC)):

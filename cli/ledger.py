@@ -10,7 +10,7 @@ import audit
 import organizations
 import statements
 from audit import Finding
-from cli.wording import Group, example, progress, table
+from cli.wording import INN, MOMENT, Group, example, progress, table
 from rules import roubles
 from statements import Span
 
@@ -38,9 +38,9 @@ def verify() -> None:
 @group.command(
     epilog=example("flask ledger statement 1234567890", "flask ledger statement 1234567890 --csv > statement.csv")
 )
-@click.argument("inn")
-@click.option("--from", "since", type=click.DateTime(["%Y-%m-%dT%H:%M:%S%z"]), help="From this moment on.")
-@click.option("--to", "until", type=click.DateTime(["%Y-%m-%dT%H:%M:%S%z"]), help="Before this moment.")
+@click.argument("inn", type=INN)
+@click.option("--from", "since", type=MOMENT, help="From this moment on.")
+@click.option("--to", "until", type=MOMENT, help="Before this moment.")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="At most this many, unless --csv.")
 @click.option("--csv", "as_csv", is_flag=True, help="The whole span as CSV, amounts in kopecks.")
 def statement(inn: str, since: datetime | None, until: datetime | None, limit: int, as_csv: bool) -> None:

@@ -12,7 +12,7 @@ import organizations
 import rules
 import schemas
 import statements
-from cli.wording import Group, example, money, progress, table
+from cli.wording import INN, Group, example, money, printable, progress, table
 
 SEED_ROWS = 500
 """How many organisations are registered in one transaction."""
@@ -56,12 +56,12 @@ def list_(limit: int) -> None:
 
 
 @group.command(epilog=example("flask orgs show 1234567890"))
-@click.argument("inn")
+@click.argument("inn", type=INN)
 def show(inn: str) -> None:
     """Show one organisation."""
     row = organizations.find(inn)
     checksum = "holds" if rules.checksum_holds(inn) else "does not hold (advice only)"
-    click.echo(f"INN           {row.inn}\nName          {row.name}\nBalance       {money(row.balance)}")
+    click.echo(f"INN           {row.inn}\nName          {printable(row.name)}\nBalance       {money(row.balance)}")
     click.echo(
         f"Moves         {row.version}\nRegistered    {row.created_at:%Y-%m-%d %H:%M:%SZ}\nINN checksum  {checksum}"
     )
@@ -73,12 +73,22 @@ def _read(file: Path) -> list[tuple[str, str]]:
         text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise click.ClickException(f"{file} is not UTF-8; save it as “CSV UTF-8” and try again.") from None
-    lines = text.splitlines()
-    header = lines[0].lower() if lines else ""
-    reader = csv.DictReader(lines, delimiter=";" if ";" in header else ",", restkey="more")
+    lines = text.split("\n")  # not splitlines(): a name may hold U+2028
+    reader = csv.DictReader(lines, delimiter=";" if ";" in lines[0] else ",", restkey="more")
+    try:
+        rows, bad = _sort_out(reader)
+    except csv.Error:
+        raise click.ClickException(f"{file} is not CSV from line {reader.line_num} on.") from None
+    if bad:
+        raise click.ClickException("Nothing was written. These rows are bad:\n" + "\n".join(bad))
+    return rows
+
+
+def _sort_out(reader: "csv.DictReader[str]") -> tuple[list[tuple[str, str]], list[str]]:
+    """Tell good rows from bad ones, each bad one with its line number."""
     reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
     if "inn" not in reader.fieldnames:
-        raise click.ClickException(f"{file} has no column inn; its first line must be: inn,name")
+        raise click.ClickException("The file has no column inn; its first line must be: inn,name")
     rows, bad = [], []
     seen: dict[str, int] = {}
     for row in reader:
@@ -88,9 +98,7 @@ def _read(file: Path) -> list[tuple[str, str]]:
         else:
             seen[row["inn"].strip()] = reader.line_num
             rows.append((row["inn"].strip(), (row.get("name") or "").strip()))
-    if bad:
-        raise click.ClickException("Nothing was written. These rows are bad:\n" + "\n".join(bad))
-    return rows
+    return rows, bad
 
 
 def _problem(row: dict[str, str], seen: dict[str, int]) -> str | None:

@@ -1,6 +1,7 @@
 """How the commands speak: tables, examples in every help text, our own errors as one line instead of a traceback."""
 
 import sys
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -8,15 +9,39 @@ from typing import Any, TypeVar
 
 import click
 from flask.cli import AppGroup
+from marshmallow import ValidationError, fields, validate
 from sqlalchemy.exc import SQLAlchemyError
 
 import rules
+import schemas
 from errors import PaymentError, is_unavailable
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 BAR_FROM_ROWS = 200
 """Shorter work is over before a progress bar could be read."""
+
+
+class Shaped(click.ParamType[Any]):
+    """An argument that must have the shape which the API asks for too."""
+
+    def __init__(self, name: str, field: fields.Field[Any]) -> None:
+        self.name = name
+        self.field = field
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Check one argument, and say what is wrong with it."""
+        try:
+            return self.field.deserialize(value)
+        except ValidationError as error:
+            self.fail(" ".join(str(message) for message in error.messages), param, ctx)
+
+
+INN = Shaped("inn", schemas.Inn())
+NAME = Shaped("name", schemas.Text(validate=validate.Length(1, 100)))
+NOTE = Shaped("note", schemas.Text(validate=validate.Length(1, schemas.NOTE_CHARACTERS_MAX)))
+MOMENT = Shaped("moment", schemas.Moment())
+NUMBER = click.IntRange(1, rules.MONEY_MAX)
 
 
 class Group(AppGroup):
@@ -67,10 +92,18 @@ def progress(total: int, label: str) -> Iterator[Callable[[int], None]]:
         yield bar.update
 
 
+def printable(text: str) -> str:
+    """Write out, as escapes, whatever could move the cursor, change colours or turn the line around."""
+    return "".join(
+        character if character == " " or unicodedata.category(character)[0] not in "CZ" else ascii(character)[1:-1]
+        for character in text
+    )
+
+
 def _shown(cell: object) -> str:
     if isinstance(cell, datetime):
         return cell.strftime("%Y-%m-%d %H:%M:%SZ")
-    return "" if cell is None else str(cell)
+    return "" if cell is None else printable(str(cell))
 
 
 def _is_number(text: str) -> bool:

@@ -158,6 +158,11 @@ _SQLITE = [
     f"CREATE TRIGGER balance_log_no_{event.lower()} BEFORE {event} ON balance_log "
     "BEGIN SELECT RAISE(ABORT, 'balance_log is append-only'); END"
     for event in ("UPDATE", "DELETE")
+] + [
+    # INSERT OR REPLACE deletes without asking the trigger above, on connections other than ours.
+    "CREATE TRIGGER balance_log_no_replace BEFORE INSERT ON balance_log WHEN EXISTS (SELECT 1 FROM balance_log "
+    "WHERE (organization_id, version) = (NEW.organization_id, NEW.version) OR payment_id = NEW.payment_id) "
+    "BEGIN SELECT RAISE(ABORT, 'balance_log is append-only'); END"
 ]
 _MARIADB = [
     f"CREATE TRIGGER balance_log_no_{event.lower()} BEFORE {event} ON balance_log FOR EACH ROW "

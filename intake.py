@@ -1,0 +1,25 @@
+"""How a door takes a request's body: whole and within bounds, or not at all.
+
+Called by the doors before anything is verified or parsed.
+"""
+
+from flask import request
+from gunicorn.http.errors import ParseException
+from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
+
+from config import BODY_BYTES_MAX
+from errors import BrokenBody
+
+
+def read_body() -> bytes:
+    """Return the raw body; raise 413 when it is over BODY_BYTES_MAX, BrokenBody when it did not arrive whole."""
+    try:
+        # Flask stops one byte above the limit, so that a chunked body that goes on is told from one that ends there.
+        body = request.get_data(cache=False)
+    except (ParseException, ClientDisconnected, OSError):
+        raise BrokenBody("The body broke off, or its chunks cannot be read. Nothing was changed.") from None
+    if len(body) > BODY_BYTES_MAX:
+        raise RequestEntityTooLarge
+    if request.content_length is not None and len(body) != request.content_length:
+        raise BrokenBody("The body is shorter than its Content-Length. Nothing was changed.")
+    return body

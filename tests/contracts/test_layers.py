@@ -1,0 +1,119 @@
+"""Every import points one way: a module may use those of its own line's left side and of the lines above."""
+
+import ast
+import re
+
+import pytest
+
+from config import ROOT
+
+LAYERS = (
+    ("errors", "config", "rules"),
+    ("schemas", "context", "signing", "transport", "intake"),
+    ("database", "models"),
+    ("ledger", "incidents"),
+    ("banks",),
+    ("services", "organizations", "keys", "statements", "audit"),
+    ("webhooks",),
+    ("api", "cli"),
+    ("app",),
+)
+"""From the bottom up. Within a line only packages look at their own modules."""
+
+NEVER = {
+    "schemas": ("sqlalchemy", "flask", "database"),
+    "rules": ("sqlalchemy", "flask", "marshmallow"),
+    "signing": ("sqlalchemy", "flask", "json"),
+    "ledger": ("flask",),
+    "banks": ("sqlalchemy", "flask"),
+    "services": ("flask", "requests"),
+    "webhooks": ("sqlalchemy",),
+}
+SOCKETS = ("requests", "urllib3", "socket", "urllib", "httpx")
+RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
+FILES = sorted(path for path in ROOT.glob("*.py") if path.stem in RANK) + [
+    path for package in ("api", "banks", "cli") for path in sorted((ROOT / package).glob("*.py"))
+]
+
+
+def module_of(path) -> str:
+    return path.stem if path.parent == ROOT else path.parent.name
+
+
+def imported(path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path.name}: imports are absolute"
+            names.add(node.module.split(".")[0])
+    return names
+
+
+def test_every_module_has_its_line():
+    assert {path.stem for path in ROOT.glob("*.py")} - {"gunicorn.conf"} <= set(RANK)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_looks_down(path):
+    own = module_of(path)
+    ours = {name for name in imported(path) if name in RANK and name != own}
+    # A line may be read from left to right, except that doors and use cases do not know their neighbours.
+    beside = set() if own in {*LAYERS[5], "api", "cli"} else set(LAYERS[RANK[own]][: LAYERS[RANK[own]].index(own)])
+
+    assert {name for name in ours if RANK[name] >= RANK[own] and name not in beside} == set()
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_uses_what_is_not_its_business(path):
+    own = module_of(path)
+
+    assert imported(path).isdisjoint(NEVER.get(own, ()))
+    if own != "transport":
+        assert imported(path).isdisjoint(SOCKETS)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_doors_never_write(path):
+    if module_of(path) not in ("webhooks", "api", "cli"):
+        return
+    tree = ast.parse(path.read_text())
+    called = {
+        node.func.attr for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    }
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+
+    assert called.isdisjoint({"commit", "flush", "add", "add_all", "merge", "delete"})
+    assert names.isdisjoint({"transaction", "insert", "update", "delete", "insert_absent"})
+
+
+def test_only_the_ledger_changes_a_balance():
+    """No .values(…) outside of it names a balance or a version, and nobody sends SQL as text."""
+    writers = set()
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "values":
+                writers |= {path.name for keyword in node.keywords if keyword.arg in ("balance", "version")}
+            if isinstance(node, ast.Constant) and re.match(r"(UPDATE|DELETE|INSERT)\s", str(node.value)):
+                writers.add(path.name)
+
+    assert writers == {"ledger.py"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_modules_are_short_and_say_what_they_are(path):
+    text = path.read_text()
+    tree = ast.parse(text)
+
+    assert text.count("\n") <= 500
+    assert ast.get_docstring(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno - node.lineno < 60, node.name
+
+
+def test_only_config_reads_the_environment():
+    readers = {path.name for path in FILES if re.search(r"os\.(environ|getenv)|dotenv", path.read_text())}
+
+    assert readers == {"config.py"}
