@@ -13,6 +13,9 @@ from errors import BrokenBody
 
 def read_body() -> bytes:
     """Return the raw body; raise 413 when it is over BODY_BYTES_MAX, BrokenBody when it did not arrive whole."""
+    declared = request.content_length
+    if declared is not None and declared > BODY_BYTES_MAX:
+        raise RequestEntityTooLarge
     try:
         # Flask stops one byte above the limit, so that a chunked body that goes on is told from one that ends there.
         body = request.get_data(cache=False)
@@ -20,6 +23,6 @@ def read_body() -> bytes:
         raise BrokenBody("The body broke off, or its chunks cannot be read. Nothing was changed.") from None
     if len(body) > BODY_BYTES_MAX:
         raise RequestEntityTooLarge
-    if request.content_length is not None and len(body) != request.content_length:
+    if declared is not None and len(body) != declared:
         raise BrokenBody("The body is shorter than its Content-Length. Nothing was changed.")
     return body

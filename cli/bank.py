@@ -13,6 +13,7 @@ from cli.orgs import SAMPLE_INN
 from cli.wording import Group, example, printable
 from context import settings
 
+WEBHOOK_PATH = "/api/v1/webhook/bank/"
 SAMPLE_AMOUNT = 145_000
 """Kopecks, as in the sample webhook."""
 
@@ -61,11 +62,17 @@ def send(
 @click.option("--operation-id", default=None, help="A UUID; a new one if left out.")
 def curl(inn: str, amount: int, operation_id: str | None) -> None:
     """Print a signed webhook as a curl command, ready to paste; sends nothing."""
-    body = _body(inn, amount, operation_id or str(uuid.uuid4()), "PAY-328", "2024-04-27T21:00:00Z")
-    signature = signing.sign(body, _newest_secret())
-    click.echo(f"curl -sS {_own_address()} \\")
-    click.echo(f"  -H 'Content-Type: application/json' -H 'X-Signature: {signature}' \\")
-    click.echo(f"  -d {shlex.quote(body.decode())}")
+    _print_curl(inn, amount, operation_id or str(uuid.uuid4()))
+
+
+@group.command(epilog=example("flask bank welcome"))
+def welcome() -> None:
+    """Print the addresses of this server and a first webhook to paste, as `make run` does."""
+    click.echo(f"Kopeck answers at   {_own_address('/')}")
+    click.echo(f"Its API, to try     {_own_address('/api/v1/swagger/')}")
+    click.echo(f"A balance           {_own_address(f'/api/v1/organizations/{SAMPLE_INN}/balance/')}\n")
+    click.echo("In another terminal, announce money as the bank would, twice; it is counted once:\n")
+    _print_curl(SAMPLE_INN, SAMPLE_AMOUNT, str(uuid.uuid4()))
 
 
 def _body(inn: str, amount: int, operation_id: str, document_number: str, document_date: str) -> bytes:
@@ -79,13 +86,21 @@ def _body(inn: str, amount: int, operation_id: str, document_number: str, docume
     return json.dumps(members, ensure_ascii=False).encode()
 
 
+def _print_curl(inn: str, amount: int, operation_id: str) -> None:
+    body = _body(inn, amount, operation_id, "PAY-328", "2024-04-27T21:00:00Z")
+    signature = signing.sign(body, _newest_secret())
+    click.echo(f"curl -sS {_own_address()} \\")
+    click.echo(f"  -H 'Content-Type: application/json' -H 'X-Signature: {signature}' \\")
+    click.echo(f"  -d {shlex.quote(body.decode())}")
+
+
 def _newest_secret() -> str:
     return settings().bank_secrets["plain"][0]
 
 
-def _own_address() -> str:
+def _own_address(path: str = WEBHOOK_PATH) -> str:
     host = f"[{settings().host}]" if ":" in settings().host else settings().host
-    return f"http://{host}:{settings().port}/api/v1/webhook/bank/"
+    return f"http://{host}:{settings().port}{path}"
 
 
 def _now() -> str:

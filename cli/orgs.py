@@ -13,6 +13,7 @@ import rules
 import schemas
 import statements
 from cli.wording import INN, Group, example, money, printable, progress, table
+from context import settings
 
 SEED_ROWS = 500
 """How many organisations are registered in one transaction."""
@@ -33,6 +34,8 @@ def seed(file: Path | None, demo: int | None) -> None:
     """
     if (file is None) == (demo is None):
         raise click.UsageError("Give either a FILE or --demo N.")
+    if demo is not None and settings().production:
+        raise click.ClickException("Demo organisations have no place in production; seed from a FILE.")
     rows = _read(file) if file is not None else list(_made_up(demo or 0))
     created = 0
     with progress(len(rows), "Registering") as advance:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import flask_migrate
+import pytest
 from flask import Flask
 from sqlalchemy import URL, Connection, create_engine, make_url, text
 from sqlalchemy.exc import OperationalError
@@ -51,6 +52,11 @@ def find_servers() -> dict[str, URL]:
 SERVERS = find_servers()
 FAMILIES = ("sqlite", *SERVERS)
 MISSING = tuple(family for family in CANDIDATES if family not in SERVERS)
+
+
+def only(family: str) -> pytest.MarkDecorator:
+    """Run a test on one family alone, where that is the only one that can show it."""
+    return pytest.mark.parametrize("migrated", [name for name in FAMILIES if name == family], indirect=True)
 
 
 @dataclass

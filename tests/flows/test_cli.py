@@ -97,6 +97,12 @@ class TestSeed:
         assert run("orgs", "seed", "--demo", "1201").output.endswith("1201 registered, 0 already there.\n")
         assert database.count("organizations") == 1201
 
+    def test_demo_has_no_place_in_production(self, make_app, database):
+        result = make_app(KOPECK_ENV="production").test_cli_runner().invoke(args=["orgs", "seed", "--demo", "3"])
+
+        assert result.exit_code == 1
+        assert database.count("organizations") == 0
+
     @pytest.mark.parametrize("args", [[], ["--demo", "1", "app.py"]])
     def test_either_a_file_or_demo(self, run, args):
         assert run("orgs", "seed", *args).exit_code == 2
@@ -117,6 +123,35 @@ def test_list_says_when_there_is_more(run, context):
 
     assert "more" not in run("orgs", "list").output
     assert "raise --limit above 2" in run("orgs", "list", "--limit", "2").output
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["orgs", "show", "\udcff"],
+        ["orgs", "show", "123"],
+        ["incidents", "show", "99999999999999999999999"],
+        ["incidents", "resolve", "1", ""],
+        ["incidents", "resolve", "1", "\x1b[31m"],
+        ["incidents", "assign", "1", "x"],
+        ["keys", "create", "a\nb", "--all"],
+        ["keys", "revoke", "\udcff"],
+        ["ledger", "statement", INN, "--from", "0001-01-01T00:00:00+23:59"],
+        ["ledger", "statement", INN, "--from", "2024-04-27"],
+    ],
+)
+def test_argument_of_the_wrong_shape_is_a_usage_error(run, database, args):
+    result = run(*args)
+
+    assert result.exit_code == 2
+    assert "Traceback" not in result.output
+
+
+def test_nothing_stored_can_move_the_terminal(run, operator):
+    operator.post("/organizations/", inn="7707083893", name="a\u202eb\u2028c")
+
+    assert "a\\u202eb\\u2028c" in run("orgs", "list").output
+    assert "a\\u202eb\\u2028c" in run("orgs", "show", "7707083893").output
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,18 @@
 """What a caller sees when the server is in trouble: a problem that says what to do, and nothing from inside."""
 
 import logging
+import threading
 
 import pytest
 from flask import Flask
-from sqlalchemy import make_url
+from sqlalchemy import make_url, select
 
 from app import create_app
-from database import db
+from database import db, transaction
+from models import Organization
 from tests.callers import Bank
-from tests.databases import Database
-from tests.factories import SECRET, make_body, make_config
+from tests.databases import Database, only
+from tests.factories import SECRET, make_body, make_config, make_org
 
 DEAD_DATABASES = {
     "postgresql": "postgresql://kopeck:pass-word@127.0.0.1:9/kopeck",
@@ -35,6 +37,33 @@ def test_webhook_without_a_database_may_be_sent_again(dead, caplog):
     assert answer.json["type"] == "urn:kopeck:problem:database-unavailable"
     assert answer.headers["X-Request-Id"] in caplog.text
     assert "pass-word" not in caplog.text + answer.text
+
+
+@only("postgresql")  # an address can ask for a read-only session here alone
+def test_standby_that_only_reads_may_be_asked_again(database):
+    url = database.url.update_query_dict({"options": "-c default_transaction_read_only=on"})
+    app = create_app(make_config(url))
+
+    assert Bank(app.test_client()).send().status_code == 503
+    with app.app_context():
+        db.engine.dispose()
+
+
+@only("postgresql")  # an address can shorten the limit here alone
+def test_row_locked_for_too_long_may_be_asked_again(database, context):
+    make_org()
+    url = database.url.update_query_dict({"options": "-c lock_timeout=50ms"})
+    app = create_app(make_config(url))
+    with transaction() as session:
+        session.execute(select(Organization.id).with_for_update())
+        thread_answers: list[int] = []
+        thread = threading.Thread(target=lambda: thread_answers.append(Bank(app.test_client()).send().status_code))
+        thread.start()
+        thread.join()
+
+    assert thread_answers == [503]
+    with app.app_context():
+        db.engine.dispose()
 
 
 def test_bad_signature_needs_no_database(dead):

@@ -129,6 +129,34 @@ def test_lists_tell_open_from_resolved(bank, operator):
     assert ids("all") == [newest["id"], oldest["id"]]
 
 
+def test_held_money_resolved_away_is_open_again_when_the_bank_repeats_it(holding_bank, operator):
+    body = make_body()
+    held = holding_bank.push(body).json
+    operator.post(f"/incidents/{held['incident_id']}/resolve/", resolution="the bank takes it back")
+
+    assert holding_bank.push(body).json == held
+    (incident,) = operator.get("/incidents/").json["items"]
+    assert (incident["id"], incident["seen_count"], incident["resolution"]) == (held["incident_id"], 2, None)
+
+
+def test_unusable_body_resolved_stays_resolved_when_repeated(bank, operator):
+    bank.push(b"{}")
+    (incident,) = operator.get("/incidents/").json["items"]
+    operator.post(f"/incidents/{incident['id']}/resolve/", resolution="told the bank")
+    bank.push(b"{}")
+
+    assert operator.get("/incidents/").json["items"] == []
+    assert operator.get(f"/incidents/{incident['id']}/").json["seen_count"] == 2
+
+
+def test_one_body_refused_for_two_reasons_is_two_incidents(bank, operator):
+    body = make_body(amount=0)
+    bank.push(body, content_type="text/plain")
+    bank.push(body)
+
+    assert len(operator.get("/incidents/").json["items"]) == 2
+
+
 def test_unknown_incident_is_not_found(operator):
     assert operator.get("/incidents/999/").status_code == 404
     assert operator.post("/incidents/999/resolve/", resolution="x").status_code == 404

@@ -1,20 +1,22 @@
 """ledger.post(): many credits, one outcome each, running balances, a constant number of statements."""
 
+import sqlite3
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import timedelta
 
 import pytest
 from sqlalchemy import event, select, text
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DatabaseError, OperationalError
 
 import ledger
 import rules
-from database import db, transaction
+from database import db, snapshot, survives_deadlock, transaction
 from ledger import Credit, Status
 from models import BalanceLog, Organization
 from rules import Facts
+from tests.databases import only
 from tests.factories import INN, START, make_org
 
 OTHER_INN = "7707083893"
@@ -248,3 +250,59 @@ def test_times_come_back_aware_in_utc_to_the_microsecond(context):
     (created_at,) = db.session.scalars(select(BalanceLog.created_at))
     assert created_at == moment
     assert created_at.utcoffset() == timedelta(0)
+
+
+def test_several_unknown_payers_of_one_operation_leave_no_empty_organisation(context, database, check_ledger):
+    operation_id = uuid.uuid4()
+
+    statuses = post(make_credit(operation_id=operation_id), make_credit(inn=OTHER_INN, operation_id=operation_id))
+
+    assert statuses == [Status.CREDITED, Status.CONFLICT]
+    assert database.count("organizations") == 1
+    check_ledger()
+
+
+def test_more_credits_than_a_statement_holds_are_refused(context):
+    with pytest.raises(ValueError, match="at most 200"):
+        post(*[make_credit() for _ in range(ledger.CREDITS_MAX + 1)])
+
+
+def test_snapshot_refuses_to_throw_a_transaction_away(context):
+    with transaction(), pytest.raises(RuntimeError, match="throw away"), snapshot():
+        pass
+
+
+@only("sqlite")  # only here a connection chooses whether REPLACE asks the triggers
+def test_log_of_sqlite_refuses_replacement_from_any_connection(context, database, check_ledger):
+    post(make_credit())
+
+    with closing(sqlite3.connect(database.url.database)) as stranger, pytest.raises(sqlite3.IntegrityError):
+        stranger.execute("REPLACE INTO balance_log SELECT * FROM balance_log")
+    check_ledger()
+
+
+def test_lost_deadlock_is_run_again_and_other_errors_are_not(context):
+    class Deadlock(Exception):
+        sqlstate = "40P01"
+
+    class Refusal(Exception):
+        sqlstate = "53300"
+
+    def failing(times: int, error: Exception) -> list[int]:
+        tries: list[int] = []
+
+        @survives_deadlock
+        def use_case() -> None:
+            tries.append(1)
+            if len(tries) <= times:
+                raise OperationalError("SELECT 1", {}, error)
+
+        try:
+            use_case()
+        except OperationalError:
+            tries.append(0)
+        return tries
+
+    assert failing(2, Deadlock()) == [1, 1, 1]
+    assert failing(99, Deadlock()) == [1] * 5 + [0]
+    assert failing(1, Refusal()) == [1, 0]

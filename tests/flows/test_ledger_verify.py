@@ -3,6 +3,7 @@
 import pytest
 from sqlalchemy import text
 
+from tests.databases import only
 from tests.factories import INN
 
 SECOND = "SELECT payment_id FROM (SELECT payment_id FROM balance_log WHERE version = 2) AS second"
@@ -43,6 +44,8 @@ DAMAGE = {
         "currency, document_number, document_date, body, body_sha256, key_id, received_at FROM payments LIMIT 1",
         "payments ",
     ),
+    "changed body": ("UPDATE payments SET body = '{}'", "payments "),
+    "changed currency": ("UPDATE payments SET currency = 'USD'", "payments "),
     "log shifted as a whole": (
         "UPDATE balance_log SET balance_before = balance_before + 5, balance_after = balance_after + 5 "
         "WHERE version > 1",
@@ -82,6 +85,19 @@ def test_damage_is_named(three_credits, runner, database, statement, named):
     assert result.exit_code == 1
     assert named in result.output
     assert "findings in" in result.output
+
+
+@only("sqlite")  # the others keep no such values in a column of whole numbers
+def test_half_kopecks_are_named(three_credits, runner, database):
+    with database.unguarded() as connection:
+        connection.exec_driver_sql(
+            "UPDATE balance_log SET delta = delta + 0.5, balance_after = balance_after + 0.5 WHERE version = 2"
+        )
+
+    result = runner.invoke(args=["ledger", "verify"])
+
+    assert result.exit_code == 1
+    assert f"balance_log inn {INN} version 2: holds something else than whole kopecks" in result.output
 
 
 def test_damage_in_one_organisation_is_not_blamed_on_another(bank, runner, database):

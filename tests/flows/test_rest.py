@@ -156,13 +156,18 @@ def test_made_up_cursor_is_refused_or_harmless(bank, client, path, cursor):
 def test_log_as_csv_has_every_row_and_disarms_formulas(bank, client, ask):
     bank.send(amount=1, document_number='=HYPERLINK("http://x")')
     bank.send(amount=2, document_number="№ 7, копия")
+    bank.send(amount=3, document_number="x;\u200b＝1+1;-2-3")
 
     answer = client.get(f"/api/v1{LOG}", **ask)
 
     assert answer.content_type == "text/csv; charset=utf-8"
     rows = list(csv.DictReader(io.StringIO(answer.text)))
-    assert [row["delta"] for row in rows] == ["2", "1"]
-    assert [row["document_number"] for row in rows] == ["№ 7, копия", '\'=HYPERLINK("http://x")']
+    assert [row["delta"] for row in rows] == ["3", "2", "1"]
+    assert [row["document_number"] for row in rows] == [
+        "x;'\u200b＝1+1;'-2-3",
+        "№ 7, копия",
+        '\'=HYPERLINK("http://x")',
+    ]
     assert rows[0]["created_at"] == "2026-03-01T12:00:00Z"
 
 

@@ -53,6 +53,28 @@ def test_secrets_are_listed_newest_first_and_each_bank_has_its_own():
     assert config.bank_secrets == {"plain": ("new", "old"), "tochka": ("other",)}
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("BANK_WEBHOOK_SECRETS_PLAIN", STRONG), ("BANK_WEBHOOK_SECRETS_", STRONG), ("BANK_WEBHOOK_SECRETS_TOCHKA", " , ")],
+)
+def test_secrets_that_would_be_ignored_are_refused(name, value):
+    (problem,) = problems(**{name: value})
+
+    assert problem.startswith(name)
+    assert STRONG not in problem
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "sqlite:///:memory:"])
+def test_database_in_memory_is_refused(url):
+    (problem,) = problems(DATABASE_URL=url)
+
+    assert "must name a file" in problem
+
+
+def test_relative_sqlite_file_lies_in_the_instance_folder():
+    assert read(DATABASE_URL="sqlite:///k.db").database_url.database == str(ROOT / "instance" / "k.db")
+
+
 def test_secrets_do_not_show_in_a_printed_config():
     assert STRONG not in repr(read())
 
@@ -76,7 +98,16 @@ def test_port_must_be_one(port):
     assert problems(PORT=port) == ["PORT must be a number from 1 to 65535"]
 
 
-@pytest.mark.parametrize("url", ["nonsense", "oracle://user:pass-word@db/k", "postgresql//user:pass-word@db"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "nonsense",
+        "oracle://user:pass-word@db/k",
+        "postgresql//user:pass-word@db",
+        "postgresql://u:p@x:pass-word@h/d",
+        "mariadb://u:p@pass-word@h/d",
+    ],
+)
 def test_bad_database_address_is_not_quoted(url):
     (problem,) = problems(DATABASE_URL=url)
 

@@ -1,0 +1,56 @@
+# `make` alone says what there is.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check format clean
+
+help: ## Say what there is
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+run: .venv/run .env ## Serve Kopeck here: set up what is missing, migrate, seed, print a signed curl
+	@$(BIN)/flask db upgrade
+	@$(BIN)/flask orgs seed --demo 3
+	@echo
+	@$(BIN)/flask bank welcome
+	@echo
+	@exec $(BIN)/gunicorn
+
+test: .venv/dev ## Run every test on every database that is there
+	@$(BIN)/python -m pytest
+
+check: .venv/dev ## Format, lint, types
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+format: .venv/dev ## Put the code into its format
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+clean: ## Take away what the other targets made, except .env and the database
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo 'Kopeck needs Python 3.11 or newer: make PYTHON=python3.12 …'; exit 1; }
+	@$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/run: .venv/made requirements.txt
+	@echo 'Installing what Kopeck runs on …'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+.venv/dev: .venv/made requirements.txt requirements-dev.txt
+	@echo 'Installing what working on Kopeck needs …'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@ .venv/run
+
+# Only its owner may read it: it holds the secret that a bank signs with.
+.env: .env.example
+	@test -e $@ || { umask 077; sed "s/^BANK_WEBHOOK_SECRETS=$$/&$$($(BIN)/python -c \
+		'import secrets; print(secrets.token_hex(32))')/" .env.example > $@; echo 'Made .env with a fresh secret.'; }
+	@touch $@

@@ -1,0 +1,186 @@
+"""The real server process, spoken to in raw HTTP: what a test client would be too polite to send."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import signing
+from app import create_app
+from config import BODY_BYTES_MAX, ROOT
+from database import db
+from tests.databases import Database
+from tests.factories import INN, SECRET, make_body, make_config
+
+PATIENCE_SECONDS = 60
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    """Start gunicorn as `make run` does, on a database of its own."""
+    database = Database("sqlite")
+    app = create_app(make_config(database.url))
+    database.migrate(app)
+    with app.app_context():
+        db.engine.dispose()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environ = {
+        "PATH": os.environ["PATH"],
+        "DATABASE_URL": str(database.url),
+        "BANK_WEBHOOK_SECRETS": SECRET,
+        "PORT": str(port),
+    }
+    server = subprocess.Popen(
+        [Path(sys.executable).with_name("gunicorn")], cwd=ROOT, env=environ, stderr=subprocess.PIPE, text=True
+    )
+    _wait_until_served(server, port)
+    yield port
+    server.send_signal(signal.SIGTERM)
+    _, errors = server.communicate(timeout=PATIENCE_SECONDS)
+    database.drop()
+    assert server.returncode == 0
+    assert "Traceback" not in errors, errors
+
+
+def _wait_until_served(server: subprocess.Popen[str], port: int) -> None:
+    for line in server.stderr:
+        if "Booting worker" in line:
+            break
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline and server.poll() is None:
+        if talk(port, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")[0] == 200:
+            return
+    raise AssertionError("the server did not start")
+
+
+def talk(port: int, request: bytes, *, hang_up: bool = False) -> tuple[int, dict[str, str], bytes]:
+    """Send raw bytes and return status, headers and body of the answer."""
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS) as connection:
+        connection.sendall(request)
+        if hang_up:
+            connection.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    lines = head.decode().split("\r\n")
+    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:])}
+    return int(lines[0].split()[1]), headers, body
+
+
+def webhook(body: bytes, *headers: str, signed: bytes | None = None) -> bytes:
+    """Write a request head for the webhook and put the given bytes behind it, whatever they are."""
+    signature = signing.sign(body if signed is None else signed, SECRET)
+    lines = [
+        "POST /api/v1/webhook/bank/ HTTP/1.1",
+        "Host: localhost",
+        "Connection: close",
+        "Content-Type: application/json",
+        f"X-Signature: {signature}",
+        *headers,
+    ]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def chunked(*chunks: bytes) -> bytes:
+    return b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in (*chunks, b""))
+
+
+def send_chunked(port: int, framed: bytes, *, signed: bytes = b"") -> tuple[int, dict[str, str], bytes]:
+    head = webhook(b"", "Transfer-Encoding: chunked", signed=signed)
+    return talk(port, head + framed, hang_up=True)
+
+
+def test_chunked_body_is_verified_as_a_whole(port):
+    body = make_body()
+
+    assert send_chunked(port, chunked(body[:10], body[10:]), signed=body)[0] == 200
+
+
+@pytest.mark.parametrize(
+    "framed", [b"zz\r\n\r\n", b"-5\r\nabc\r\n", b"5\r\nab", b"\r\n\r\n", b"5;\x00\r\nabcde\r\n0\r\n\r\n"]
+)
+def test_chunks_that_cannot_be_read_are_a_problem_and_no_crash(port, framed):
+    status, headers, _ = send_chunked(port, framed)
+
+    assert (status, headers["content-type"]) == (400, "application/problem+json")
+
+
+def test_chunked_body_over_the_limit_is_413_even_when_its_beginning_is_signed(port):
+    signed = make_body().ljust(BODY_BYTES_MAX)
+
+    assert send_chunked(port, chunked(signed), signed=signed)[0] == 200
+    assert send_chunked(port, chunked(signed, b"EVIL" * 1000), signed=signed)[0] == 413
+    assert send_chunked(port, chunked(signed, b"E"), signed=signed)[0] == 413
+
+
+def test_declared_length_over_the_limit_is_413_before_anything_is_read(port):
+    assert talk(port, webhook(b"", f"Content-Length: {BODY_BYTES_MAX + 1}"), hang_up=True)[0] == 413
+    assert talk(port, webhook(b"", "Content-Length: 99999999999999999999"), hang_up=True)[0] == 413
+
+
+def test_body_that_breaks_off_is_refused_though_its_beginning_is_signed(port):
+    body = make_body()
+
+    status, headers, _ = talk(port, webhook(body, f"Content-Length: {len(body) + 10}"), hang_up=True)
+
+    assert (status, headers["content-type"]) == (400, "application/problem+json")
+
+
+def test_body_without_a_length_is_an_empty_one(port):
+    assert talk(port, webhook(make_body(), signed=b""), hang_up=True)[0] == 400
+
+
+@pytest.mark.parametrize("header", ["Authorization: Basic \xff", "Authorization: Digest x", "Authorization: \xff"])
+def test_odd_authorization_is_refused(port, header):
+    head = f"POST /api/v1/organizations/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{header}\r\n"
+
+    assert talk(port, head.encode("latin-1") + b"Content-Length: 0\r\n\r\n")[0] == 401
+
+
+def test_no_header_moves_the_application(port):
+    request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nSCRIPT_NAME: /x\r\n\r\n"
+
+    assert talk(port, request)[0] != 500
+    assert talk(port, request.replace(b"/healthz", b"/x/healthz"))[0] in (400, 404)
+
+
+@pytest.mark.parametrize(
+    "header", ["If-Modified-Since: Mon, 01 Jan 99999999999999999999 00:00:00 GMT", "If-Match: x", "Range: bytes=5-"]
+)
+def test_swagger_files_take_no_conditions(port, header):
+    path = "/api/v1/swagger/files/swagger-ui.css"
+    request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{header}\r\n\r\n"
+
+    assert talk(port, request.encode())[0] == 200
+
+
+def test_doubled_slashes_are_another_address(port):
+    request = (
+        b"POST //api//v1/webhook/bank/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+    )
+    status, headers, _ = talk(port, request)
+
+    assert (status, headers["content-type"]) == (404, "application/problem+json")
+
+
+def test_development_does_not_answer_through_a_proxy(port):
+    request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n"
+
+    assert talk(port, request)[0] == 403
+
+
+def test_balance_is_what_the_signed_requests_above_made_it(port):
+    request = f"GET /api/v1/organizations/{INN}/balance/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    _, headers, body = talk(port, request.encode())
+
+    assert json.loads(body)["balance"] == 2 * 145000
+    assert re.fullmatch(r"[0-9a-f-]{36}", headers["x-request-id"])
