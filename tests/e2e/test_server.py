@@ -1,79 +1,14 @@
 """The real server process, spoken to in raw HTTP: what a test client would be too polite to send."""
 
 import json
-import os
 import re
-import signal
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 import signing
-from app import create_app
-from config import BODY_BYTES_MAX, ROOT
-from database import db
-from tests.databases import Database
-from tests.factories import INN, SECRET, make_body, make_config
-
-PATIENCE_SECONDS = 60
-
-
-@pytest.fixture(scope="module")
-def port() -> Iterator[int]:
-    """Start gunicorn as `make run` does, on a database of its own."""
-    database = Database("sqlite")
-    app = create_app(make_config(database.url))
-    database.migrate(app)
-    with app.app_context():
-        db.engine.dispose()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environ = {
-        "PATH": os.environ["PATH"],
-        "DATABASE_URL": str(database.url),
-        "BANK_WEBHOOK_SECRETS": SECRET,
-        "PORT": str(port),
-    }
-    server = subprocess.Popen(
-        [Path(sys.executable).with_name("gunicorn")], cwd=ROOT, env=environ, stderr=subprocess.PIPE, text=True
-    )
-    _wait_until_served(server, port)
-    yield port
-    server.send_signal(signal.SIGTERM)
-    _, errors = server.communicate(timeout=PATIENCE_SECONDS)
-    database.drop()
-    assert server.returncode == 0
-    assert "Traceback" not in errors, errors
-
-
-def _wait_until_served(server: subprocess.Popen[str], port: int) -> None:
-    for line in server.stderr:
-        if "Booting worker" in line:
-            break
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline and server.poll() is None:
-        if talk(port, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")[0] == 200:
-            return
-    raise AssertionError("the server did not start")
-
-
-def talk(port: int, request: bytes, *, hang_up: bool = False) -> tuple[int, dict[str, str], bytes]:
-    """Send raw bytes and return status, headers and body of the answer."""
-    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS) as connection:
-        connection.sendall(request)
-        if hang_up:
-            connection.shutdown(socket.SHUT_WR)
-        answer = b"".join(iter(lambda: connection.recv(65536), b""))
-    head, _, body = answer.partition(b"\r\n\r\n")
-    lines = head.decode().split("\r\n")
-    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:])}
-    return int(lines[0].split()[1]), headers, body
+from config import BODY_BYTES_MAX
+from tests.e2e.server import talk
+from tests.factories import INN, SECRET, make_body
 
 
 def webhook(body: bytes, *headers: str, signed: bytes | None = None) -> bytes:
