@@ -84,14 +84,14 @@ class Config:
         return config
 
 
-def load() -> Config:
-    """Read the settings of this process; real environment variables win over `.env`.
+def load(file: Path = ROOT / ".env", environ: Mapping[str, str] = os.environ) -> Config:
+    """Read the settings of this process; real environment variables win over those of the file.
 
     Ends the process with the list of problems when they cannot be used.
     """
-    from_file = {name: value for name, value in dotenv_values(ROOT / ".env").items() if value is not None}
+    from_file = {name: value for name, value in dotenv_values(file).items() if value is not None}
     try:
-        return Config.from_env({**from_file, **os.environ})
+        return Config.from_env({**from_file, **environ})
     except ConfigError as error:
         raise SystemExit(str(error)) from None
 

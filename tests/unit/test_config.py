@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from config import ROOT, Config, ConfigError
+from config import ROOT, Config, ConfigError, load
 
 STRONG = "0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3d2e1f0"
 
@@ -134,6 +134,14 @@ def test_production_refuses_weak_secrets_of_other_banks_too():
     (problem,) = problems(KOPECK_ENV="production", BANK_WEBHOOK_SECRETS_TOCHKA="weak")
 
     assert problem.startswith("BANK_WEBHOOK_SECRETS_TOCHKA")
+
+
+def test_environment_wins_over_the_file(tmp_path):
+    (tmp_path / ".env").write_text(f"PORT=1111\nUNKNOWN_INN=hold\nBANK_WEBHOOK_SECRETS={STRONG}\n")
+
+    config = load(tmp_path / ".env", {"PORT": "2222"})
+
+    assert (config.port, config.unknown_inn) == (2222, "hold")
 
 
 def test_process_with_bad_settings_ends_with_the_list(tmp_path):
