@@ -20,6 +20,10 @@ from errors import FieldProblem, UnusableBody
 DOCUMENT_NUMBER_CHARACTERS_MAX = 50
 """As in the bank format that Kopeck took over."""
 
+NESTING_MAX = 50
+"""How many objects and arrays may stand within each other."""
+
+TOO_DEEP = "The body is nested too deeply."
 NAME_CHARACTERS_MAX = 255
 NOTE_CHARACTERS_MAX = 1000
 PAGE_ROWS_DEFAULT = 50
@@ -56,7 +60,7 @@ def parse_json(body: bytes) -> Any:
     Refused: other encodings than UTF-8, NaN and Infinity, repeated keys. Fractions come back as Decimal, never float.
     """
     try:
-        return json.loads(
+        value = json.loads(
             body.decode(),
             object_pairs_hook=_distinct,
             parse_float=_decimal,
@@ -65,11 +69,14 @@ def parse_json(body: bytes) -> Any:
     except UnicodeDecodeError:
         raise UnusableBody("The body is not UTF-8.") from None
     except RecursionError:
-        raise UnusableBody("The body is nested too deeply.") from None
+        raise UnusableBody(TOO_DEEP) from None
     except ValueError as error:
         # Our own hooks say what is wrong; the parser's own words could quote the body.
         words = error.args[0] if type(error) is _StrictnessError else "The body is not JSON."
         raise UnusableBody(words) from None
+    if _is_deeper_than(NESTING_MAX, value):
+        raise UnusableBody(TOO_DEEP)
+    return value
 
 
 def problems(messages: Mapping[Any, Any] | list[Any]) -> list[FieldProblem]:
@@ -93,6 +100,19 @@ def _decimal(text: str) -> Decimal:
         return Decimal(text)
     except InvalidOperation:
         raise _StrictnessError("The body holds a number that is out of all bounds.") from None
+
+
+def _is_deeper_than(limit: int, value: Any) -> bool:
+    """Tell whether a value is nested deeper than the limit; Python versions differ in what they can parse at all."""
+    level = [value]
+    for _ in range(limit):
+        level = [
+            below
+            for item in level
+            if isinstance(item, dict | list)
+            for below in (item.values() if isinstance(item, dict) else item)
+        ]
+    return any(isinstance(item, dict | list) for item in level)
 
 
 def _no_constant(_text: str) -> None:

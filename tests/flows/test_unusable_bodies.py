@@ -101,6 +101,7 @@ WHOLE_BODIES = {
     "3,000 nested arrays": b"[" * 3000 + b"]" * 3000,
     "3,000 nested arrays in an extra member": raw(extra="[" * 3000 + "]" * 3000),
     "3,000 nested objects": b'{"a":' * 3000 + b"1" + b"}" * 3000,
+    "51 nested": raw(extra="[" * 50 + "]" * 50),
     "invalid UTF-8": raw(document_number='"PAY-\xff"').decode().encode("latin-1"),
     "UTF-16": raw().decode().encode("utf-16"),
     "byte order mark": b"\xef\xbb\xbf" + raw(),
@@ -146,6 +147,10 @@ def test_other_content_type_is_refused_and_kept(bank, operator, database, conten
 )
 def test_every_spelling_of_json_is_accepted(bank, content_type):
     assert bank.push(raw(), content_type=content_type).status_code == 200
+
+
+def test_fifty_nested_are_accepted(bank):
+    assert bank.push(raw(extra="[" * 49 + "]" * 49)).status_code == 200
 
 
 @pytest.mark.parametrize("text", INTEGERS)
