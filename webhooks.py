@@ -41,8 +41,8 @@ DOCUMENTATION: dict[str, Any] = {
 blueprint = Blueprint("webhooks", __name__, description="Signed pushes from banks")
 
 
-@blueprint.route("/webhook/bank/", methods=["POST"], defaults={"name": "plain"})
 @blueprint.route("/webhook/bank/<name>/", methods=["POST"])
+@blueprint.route("/webhook/bank/", methods=["POST"], defaults={"name": "plain"})
 @blueprint.doc(**DOCUMENTATION)
 def bank_webhook(name: str) -> tuple[dict[str, Any], int]:
     """Take a bank's announcement of money."""

@@ -64,6 +64,9 @@ class KopeckApi(Api):
     def _register_error_handlers(self) -> None:
         """Leave errors to errors.py."""
 
+    def _register_pagination_header(self) -> None:
+        """Document no such header: pages carry their cursor in the body."""
+
     def _register_responses(self) -> None:
         """Document every error as the problem+json that it is."""
         for name in ("DEFAULT_ERROR", "BAD_REQUEST"):
