@@ -4,10 +4,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format clean
+.PHONY: help install run test check format clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+install: .venv/run ## Put what Kopeck runs on into .venv, and nothing else
 
 run: .venv/run .env ## Serve Kopeck here: set up what is missing, migrate, seed, print a signed curl
 	@$(BIN)/flask db upgrade
@@ -30,12 +32,12 @@ format: .venv/dev ## Put the code into its format
 	@$(BIN)/ruff check --fix .
 
 clean: ## Take away what the other targets made, except .env and the database
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .schemathesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-		|| { echo 'Kopeck needs Python 3.11 or newer: make PYTHON=python3.12 …'; exit 1; }
+		|| { echo 'Kopeck needs Python 3.11 or newer; name one that is here: make PYTHON=python3.12 …'; exit 1; }
 	@$(PYTHON) -m venv .venv
 	@touch $@
 

@@ -1,6 +1,7 @@
 """create_app(): attach settings, database, errors, doors and commands; nothing else."""
 
 import ipaddress
+import re
 import uuid
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from flask import Flask, Response, g, request
 from flask_migrate import Migrate
 
 import api
+import banks
 import cli
 import config
 import context
@@ -17,14 +19,18 @@ import models
 from context import Clock, wall_clock
 from errors import LoopbackOnly
 
+LOCAL_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?", re.ASCII)
+
 __all__ = ["create_app", "models"]
 
 
 def create_app(settings: config.Config | None = None, clock: Clock = wall_clock) -> Flask:
     """Build the app; without settings they are read from the environment and `.env`."""
     settings = settings or config.load()
+    config.end_if(banks.problems(settings.bank_secrets))
     app = Flask(__name__, static_folder=None)
     app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.json.ensure_ascii = False  # type: ignore[attr-defined]
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     app.config["MAX_CONTENT_LENGTH"] = config.BODY_BYTES_MAX + 1  # intake.py says why
@@ -36,7 +42,6 @@ def create_app(settings: config.Config | None = None, clock: Clock = wall_clock)
     cli.init_app(app)
     app.before_request(_name_request)
     if not settings.production:
-        app.config["TRUSTED_HOSTS"] = ["localhost", "127.0.0.1", "[::1]"]
         app.before_request(_refuse_strangers)
     app.after_request(_add_headers)
     return app
@@ -47,8 +52,9 @@ def _name_request() -> None:
 
 
 def _refuse_strangers() -> None:
-    """In development reads are open, so only this machine may read."""
-    if "X-Forwarded-For" in request.headers or not _is_loopback(request.remote_addr):
+    """In development reads are open, so only this machine may read, and not by a name that a web page gave it."""
+    by_own_name = LOCAL_HOST.fullmatch(request.headers.get("Host", ""))
+    if "X-Forwarded-For" in request.headers or not by_own_name or not _is_loopback(request.remote_addr):
         raise LoopbackOnly("In development only this machine is answered. Set KOPECK_ENV=production to serve others.")
 
 

@@ -8,10 +8,12 @@ import ipaddress
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 from typing import Literal, Self, TypeVar, cast
 
 from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -89,11 +91,32 @@ def load(file: Path = ROOT / ".env", environ: Mapping[str, str] = os.environ) ->
 
     Ends the process with the list of problems when they cannot be used.
     """
-    from_file = {name: value for name, value in dotenv_values(file).items() if value is not None}
+    from_file, unread = _read_file(file)
+    end_if(unread)
     try:
         return Config.from_env({**from_file, **environ})
     except ConfigError as error:
         raise SystemExit(str(error)) from None
+
+
+def end_if(problems: list[str]) -> None:
+    """End the process with the list of problems, if there are any."""
+    if problems:
+        raise SystemExit(str(ConfigError(problems)))
+
+
+def _read_file(file: Path) -> tuple[dict[str, str], list[str]]:
+    """Read a `.env` file; a line that cannot be read is a problem, and not passed over as python-dotenv would."""
+    try:
+        lines = list(parse_stream(StringIO(file.read_text(encoding="utf-8"))))
+    except FileNotFoundError:
+        return {}, []
+    except (OSError, UnicodeDecodeError):
+        return {}, [f"{file} cannot be read, or is not UTF-8"]
+    numbers = [line.original.line for line in lines if line.error]
+    if numbers:
+        return {}, [f"{file} line {number} cannot be read; is a quotation mark missing?" for number in numbers]
+    return {name: value for name, value in dotenv_values(file).items() if value is not None}, []
 
 
 class _Reader:

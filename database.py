@@ -21,6 +21,7 @@ from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.engine import Connection, CursorResult, Engine, Result
 from sqlalchemy.orm import DeclarativeBase, Session
 
+from config import end_if
 from errors import TryAgain
 
 CONNECT_SECONDS = 5
@@ -118,10 +119,17 @@ def init_app(app: Flask, url: URL) -> None:
     app.config["SQLALCHEMY_DATABASE_URI"] = url
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = _engine_options(url)
     if url.get_backend_name() == "sqlite" and url.database:
-        os.makedirs(os.path.dirname(os.path.abspath(url.database)), exist_ok=True)
+        _make_folder(os.path.dirname(url.database))
     db.init_app(app)
     with app.app_context():
         _prepare(db.engine)
+
+
+def _make_folder(folder: str) -> None:
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        end_if([f"DATABASE_URL names a file in {folder}, which cannot be made: {error.strerror}"])
 
 
 @contextmanager

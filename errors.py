@@ -23,7 +23,7 @@ NOT_READY_STATES = ("42P01", "42S02", "42501")
 PROBLEM_TYPE = "application/problem+json"
 WORDS_FOR_STATUS = {
     400: "The request cannot be understood.",
-    404: "There is nothing at this address. The addresses are listed at /api/v1/openapi.json.",
+    404: "There is nothing at this address. Those that exist are shown at /api/v1/swagger/.",
     405: "This address exists, but not for this method; the Allow header lists those that work.",
     413: "The body is larger than this server accepts; send at most 65536 bytes.",
     414: "The address is longer than this server accepts.",
@@ -231,7 +231,9 @@ def _render_unexpected(error: Exception) -> Response:
 
 
 def _render_unavailable(error: Exception) -> Response:
-    log.error("request %s: database not available", g.get("request_id"), exc_info=error)
+    # One line: the trouble is not in our code, and it comes with every request for as long as it lasts.
+    reason = " ".join(str(getattr(error, "orig", None) or error).split())
+    log.error("request %s: database not available: %s", g.get("request_id"), reason)
     return render(DatabaseUnavailable(f"Send the same again in {RETRY_AFTER_SECONDS} seconds; it is counted once."))
 
 

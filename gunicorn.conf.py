@@ -1,5 +1,7 @@
 """How gunicorn serves Kopeck: `gunicorn` alone, in this folder, is the whole command."""
 
+import signal
+
 from config import load
 
 _settings = load()
@@ -15,3 +17,11 @@ threads = 8
 forwarder_headers = ""
 # gunicorn 27 opens a control socket under HOME, where a second server would take its place.
 control_socket_disable = True
+# One line a request, with the id that the caller got; no query and no header, which may hold what is private.
+accesslog = "-"
+access_log_format = "%(t)s %(m)s %(U)s %(s)s %(D)sus %({x-request-id}o)s"
+
+
+def post_worker_init(_worker: object) -> None:
+    """Leave Ctrl-C to the master, which passes it on; a worker that hears it twice may hang on its own lock."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

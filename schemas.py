@@ -213,6 +213,14 @@ class Strict(Schema):
     error_messages = {"unknown": UNKNOWN_MEMBER}  # noqa: RUF012 - declared by marshmallow
 
 
+class QueryMoment(Moment):
+    """A moment in a query, where the + of a zone arrives as a space unless it is written as %2B."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> datetime:
+        text = value.replace(" ", "+") if isinstance(value, str) else value
+        return super()._deserialize(text, attr, data, **kwargs)
+
+
 class BankWebhook(Schema):
     """The plain bank's announcement of money; members that are not listed are accepted and kept with the body."""
 
@@ -387,8 +395,8 @@ class Page(Schema):
 class StatementPage(Page):
     """Which part of a statement is asked for; `from` is within it, `to` is not."""
 
-    since = Moment(data_key="from")
-    until = Moment(data_key="to")
+    since = QueryMoment(data_key="from")
+    until = QueryMoment(data_key="to")
     format = fields.String(load_default=None, allow_none=True, validate=validate.OneOf(["json", "csv"]))
 
 

@@ -14,10 +14,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, select
+from sqlalchemy import ColumnElement, Select, func, select
 
 import rules
-from database import AnyRow, db, table_of
+from database import AnyRow, UtcDateTime, db, table_of
 from errors import PageUnknown
 from models import BalanceLog, Incident, Organization, Payment
 
@@ -162,6 +162,14 @@ def incident_list(state: str) -> Listing:
     elif state == "resolved":
         query = query.where(Incident.resolved_at.is_not(None))
     return Listing(query=query, key=table_of(Incident).c.id, key_name="id", parse=_whole_number)
+
+
+def payments_by_key() -> Sequence[AnyRow]:
+    """Count the payments that each secret signed, and tell when the last of them came."""
+    last = func.max(Payment.received_at, type_=UtcDateTime)
+    return db.session.execute(
+        select(Payment.key_id, func.count().label("count"), last.label("last")).group_by(Payment.key_id)
+    ).all()
 
 
 def csv_lines(columns: Sequence[str], rows: Iterator[AnyRow]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 Called by the CLI. Never decides what an answer means.
 """
 
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -28,6 +29,18 @@ class Answer:
     body: bytes
 
 
+def is_free(host: str, port: int) -> bool:
+    """Tell whether this machine could listen on an address."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
 def post(url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
     """POST a body once and return the answer, whatever its status; raise Unreachable."""
     with requests.Session() as session:
@@ -48,10 +61,10 @@ def post(url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
                     body=response.raw.read(ANSWER_BYTES_MAX, decode_content=True),
                 )
         except urllib3.exceptions.HTTPError:
-            raise Unreachable("the answer broke off or cannot be read") from None
+            raise Unreachable("The answer broke off or cannot be read.") from None
         except requests.ConnectionError:
-            raise Unreachable("nothing answers at this address") from None
+            raise Unreachable("Nothing answers at this address. Is the server running (`make run`)?") from None
         except requests.Timeout:
-            raise Unreachable(f"no answer within {READ_SECONDS} seconds") from None
+            raise Unreachable(f"No answer came within {READ_SECONDS} seconds.") from None
         except (requests.RequestException, ValueError):
-            raise Unreachable("this address cannot be used; it looks like http://127.0.0.1:8000/…") from None
+            raise Unreachable("This address cannot be used; a good one looks like http://127.0.0.1:8000/…") from None

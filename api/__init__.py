@@ -12,7 +12,7 @@ import rules
 import webhooks
 from api import health, incidents, organizations, parsing, verify
 from errors import PROBLEM_TYPE
-from schemas import Inn, Kopecks, Moment, OperationId, ProblemOut
+from schemas import Inn, Kopecks, Moment, OperationId, ProblemOut, QueryMoment
 
 PREFIX = "/api/v1"
 SWAGGER_FILES = Path(flask_swagger_ui.__file__).parent / "dist"
@@ -93,6 +93,7 @@ def _describe_fields(api: KopeckApi) -> None:
     api.register_field(Inn, "string", None)
     api.register_field(OperationId, "string", "uuid")
     api.register_field(Moment, "string", "date-time")
+    api.register_field(QueryMoment, "string", "date-time")
     api.register_converter(parsing.InnConverter, lambda _: {"type": "string", "pattern": f"^({rules.INN.pattern})$"})
     api.register_converter(NumberConverter, lambda _: {"type": "integer", "minimum": 0, "maximum": 10**18 - 1})
 

@@ -1,10 +1,22 @@
 """The registry: every bank that may announce money, by the name in its webhook path."""
 
+from collections.abc import Mapping
+
 from banks.base import Bank
 from banks.plain import PlainBank
 from errors import BankUnknown
 
 BANKS: dict[str, Bank] = {bank.name: bank for bank in (PlainBank(),)}
+
+
+def problems(secrets: Mapping[str, object]) -> list[str]:
+    """Tell which banks lack secrets and which secrets lack a bank: either would only show as refused webhooks."""
+    mute = [name for name in BANKS if name not in secrets]
+    lost = [name for name in secrets if name not in BANKS]
+    return [
+        *(f"BANK_WEBHOOK_SECRETS_{name.upper()} is missing: nothing of that bank could be verified" for name in mute),
+        *(f"BANK_WEBHOOK_SECRETS_{name.upper()} is for a bank that is not in the registry" for name in lost),
+    ]
 
 
 def find(name: str) -> Bank:

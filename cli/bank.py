@@ -3,7 +3,6 @@
 import json
 import shlex
 import uuid
-from datetime import UTC, datetime
 
 import click
 
@@ -14,6 +13,7 @@ from cli.wording import Group, example, printable
 from context import settings
 
 WEBHOOK_PATH = "/api/v1/webhook/bank/"
+SAMPLE_DATE = "2024-04-27T21:00:00Z"
 SAMPLE_AMOUNT = 145_000
 """Kopecks, as in the sample webhook."""
 
@@ -23,14 +23,14 @@ group = Group("bank", help="Play the bank: sign webhooks and send them.")
 @group.command(
     epilog=example(
         "flask bank send --inn 1234567890 --amount 145000",
-        "flask bank send --operation-id ccf0a86d-041b-4991-bcf7-e2352f7b8a4a --repeat 3",
+        "flask bank send --operation-id 5c0e2f0a-8d3b-4c53-9d0b-2f6a7c1e9b44 --repeat 3",
     )
 )
 @click.option("--inn", default=SAMPLE_INN, show_default=True, help="Whose money it is.")
 @click.option("--amount", type=int, default=SAMPLE_AMOUNT, show_default=True, help="Kopecks.")
 @click.option("--operation-id", default=None, help="A UUID; a new one if left out.")
 @click.option("--document-number", default="PAY-328", show_default=True)
-@click.option("--document-date", default=None, help="RFC 3339, such as 2024-04-27T21:00:00Z; now if left out.")
+@click.option("--document-date", default=SAMPLE_DATE, show_default=True, help="RFC 3339, with its zone.")
 @click.option("--repeat", type=click.IntRange(1, 1000), default=1, show_default=True, help="Send the same so often.")
 @click.option("--url", default=None, help="The webhook address; this server's own if left out.")
 def send(
@@ -38,12 +38,12 @@ def send(
     amount: int,
     operation_id: str | None,
     document_number: str,
-    document_date: str | None,
+    document_date: str,
     repeat: int,
     url: str | None,
 ) -> None:
     """Sign a webhook, send it to a running server, and show what went and what came back."""
-    body = _body(inn, amount, operation_id or str(uuid.uuid4()), document_number, document_date or _now())
+    body = _body(inn, amount, operation_id or str(uuid.uuid4()), document_number, document_date)
     headers = {"Content-Type": "application/json", "X-Signature": signing.sign(body, _newest_secret())}
     address = url or _own_address()
     accepted = True
@@ -67,10 +67,12 @@ def curl(inn: str, amount: int, operation_id: str | None) -> None:
 
 @group.command(epilog=example("flask bank welcome"))
 def welcome() -> None:
-    """Print the addresses of this server and a first webhook to paste, as `make run` does."""
-    click.echo(f"Kopeck answers at   {_own_address('/')}")
-    click.echo(f"Its API, to try     {_own_address('/api/v1/swagger/')}")
-    click.echo(f"A balance           {_own_address(f'/api/v1/organizations/{SAMPLE_INN}/balance/')}\n")
+    """Print the addresses of this server and a first webhook to paste, as `make run` does before it serves."""
+    if not transport.is_free(settings().host, settings().port):
+        taken = f"{settings().host} port {settings().port} cannot be listened on. Does another server run there?"
+        raise click.ClickException(f"{taken} Try: PORT={settings().port + 1} make run")
+    click.echo(f"The API, to try   {_own_address('/api/v1/swagger/')}")
+    click.echo(f"A balance         {_own_address(f'/api/v1/organizations/{SAMPLE_INN}/balance/')}\n")
     click.echo("In another terminal, announce money as the bank would, twice; it is counted once:\n")
     _print_curl(SAMPLE_INN, SAMPLE_AMOUNT, str(uuid.uuid4()))
 
@@ -87,7 +89,7 @@ def _body(inn: str, amount: int, operation_id: str, document_number: str, docume
 
 
 def _print_curl(inn: str, amount: int, operation_id: str) -> None:
-    body = _body(inn, amount, operation_id, "PAY-328", "2024-04-27T21:00:00Z")
+    body = _body(inn, amount, operation_id, "PAY-328", SAMPLE_DATE)
     signature = signing.sign(body, _newest_secret())
     click.echo(f"curl -sS {_own_address()} \\")
     click.echo(f"  -H 'Content-Type: application/json' -H 'X-Signature: {signature}' \\")
@@ -99,12 +101,10 @@ def _newest_secret() -> str:
 
 
 def _own_address(path: str = WEBHOOK_PATH) -> str:
-    host = f"[{settings().host}]" if ":" in settings().host else settings().host
+    everywhere = settings().host in ("0.0.0.0", "::")  # noqa: S104 - compared, not listened on
+    host = "127.0.0.1" if everywhere else settings().host
+    host = f"[{host}]" if ":" in host else host
     return f"http://{host}:{settings().port}{path}"
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _show_request(address: str, headers: dict[str, str], body: bytes) -> None:
@@ -118,4 +118,4 @@ def _send(address: str, headers: dict[str, str], body: bytes) -> transport.Answe
     try:
         return transport.post(address, body, headers)
     except transport.Unreachable as error:
-        raise click.ClickException(f"{error}. Is the server running (`make run`)?") from None
+        raise click.ClickException(str(error)) from None

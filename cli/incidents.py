@@ -10,7 +10,7 @@ import click
 import incidents
 import services
 import statements
-from cli.wording import INN, NOTE, NUMBER, Group, example, table
+from cli.wording import INN, NOTE, NUMBER, Group, example, money, printable, shown, table
 from database import db
 
 group = Group("incidents", help="What is authentic and could not be counted.")
@@ -22,11 +22,23 @@ group = Group("incidents", help="What is authentic and could not be counted.")
 def list_(state: str, limit: int) -> None:
     """List incidents, the newest first."""
     rows = list(islice(statements.incident_list(state).rows(), limit))
-    shown = [
-        (row.id, row.kind, row.source, row.operation_id, row.seen_count, row.last_seen_at, row.resolution)
-        for row in rows
-    ]
-    for line in table(("ID", "KIND", "SOURCE", "OPERATION", "SEEN", "LAST SEEN", "RESOLUTION"), shown):
+    lines = []
+    for row in rows:
+        announced = row.facts.get("announced", {})
+        amount = money(announced["amount"]) if announced else None
+        lines.append(
+            (
+                row.id,
+                row.kind,
+                row.source,
+                announced.get("payer_inn"),
+                amount,
+                row.seen_count,
+                row.last_seen_at,
+                row.resolution,
+            )
+        )
+    for line in table(("ID", "KIND", "SOURCE", "PAYER", "AMOUNT", "SEEN", "LAST SEEN", "RESOLUTION"), lines):
         click.echo(line)
 
 
@@ -35,11 +47,11 @@ def list_(state: str, limit: int) -> None:
 def show(incident_id: int) -> None:
     """Show one incident with what arrived."""
     row = incidents.find(db.session(), incident_id)
-    members = {name: value for name, value in row._mapping.items() if name not in ("body", "fingerprint")}
-    for name, value in members.items():
-        click.echo(f"{name:14} {json.dumps(value, ensure_ascii=False, default=str)}")
-    # repr() because the body may be anything, terminal codes included.
-    click.echo(f"{'body':14} {row.body!r}")
+    for name, value in row._mapping.items():
+        if name not in ("body", "fingerprint", "facts"):
+            click.echo(f"{name:14} {shown(value)}")
+    click.echo(f"{'facts':14} {printable(json.dumps(row.facts, ensure_ascii=False))}")
+    click.echo(f"{'body':14} {printable(row.body.decode(errors='backslashreplace'))}")
 
 
 @group.command(epilog=example("flask incidents assign 1 1234567890"))

@@ -21,8 +21,10 @@ group = Group("keys", help="API keys of those who may call the REST API.")
 @click.option("--all", "everything", is_flag=True, help="Every scope.")
 def create(name: str, scopes: tuple[str, ...], everything: bool) -> None:
     """Create a key and print it, once."""
-    if not scopes and not everything:
-        raise click.UsageError("Give at least one --scope, or --all.")
+    if bool(scopes) == everything:
+        raise click.UsageError("Give either one --scope or more, or --all.")
+    if not name.strip():
+        raise click.UsageError("A key needs a name.")
     try:
         token = keys.create(
             name=name.strip(), scopes=list(keys.SCOPES) if everything else scopes, now=datetime.now(UTC)

@@ -63,5 +63,5 @@ def statement(inn: str, since: datetime | None, until: datetime | None, limit: i
         )
         for row in islice(rows, limit)
     ]
-    for line in table(header, shown):
+    for line in table(header, shown) if shown else ["No moves."]:
         click.echo(line)

@@ -12,7 +12,7 @@ import organizations
 import rules
 import schemas
 import statements
-from cli.wording import INN, Group, example, money, printable, progress, table
+from cli.wording import INN, NAME, Group, example, money, printable, progress, table
 from context import settings
 
 SEED_ROWS = 500
@@ -44,6 +44,15 @@ def seed(file: Path | None, demo: int | None) -> None:
             created += organizations.seed(part, now=datetime.now(UTC))
             advance(len(part))
     click.echo(f"{created} registered, {len(rows) - created} already there.")
+
+
+@group.command(epilog=example('flask orgs add 7707083893 "Sber"'))
+@click.argument("inn", type=INN)
+@click.argument("name", type=NAME, default="", required=False)
+def add(inn: str, name: str) -> None:
+    """Register one organisation with an empty balance."""
+    organizations.register(inn=inn, name=name, now=datetime.now(UTC))
+    click.echo("Registered.")
 
 
 @group.command("list", epilog=example("flask orgs list --limit 20"))

@@ -5,7 +5,8 @@ import secrets
 import click
 
 import signing
-from cli.wording import Group, example
+import statements
+from cli.wording import Group, example, shown
 from context import settings
 
 group = Group("secrets", help="The secrets that banks sign with.")
@@ -16,10 +17,16 @@ group = Group("secrets", help="The secrets that banks sign with.")
 def rotate(bank: str) -> None:
     """Make a new secret and say, step by step, how to put it in place; changes nothing itself."""
     variable = "BANK_WEBHOOK_SECRETS" if bank == "plain" else f"BANK_WEBHOOK_SECRETS_{bank.upper()}"
-    current = settings().bank_secrets.get(bank, ())
-    click.echo(f"In place for {bank}, newest first (by key_id, as payments record it):")
-    for secret in current:
-        click.echo(f"  {signing.key_id(secret)}")
+    current = settings().bank_secrets.get(bank)
+    if current is None:
+        raise click.ClickException(f"No bank named {bank} is known here.")
+    click.echo(f"In place for {bank}, newest first:")
+    signed = {row.key_id: row for row in statements.payments_by_key()}
+    for key_id in map(signing.key_id, current):
+        use = (
+            f"{signed[key_id].count} payments, the last {shown(signed[key_id].last)}" if key_id in signed else "unused"
+        )
+        click.echo(f"  key_id {key_id}: {use}")
     fresh = secrets.token_hex(32)
     click.echo(f"""
 New secret {signing.key_id(fresh)}, made now and kept nowhere:
@@ -28,5 +35,5 @@ New secret {signing.key_id(fresh)}, made now and kept nowhere:
 1. Put it in front, keep the old one behind it, and restart:  {variable}=NEW,OLD
    Both are accepted from then on.
 2. Give the new secret to the bank.
-3. Watch `key_id` in payments until only {signing.key_id(fresh)} is used.
+3. Run `flask secrets rotate` again now and then, until only {signing.key_id(fresh)} is still used.
 4. Take the old secret out and restart.""")

@@ -38,7 +38,7 @@ class Shaped(click.ParamType[Any]):
 
 
 INN = Shaped("inn", schemas.Inn())
-NAME = Shaped("name", schemas.Text(validate=validate.Length(1, 100)))
+NAME = Shaped("name", schemas.Text(validate=validate.Length(0, 100)))
 NOTE = Shaped("note", schemas.Text(validate=validate.Length(1, schemas.NOTE_CHARACTERS_MAX)))
 MOMENT = Shaped("moment", schemas.Moment())
 NUMBER = click.IntRange(1, rules.MONEY_MAX)
@@ -68,7 +68,7 @@ def example(*lines: str) -> str:
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
     """Lay out rows in columns, numbers to the right."""
-    cells = [[_shown(cell) for cell in row] for row in rows]
+    cells = [[shown(cell) for cell in row] for row in rows]
     widths = [max(len(line[column]) for line in [list(header), *cells]) for column in range(len(header))]
     numeric = [all(_is_number(line[column]) for line in cells) for column in range(len(header))]
     for line in [list(header), *cells]:
@@ -100,7 +100,8 @@ def printable(text: str) -> str:
     )
 
 
-def _shown(cell: object) -> str:
+def shown(cell: object) -> str:
+    """Write one value as every table does."""
     if isinstance(cell, datetime):
         return cell.strftime("%Y-%m-%d %H:%M:%SZ")
     return "" if cell is None else printable(str(cell))

@@ -5,6 +5,7 @@ from typing import Any
 import click
 from alembic import context
 from flask import current_app
+from sqlalchemy.exc import OperationalError
 
 from database import db
 
@@ -29,4 +30,8 @@ def _tell(*, step: Any, **_: object) -> None:
 
 if context.is_offline_mode():
     raise click.ClickException("Kopeck's migrations look at the database they change; run them without --sql.")
-run()
+try:
+    run()
+except OperationalError as error:
+    reason = str(error.orig).strip().splitlines()[-1]
+    raise click.ClickException(f"The database is not available. Look at DATABASE_URL. It says: {reason}") from None

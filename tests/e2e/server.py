@@ -20,8 +20,8 @@ PATIENCE_SECONDS = 60
 
 
 @contextmanager
-def served() -> Iterator[int]:
-    """Run gunicorn as `make run` does, on a database of its own, and give its port."""
+def served(end_with: signal.Signals = signal.SIGTERM, *, to_group: bool = False) -> Iterator[int]:
+    """Run gunicorn as `make run` does, on a database of its own, and give its port; end it in good order."""
     database = Database("sqlite")
     app = create_app(make_config(database.url))
     database.migrate(app)
@@ -37,15 +37,22 @@ def served() -> Iterator[int]:
         "PORT": str(port),
     }
     server = subprocess.Popen(
-        [Path(sys.executable).with_name("gunicorn")], cwd=ROOT, env=environ, stderr=subprocess.PIPE, text=True
+        [Path(sys.executable).with_name("gunicorn")],
+        cwd=ROOT,
+        env=environ,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     _wait_until_served(server, port)
     yield port
-    server.send_signal(signal.SIGTERM)
+    os.killpg(server.pid, end_with) if to_group else server.send_signal(end_with)
     _, errors = server.communicate(timeout=PATIENCE_SECONDS)
     database.drop()
     assert server.returncode == 0
     assert "Traceback" not in errors, errors
+    assert "SIGKILL" not in errors, errors
 
 
 def _wait_until_served(server: subprocess.Popen[str], port: int) -> None:

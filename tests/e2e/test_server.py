@@ -2,12 +2,13 @@
 
 import json
 import re
+import signal
 
 import pytest
 
 import signing
 from config import BODY_BYTES_MAX
-from tests.e2e.server import talk
+from tests.e2e.server import served, talk
 from tests.factories import INN, SECRET, make_body
 
 
@@ -119,3 +120,9 @@ def test_balance_is_what_the_signed_requests_above_made_it(port):
 
     assert json.loads(body)["balance"] == 2 * 145000
     assert re.fullmatch(r"[0-9a-f-]{36}", headers["x-request-id"])
+
+
+def test_ctrl_c_ends_the_server_and_nobody_is_killed():
+    for _ in range(3):
+        with served(end_with=signal.SIGINT, to_group=True) as port:
+            assert talk(port, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")[0] == 200

@@ -19,7 +19,9 @@ BODY = {"id": "AB/77-№1", "sum": "1450.00", "payer": INN, "order": "15", "at":
 @pytest.fixture
 def example_client(make_app):
     """An app that knows the bank of the page; it is taken out of the registry again."""
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "adding-a-bank.md").read_text(), re.DOTALL)
+    (code,) = re.findall(
+        r"^```python\n(.*?)^```", (ROOT / "docs" / "adding-a-bank.md").read_text(), re.DOTALL | re.MULTILINE
+    )
     namespace: dict[str, object] = {}
     exec(code, namespace)
     bank = namespace["ExampleBank"]()
@@ -31,7 +33,8 @@ def example_client(make_app):
 
 def push(client, *, secret: str = OWN_SECRET, **members: object):
     body = json.dumps({**BODY, **members}, ensure_ascii=False).encode()
-    return client.post(PATH, data=body, headers={"X-Signature": signing.sign(body, secret)})
+    headers = {"X-Signature": signing.sign(body, secret), "Content-Type": "application/json"}
+    return client.post(PATH, data=body, headers=headers)
 
 
 def test_its_webhook_is_credited_once(example_client, check_ledger):
@@ -66,9 +69,14 @@ def test_same_operation_id_from_two_banks_is_a_conflict(example_client, bank, ch
     check_ledger()
 
 
+def test_bank_without_a_secret_of_its_own_stops_the_start(example_client, make_app):
+    with pytest.raises(SystemExit, match="BANK_WEBHOOK_SECRETS_EXAMPLE is missing"):
+        make_app()
+
+
 def test_dry_run_speaks_its_format_too(example_client):
     body = json.dumps(BODY).encode()
-    headers = {"X-Signature": signing.sign(body, OWN_SECRET)}
+    headers = {"X-Signature": signing.sign(body, OWN_SECRET), "Content-Type": "application/json"}
 
     answer = example_client.post("/api/v1/webhooks/verify/?bank=example", data=body, headers=headers).json
 

@@ -14,7 +14,7 @@ from werkzeug.serving import make_server
 import keys
 import signing
 from config import ROOT
-from tests.factories import INN, SECRET, make_org
+from tests.factories import INN, OLD_SECRET, SECRET, make_org
 
 
 @pytest.fixture
@@ -108,6 +108,13 @@ class TestSeed:
         assert run("orgs", "seed", *args).exit_code == 2
 
 
+def test_organisation_is_added_once(run, client, database):
+    assert run("orgs", "add", "7707083893", "Sber").output == "Registered.\n"
+    assert run("orgs", "add", "7707083893").exit_code == 1
+    assert run("orgs", "add", "123").exit_code == 2
+    assert client.get("/api/v1/organizations/7707083893/").json["name"] == "Sber"
+
+
 def test_organisations_are_listed_and_shown(run, bank):
     bank.send()
 
@@ -195,6 +202,7 @@ def test_incident_is_listed_shown_and_resolved(run, bank):
     shown = run("incidents", "show", number).output
     assert "unusable_body" in shown
     assert "\x1b" not in shown
+    assert "\\x1b[31mred" in shown
     assert run("incidents", "resolve", number, "seen").output == "Resolved.\n"
     assert run("incidents", "resolve", number, "seen").exit_code == 1
     assert "seen" in run("incidents", "list", "--state", "resolved").output
@@ -218,17 +226,22 @@ def test_key_is_shown_once_and_can_be_revoked(run, context):
     assert token not in run("keys", "list").output
     assert run("keys", "create", "anna", "--all").exit_code == 1
     assert run("keys", "create", "ben").exit_code == 2
+    assert run("keys", "create", "ben", "--all", "--scope", "organizations:read").exit_code == 2
+    assert run("keys", "create", " ", "--all").exit_code == 2
     assert run("keys", "revoke", "anna").output == "Revoked.\n"
     with pytest.raises(keys.KeyRefused):
         keys.authorize(token, "organizations:read")
     assert run("keys", "revoke", "anna").exit_code == 1
 
 
-def test_rotation_guidance_names_keys_but_no_current_secret(run):
+def test_rotation_guidance_names_keys_but_no_current_secret(run, bank):
+    bank.send()
     output = run("secrets", "rotate").output
 
-    assert signing.key_id(SECRET) in output
+    assert f"key_id {signing.key_id(SECRET)}: 1 payments, the last 2026-03-01 12:00:00Z" in output
+    assert f"key_id {signing.key_id(OLD_SECRET)}: unused" in output
     assert SECRET not in output
+    assert run("secrets", "rotate", "--bank", "nobody").exit_code == 1
     assert "BANK_WEBHOOK_SECRETS=NEW,OLD" in output
 
 
@@ -264,7 +277,7 @@ class TestBankSend:
             result = run("bank", "send", "--url", f"http://127.0.0.1:{free.getsockname()[1]}/")
 
         assert result.exit_code == 1
-        assert "nothing answers at this address" in result.output
+        assert "Nothing answers at this address" in result.output
 
     @pytest.mark.parametrize("url", ["ftp://127.0.0.1/", "nonsense", "http://", "http://[::1"])
     def test_address_that_is_none_is_said_in_one_line(self, run, url):
@@ -312,6 +325,49 @@ def test_curl_prints_a_signed_request_that_the_shell_can_run(run, tmp_path):
     assert words[1] == "http://127.0.0.1:8000/api/v1/webhook/bank/"
     signature, body = words[5].removeprefix("X-Signature: "), words[7]
     assert signing.sign(body.encode(), SECRET) == signature
+
+
+def test_welcome_shows_a_first_webhook_unless_the_port_is_taken(make_app):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        port = str(other.getsockname()[1])
+        free = make_app(PORT=port).test_cli_runner()
+        other.listen()
+        taken = free.invoke(args=["bank", "welcome"])
+    served = free.invoke(args=["bank", "welcome"])
+
+    assert taken.exit_code == 1
+    assert f"Try: PORT={int(port) + 1} make run" in taken.output
+    assert served.exit_code == 0
+    assert f"curl -sS http://127.0.0.1:{port}/api/v1/webhook/bank/" in served.output
+
+
+@pytest.mark.parametrize("url", ["postgresql://x:pass-word@127.0.0.1:9/k", "mariadb://x:pass-word@127.0.0.1:9/k"])
+def test_migration_without_a_database_says_so_in_one_line(tmp_path, url):
+    result = _flask(tmp_path, "db", "upgrade", DATABASE_URL=url)
+
+    assert result.returncode == 1
+    assert "Error: The database is not available. Look at DATABASE_URL." in result.stderr
+    assert "Traceback" not in result.stderr
+    assert "pass-word" not in result.stderr
+
+
+def test_database_file_in_a_place_that_cannot_be_made_says_so(tmp_path):
+    (tmp_path / "file").touch()
+
+    result = _flask(tmp_path, "orgs", "list", DATABASE_URL=f"sqlite:///{tmp_path / 'file' / 'k.db'}")
+
+    assert result.returncode == 1
+    assert "DATABASE_URL names a file in" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("name", ["BANK_WEBHOOK_SECRETS_TYPO"])
+def test_secret_of_a_bank_that_is_not_there_stops_the_start(tmp_path, name):
+    result = _flask(tmp_path, "orgs", "list", **{name: SECRET})
+
+    assert result.returncode == 1
+    assert f"{name} is for a bank that is not in the registry" in result.stderr
 
 
 def test_command_without_tables_says_what_to_do(tmp_path):

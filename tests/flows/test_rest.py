@@ -119,6 +119,13 @@ def test_log_within_a_span_has_its_beginning_and_not_its_end(bank, operator, clo
     assert [entry["delta"] for entry in page["items"]] == [3, 2]
 
 
+def test_plus_of_a_zone_may_come_as_a_space(bank, client):
+    bank.send()
+
+    query = "from=2026-03-01T15:00:00+03:00&to=2026-03-01T15:00:01+03:00"
+    assert len(client.get(f"/api/v1{LOG}?{query}").json["items"]) == 1
+
+
 @pytest.mark.parametrize(
     ("query", "parameter"),
     [
@@ -335,8 +342,22 @@ class TestAccess:
 
         assert (answer.status_code, answer.json["type"]) == (403, "urn:kopeck:problem:loopback-only")
 
-    def test_development_refuses_other_host_names(self, client, database):
-        assert client.get("/api/v1/organizations/", headers={"Host": "evil.example"}).status_code == 400
+    @pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example:80", "[::2]"])
+    def test_development_refuses_other_host_names(self, client, database, host):
+        answer = client.get("/api/v1/organizations/", headers={"Host": host})
+
+        assert (answer.status_code, answer.json["type"]) == (403, "urn:kopeck:problem:loopback-only")
+
+    @pytest.mark.parametrize("host", ["localhost", "localhost:8000", "127.0.0.1:8000", "[::1]", "[::1]:8000"])
+    def test_development_answers_to_every_name_of_this_machine(self, client, database, host):
+        remote = {"REMOTE_ADDR": "::1" if "[" in host else "127.0.0.1"}
+
+        assert client.get("/api/v1/organizations/", headers={"Host": host}, environ_base=remote).status_code == 200
+
+    def test_key_that_is_shown_must_be_good_in_development_too(self, client, database):
+        for authorization in ("Bearer wrong", "kpk_without-bearer", "Basic a2V5Og=="):
+            answer = client.get("/api/v1/organizations/", headers={"Authorization": authorization})
+            assert answer.status_code == 401
 
     def test_production_webhook_needs_no_key(self, make_app, check_ledger):
         client = make_app(KOPECK_ENV="production").test_client()

@@ -144,6 +144,25 @@ def test_environment_wins_over_the_file(tmp_path):
     assert (config.port, config.unknown_inn) == (2222, "hold")
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b'KOPECK_ENV="production\nPORT=1\n', "line 1 cannot be read"),
+        (b"PORT=1\nnot a setting at all\n", "line 2 cannot be read"),
+        ("PORT=1 # \u043f\u043e\u0440\u0442".encode("cp1251"), "not UTF-8"),
+    ],
+)
+def test_file_that_cannot_be_read_stops_the_start(tmp_path, content, words):
+    (tmp_path / ".env").write_bytes(content)
+
+    with pytest.raises(SystemExit, match=words):
+        load(tmp_path / ".env", {"BANK_WEBHOOK_SECRETS": STRONG})
+
+
+def test_missing_file_is_no_problem(tmp_path):
+    assert load(tmp_path / ".env", {"BANK_WEBHOOK_SECRETS": STRONG}) == read()
+
+
 def test_process_with_bad_settings_ends_with_the_list(tmp_path):
     result = subprocess.run(
         [sys.executable, "-c", "import config; config.load()"],
