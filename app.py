@@ -15,13 +15,10 @@ import config
 import context
 import database
 import errors
-import models
 from context import Clock, wall_clock
 from errors import LoopbackOnly
 
 LOCAL_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?", re.ASCII)
-
-__all__ = ["create_app", "models"]
 
 
 def create_app(settings: config.Config | None = None, clock: Clock = wall_clock) -> Flask:

@@ -11,7 +11,7 @@ from itertools import groupby
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from database import AnyRow, db, snapshot
+from database import AnyRow, snapshot
 from models import CURRENCY, BalanceLog, Organization, Payment
 
 ROWS_AT_A_TIME = 1000
@@ -27,27 +27,28 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far the check has come, in rows of balance_log and payments."""
+    """How many more rows of balance_log and payments were checked, of how many in all."""
 
-    done: int
-
-
-def size() -> int:
-    """Return how many rows there are to check, for a progress bar."""
-    return sum(db.session.scalar(select(func.count()).select_from(table)) or 0 for table in (BalanceLog, Payment))
+    rows: int
+    total: int
 
 
 def verify() -> Iterator[Finding | Progress]:
     """Check the whole ledger; yield what is broken, and now and then how far it has come."""
     with snapshot() as session:
-        done = 0
+        total = sum(session.scalar(select(func.count()).select_from(table)) or 0 for table in (BalanceLog, Payment))
+        yield Progress(rows=0, total=total)
+        rows = 0
         for check in (_check_chains, _check_payments, _check_owners):
             for step in check(session):
                 if isinstance(step, Finding):
                     yield step
-                else:
-                    done += step
-                    yield Progress(done=done)
+                    continue
+                rows += step
+                if rows >= ROWS_AT_A_TIME:
+                    yield Progress(rows=rows, total=total)
+                    rows = 0
+        yield Progress(rows=rows, total=total)
 
 
 def _check_chains(session: Session) -> Iterator[Finding | int]:
@@ -65,6 +66,8 @@ def _check_chains(session: Session) -> Iterator[Finding | int]:
                 f"but its log ends with balance {balance} at version {version}"
             )
             yield Finding(row=f"organizations inn {row.inn}", problem=problem)
+        if row.currency != CURRENCY:
+            yield Finding(row=f"organizations inn {row.inn}", problem=f"is not in {CURRENCY}")
         yield seen
 
 
@@ -76,6 +79,7 @@ def _organizations_with_log(session: Session) -> Iterator[AnyRow]:
             Organization.inn,
             Organization.balance,
             Organization.version,
+            Organization.currency,
             BalanceLog.version.label("moved_at_version"),
             BalanceLog.delta,
             BalanceLog.balance_before,

@@ -12,7 +12,6 @@ from io import StringIO
 from pathlib import Path
 from typing import Literal, Self, TypeVar, cast
 
-from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -32,6 +31,9 @@ DRIVERS = {
     "mysql": "mysql+pymysql",
     "mariadb": "mariadb+pymysql",
 }
+
+SECRETS = "BANK_WEBHOOK_SECRETS"
+"""The setting with the plain bank's secrets; another bank's has its name behind."""
 
 Environment = Literal["development", "production"]
 UnknownInn = Literal["create", "hold"]
@@ -60,7 +62,7 @@ class Config:
 
     @property
     def production(self) -> bool:
-        """Whether API keys are asked for everywhere and weak settings are refused."""
+        """Whether reads ask for an API key too, and weak secrets stop the start."""
         return self.environment == "production"
 
     @classmethod
@@ -74,7 +76,7 @@ class Config:
             host=read.text("HOST", "127.0.0.1"),
             port=read.parsed("PORT", "8000", _port),
             database_url=read.parsed("DATABASE_URL", DEFAULT_DATABASE_URL, _database_url),
-            bank_secrets=read.secrets("BANK_WEBHOOK_SECRETS"),
+            bank_secrets=read.secrets(SECRETS),
             unknown_inn=cast(UnknownInn, read.choice("UNKNOWN_INN", ("create", "hold"))),
         )
         if environment == "production":
@@ -94,9 +96,14 @@ def load(file: Path = ROOT / ".env", environ: Mapping[str, str] = os.environ) ->
     from_file, unread = _read_file(file)
     end_if(unread)
     try:
-        return Config.from_env({**from_file, **environ})
+        return Config.from_env({**from_file, **{name: value for name, value in environ.items() if value.strip()}})
     except ConfigError as error:
         raise SystemExit(str(error)) from None
+
+
+def secrets_variable(bank: str) -> str:
+    """Name the setting that holds the secrets of a bank."""
+    return SECRETS if bank == "plain" else f"{SECRETS}_{bank.upper()}"
 
 
 def end_if(problems: list[str]) -> None:
@@ -116,7 +123,8 @@ def _read_file(file: Path) -> tuple[dict[str, str], list[str]]:
     numbers = [line.original.line for line in lines if line.error]
     if numbers:
         return {}, [f"{file} line {number} cannot be read; is a quotation mark missing?" for number in numbers]
-    return {name: value for name, value in dotenv_values(file).items() if value is not None}, []
+    # As written: python-dotenv itself would replace ${…} within secrets and passwords.
+    return {line.key: line.value for line in lines if line.key and line.value}, []
 
 
 class _Reader:
@@ -203,9 +211,8 @@ def _is_loopback(host: str) -> bool:
 
 def _weak_secrets(secrets: Mapping[str, tuple[str, ...]]) -> list[str]:
     """Name each variable that holds a short or repetitive secret, never the secret itself."""
-    names = {bank: f"BANK_WEBHOOK_SECRETS{'' if bank == 'plain' else '_' + bank.upper()}" for bank in secrets}
     return [
-        f"{names[bank]} holds a weak secret: use at least {SECRET_CHARACTERS_MIN} random characters, "
+        f"{secrets_variable(bank)} holds a weak secret: use at least {SECRET_CHARACTERS_MIN} random characters, "
         "such as the output of `openssl rand -hex 32`"
         for bank, listed in secrets.items()
         if any(len(secret) < SECRET_CHARACTERS_MIN or len(set(secret)) < 8 for secret in listed)

@@ -206,7 +206,10 @@ def affected(result: Result[*tuple[Any, ...]]) -> int:
 
 
 def insert_absent(session: Session, model: type[Base], rows: Sequence[Mapping[str, Any]], *, unique: str) -> None:
-    """Insert rows in one statement, passing over those whose `unique` column is taken; other errors stay errors."""
+    """Insert rows in one statement, passing over those whose `unique` column is taken; other errors stay errors.
+
+    MariaDB passes over any unique key that is taken; the other one here is an id that was just made.
+    """
     dialect, table = session.get_bind().dialect.name, table_of(model)
     statement: Insert
     if dialect in MYSQL_FAMILY:

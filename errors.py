@@ -6,6 +6,7 @@ Never quotes a caller's input, a driver's message or a provider's text.
 
 import json
 import logging
+import traceback
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import ClassVar
@@ -14,18 +15,25 @@ from flask import Flask, Response, g
 from sqlalchemy import exc
 from werkzeug.exceptions import HTTPException
 
+from config import BODY_BYTES_MAX
+
 RETRY_AFTER_SECONDS = 5
 """What a 503 asks a caller to wait before the next try."""
 
 NOT_READY_STATES = ("42P01", "42S02", "42501")
 """SQLSTATEs of a table that does not exist (PostgreSQL, MariaDB) or may not be used yet (PostgreSQL)."""
 
+OUR_FAULT_CLASSES = ("22", "23", "45")
+"""Classes of SQLSTATE that speak of a value, of a constraint, or of one of our triggers."""
+
+UNKNOWN_COLUMN_STATE = "42S22"
+
 PROBLEM_TYPE = "application/problem+json"
 WORDS_FOR_STATUS = {
     400: "The request cannot be understood.",
     404: "There is nothing at this address. Those that exist are shown at /api/v1/swagger/.",
     405: "This address exists, but not for this method; the Allow header lists those that work.",
-    413: "The body is larger than this server accepts; send at most 65536 bytes.",
+    413: f"The body is larger than this server accepts; send at most {BODY_BYTES_MAX} bytes.",
     414: "The address is longer than this server accepts.",
 }
 
@@ -37,9 +45,9 @@ FieldProblem = Mapping[str, str]
 class PaymentError(Exception):
     """Whatever a caller did that cannot be done; a subclass is status, slug and title."""
 
-    status: ClassVar[int] = 400
-    slug: ClassVar[str] = "bad-request"
-    title: ClassVar[str] = "The request cannot be carried out"
+    status: ClassVar[int]
+    slug: ClassVar[str]
+    title: ClassVar[str]
     headers: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, detail: str, **members: object) -> None:
@@ -60,6 +68,7 @@ class SignatureRejected(PaymentError):
 class UnusableBody(PaymentError):
     """The body does not have the shape that is asked for; `errors` points at each field."""
 
+    status = 400
     slug = "unusable-body"
     title = "The body cannot be used"
 
@@ -71,6 +80,7 @@ class UnusableBody(PaymentError):
 class BrokenBody(PaymentError):
     """The body did not arrive whole, so there is nothing that could be verified."""
 
+    status = 400
     slug = "broken-body"
     title = "The body did not arrive whole"
 
@@ -86,6 +96,7 @@ class NotJson(UnusableBody):
 class InvalidQuery(PaymentError):
     """A query parameter does not have the shape that is asked for."""
 
+    status = 400
     slug = "invalid-query"
     title = "The query cannot be used"
 
@@ -195,11 +206,14 @@ def is_unavailable(error: Exception) -> bool:
     Deadlocks, time-outs, lost connections, a standby that only reads, a damaged file: the drivers agree on no one
     class for these, so all count but those that speak of our statement or our values. TimeoutError is a full pool.
     """
+    if not isinstance(error, exc.DBAPIError):
+        return isinstance(error, exc.TimeoutError)
+    state = str(getattr(error.orig, "sqlstate", None) or "")
     if isinstance(error, exc.ProgrammingError):
-        return getattr(error.orig, "sqlstate", None) in NOT_READY_STATES
-    if isinstance(error, exc.IntegrityError | exc.DataError | exc.NotSupportedError):
-        return False
-    return isinstance(error, exc.DBAPIError | exc.TimeoutError)
+        return state in NOT_READY_STATES
+    # PyMySQL calls a broken CHECK and an unknown column "operational", too.
+    ours = state.startswith(OUR_FAULT_CLASSES) or state == UNKNOWN_COLUMN_STATE
+    return not ours and not isinstance(error, exc.IntegrityError | exc.DataError | exc.NotSupportedError)
 
 
 def init_app(app: Flask) -> None:
@@ -239,7 +253,13 @@ def _render_unavailable(error: Exception) -> Response:
 
 def _render_crash(error: Exception) -> Response:
     request_id = g.get("request_id")
-    log.error("request %s: unexpected error", request_id, exc_info=error)
+    if isinstance(error, exc.DBAPIError):
+        # Not its message: databases quote the values that they refuse, and with them what a bank sent.
+        what = f"{type(error.orig).__name__} {getattr(error.orig, 'sqlstate', '')} in: {error.statement}"
+        stack = "".join(traceback.format_tb(error.__traceback__))
+        log.error("request %s: unexpected database error, %s\n%s", request_id, what, stack)
+    else:
+        log.error("request %s: unexpected error", request_id, exc_info=error)
     detail = "This is a fault of the server. Quote the request_id when you report it."
     return _problem(500, "about:blank", "Internal Server Error", {"detail": detail, "request_id": request_id}, {})
 

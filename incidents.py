@@ -95,7 +95,7 @@ def _reopen_uncredited(session: Session, fingerprint: str) -> None:
     session.execute(
         update(Incident)
         .where(Incident.fingerprint == fingerprint, Incident.resolved_at.is_not(None), ~credited)
-        .values(resolved_at=None, resolved_by=None, resolution=None)
+        .values(resolved_at=None)  # who resolved it and why stays to be read
         .execution_options(synchronize_session=False)
     )
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 
-from database import AnyRow, affected, db, transaction
+from database import AnyRow, affected, db, survives_deadlock, transaction
 from errors import KeyRefused, ScopeMissing
 from models import ApiKey
 
@@ -28,6 +28,7 @@ class NameTaken(Exception):
     """A key of this name exists, perhaps revoked."""
 
 
+@survives_deadlock
 def create(*, name: str, scopes: Sequence[str], now: datetime) -> str:
     """Create a key and return it; this is the only time that it can be seen. Raise NameTaken."""
     token = f"kpk_{secrets.token_urlsafe(32)}"
@@ -39,6 +40,7 @@ def create(*, name: str, scopes: Sequence[str], now: datetime) -> str:
     return token
 
 
+@survives_deadlock
 def revoke(name: str, *, now: datetime) -> bool:
     """Stop a key from working; return whether there was one that still did."""
     with transaction() as session:

@@ -85,7 +85,7 @@ def post(session: Session, credits: Sequence[Credit], *, create_unknown: bool, n
     recorded = find_recorded(session, operation_ids)
     fresh = [credit for credit in credits if credit.operation_id not in recorded]
     chosen: dict[UUID, Credit] = {}
-    refused: dict[UUID, Status] = {}
+    refused: dict[int, Status] = {}
     if fresh:
         accounts = _lock_accounts(session, fresh, create_unknown=create_unknown, now=now)
         chosen, refused = _choose(fresh, accounts)
@@ -128,11 +128,11 @@ def _lock_accounts(
     """
     inns = {credit.inn for credit in credits}
     ids = _find_ids(session, inns)
-    # Of several credits with one operation only the first may create: the others will not be posted.
+    # Of several credits with one operation only the first may create: no organisation is to be left without a credit.
     first_inns = {credit.operation_id: credit.inn for credit in reversed(credits)}
     missing = sorted(set(first_inns.values()) - ids.keys()) if create_unknown else []
     if missing:
-        insert_absent(session, Organization, [_new_organization(inn, now) for inn in missing], unique="inn")
+        insert_absent(session, Organization, [{"inn": inn, "created_at": now} for inn in missing], unique="inn")
         ids = _find_ids(session, inns)
     rows = session.execute(
         select(Organization.inn, Organization.id, Organization.balance, Organization.version)
@@ -151,24 +151,18 @@ def _find_ids(session: Session, inns: Collection[str]) -> dict[str, int]:
     return {row.inn: row.id for row in rows}
 
 
-def _new_organization(inn: str, now: datetime) -> dict[str, object]:
-    return {"inn": inn, "name": "", "balance": 0, "currency": CURRENCY, "version": 0, "created_at": now}
-
-
-def _choose(
-    credits: Sequence[Credit], accounts: Mapping[str, Account]
-) -> tuple[dict[UUID, Credit], dict[UUID, Status]]:
-    """Split credits into those that can be posted, one for each operation, and the refusals of the others."""
+def _choose(credits: Sequence[Credit], accounts: Mapping[str, Account]) -> tuple[dict[UUID, Credit], dict[int, Status]]:
+    """Split credits into those that can be posted, one for each operation, and the refusals of others by id()."""
     balances = {inn: account.balance for inn, account in accounts.items()}
     chosen: dict[UUID, Credit] = {}
-    refused: dict[UUID, Status] = {}
+    refused: dict[int, Status] = {}
     for credit in credits:
         if credit.operation_id in chosen:
             continue
         if credit.inn not in accounts:
-            refused[credit.operation_id] = Status.UNKNOWN_INN
+            refused[id(credit)] = Status.UNKNOWN_INN
         elif not rules.fits(balances[credit.inn], credit.facts.amount):
-            refused[credit.operation_id] = Status.BALANCE_LIMIT
+            refused[id(credit)] = Status.BALANCE_LIMIT
         else:
             chosen[credit.operation_id] = credit
             balances[credit.inn] += credit.facts.amount
@@ -258,14 +252,14 @@ def _outcomes(
     credits: Sequence[Credit],
     recorded: Mapping[UUID, Recorded],
     posted: Mapping[UUID, Credit],
-    refused: Mapping[UUID, Status],
+    refused: Mapping[int, Status],
 ) -> list[Outcome]:
     waiting = dict(posted)
     outcomes = []
     for credit in credits:
         first = recorded.get(credit.operation_id)
         if first is None:
-            outcomes.append(Outcome(status=refused[credit.operation_id]))
+            outcomes.append(Outcome(status=refused[id(credit)]))
         elif waiting.get(credit.operation_id) is credit:
             del waiting[credit.operation_id]
             outcomes.append(Outcome(status=Status.CREDITED, first=first))

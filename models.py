@@ -109,7 +109,7 @@ class Incident(Model):
     fingerprint: Mapped[str] = mapped_column(String(64), unique=True)
     kind: Mapped[str] = mapped_column(String(32))
     source: Mapped[str] = mapped_column(String(32))
-    operation_id: Mapped[UUID | None] = mapped_column(uuid_type(), index=True)
+    operation_id: Mapped[UUID | None] = mapped_column(uuid_type())
     facts: Mapped[dict[str, Any]] = mapped_column(JSON)
     body: Mapped[bytes] = mapped_column(BODY)
     body_sha256: Mapped[str] = mapped_column(String(64))

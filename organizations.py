@@ -8,7 +8,7 @@ from sqlalchemy.exc import IntegrityError
 
 from database import AnyRow, db, insert_absent, survives_deadlock, table_of, transaction
 from errors import OrganizationExists, OrganizationUnknown
-from models import CURRENCY, Organization
+from models import Organization
 
 
 def find(inn: str) -> AnyRow:
@@ -19,11 +19,12 @@ def find(inn: str) -> AnyRow:
     return row
 
 
+@survives_deadlock
 def register(*, inn: str, name: str, now: datetime) -> None:
     """Register one organisation with an empty balance; raise OrganizationExists, also when another was faster."""
     try:
         with transaction() as session:
-            session.execute(insert(table_of(Organization)).values(_row(inn, name, now)))
+            session.execute(insert(table_of(Organization)).values(inn=inn, name=name, created_at=now))
     except IntegrityError:
         raise OrganizationExists("An organisation with this INN is registered already.") from None
 
@@ -44,13 +45,14 @@ def seed(rows: Sequence[tuple[str, str]], *, now: datetime) -> int:
         ).all()
         new = sorted(names.keys() - {row.inn for row in there})
         if new:
-            insert_absent(session, Organization, [_row(inn, names[inn], now) for inn in new], unique="inn")
+            insert_absent(
+                session,
+                Organization,
+                [{"inn": inn, "name": names[inn], "created_at": now} for inn in new],
+                unique="inn",
+            )
         for row in there:  # in the order of ids, in which the ledger locks them too
             if names[row.inn] and not row.name:
                 nameless = (Organization.id == row.id, Organization.name == "")
                 session.execute(update(Organization).where(*nameless).values(name=names[row.inn]))
     return len(new)
-
-
-def _row(inn: str, name: str, now: datetime) -> dict[str, object]:
-    return {"inn": inn, "name": name, "balance": 0, "currency": CURRENCY, "version": 0, "created_at": now}

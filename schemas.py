@@ -28,6 +28,8 @@ NAME_CHARACTERS_MAX = 255
 NOTE_CHARACTERS_MAX = 1000
 PAGE_ROWS_DEFAULT = 50
 PAGE_ROWS_MAX = 500
+INCIDENTS_DEFAULT = 20
+INCIDENTS_MAX = 100
 
 YEARS = r"(19|2[0-9])[0-9]{2}"
 """Times in other years than 1900 to 2999 are refused: not every database holds them, and no bank means them."""
@@ -203,7 +205,7 @@ class Moment(fields.AwareDateTime):
 
 
 class Strict(Schema):
-    """A body of our own API, in which a misspelt member must not pass in silence."""
+    """A body or query of our own API, in which a misspelt member must not pass in silence."""
 
     class Meta:
         """Refuse what is not listed."""
@@ -250,7 +252,7 @@ class WebhookAnswer(Schema):
     incident_id = fields.Integer(required=True, allow_none=True)
 
 
-class WhichBank(Schema):
+class WhichBank(Strict):
     """Whose format a body is in."""
 
     bank = fields.String(load_default="plain")
@@ -385,7 +387,7 @@ class AssignIn(Strict):
     inn = Inn(required=True)
 
 
-class Page(Schema):
+class Page(Strict):
     """Which part of a list is asked for."""
 
     cursor = fields.String(validate=validate.Length(1, 200), metadata={"description": "`next` of the page before."})
@@ -397,11 +399,13 @@ class StatementPage(Page):
 
     since = QueryMoment(data_key="from")
     until = QueryMoment(data_key="to")
-    format = fields.String(load_default=None, allow_none=True, validate=validate.OneOf(["json", "csv"]))
+    format = fields.String(load_default=None, validate=validate.OneOf(["json", "csv"]))
 
 
 class IncidentPage(Page):
-    """Which incidents are asked for."""
+    """Which incidents are asked for; fewer at once, since each carries the body that arrived."""
+
+    limit = fields.Integer(load_default=INCIDENTS_DEFAULT, validate=validate.Range(1, INCIDENTS_MAX))
 
     state = fields.String(load_default="open", validate=validate.OneOf(["open", "resolved", "all"]))
 

@@ -3,7 +3,7 @@
 Called by the doors with plain values and a moment; each opens one transaction and returns plain values.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -17,7 +17,7 @@ import rules
 from banks.base import Announcement, Bank, Message
 from config import UnknownInn
 from database import db, survives_deadlock, transaction
-from errors import FieldProblem, IncidentNotAssignable, UnusableBody
+from errors import IncidentNotAssignable, PaymentError, UnusableBody
 from ledger import Credit, Outcome, Status
 from models import Organization
 from rules import Facts
@@ -55,8 +55,7 @@ class Preview:
     inn: str | None = None
     balance: int | None = None
     balance_after: int | None = None
-    errors: list[FieldProblem] = field(default_factory=list)
-    http_status: int = 200
+    refusal: PaymentError | None = None
 
 
 @survives_deadlock
@@ -82,7 +81,7 @@ def preview(bank: Bank, message: Message, *, unknown_inn: UnknownInn) -> Preview
     try:
         announcement = bank.read(message)
     except UnusableBody as error:
-        return Preview(outcome="unusable", errors=error.errors, http_status=error.status)
+        return Preview(outcome="unusable", refusal=error)
     facts = _facts(bank, announcement)
     recorded = ledger.find_recorded(db.session(), [announcement.operation_id]).get(announcement.operation_id)
     balance = db.session.scalar(select(Organization.balance).where(Organization.inn == facts.payer_inn))
@@ -93,7 +92,6 @@ def preview(bank: Bank, message: Message, *, unknown_inn: UnknownInn) -> Preview
         inn=facts.payer_inn,
         balance=balance,
         balance_after=(balance or 0) + facts.amount if credited else balance,
-        http_status=202 if _public_status(status) == "held" else 200,
     )
 
 
@@ -118,6 +116,7 @@ def assign(incident_id: int, *, inn: str, by: str, now: datetime) -> Receipt:
     )
 
 
+@survives_deadlock
 def resolve(incident_id: int, *, resolution: str, by: str, now: datetime) -> None:
     """Note why an incident needs nothing more; raise IncidentUnknown or IncidentNotOpen."""
     with transaction() as session:

@@ -27,33 +27,6 @@ EXPORT_ROWS = 1000
 FORMULA = re.compile(r"(^|;)([\s\u00a0\u200b-\u200f\u2060\ufeff]*[=+\-@＝＋－＠])")
 """Where a spreadsheet would begin a formula: at the start of a cell, and, for those that split at `;`, behind one."""
 
-LOG_COLUMNS = (
-    "version",
-    "created_at",
-    "delta",
-    "balance_before",
-    "balance_after",
-    "reason",
-    "payment_id",
-    "operation_id",
-    "document_number",
-    "document_date",
-)
-PAYMENT_COLUMNS = (
-    "payment_id",
-    "operation_id",
-    "external_id",
-    "source",
-    "amount",
-    "currency",
-    "payer_inn",
-    "document_number",
-    "document_date",
-    "body_sha256",
-    "key_id",
-    "received_at",
-)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Span:
@@ -172,11 +145,11 @@ def payments_by_key() -> Sequence[AnyRow]:
     ).all()
 
 
-def csv_lines(columns: Sequence[str], rows: Iterator[AnyRow]) -> Iterator[str]:
-    """Write rows as CSV, a line at a time; text that a spreadsheet would run as a formula is disarmed."""
-    yield _csv_line(columns)
-    for row in rows:
-        yield _csv_line([_cell(getattr(row, column)) for column in columns])
+def csv_lines(listing: Listing) -> Iterator[str]:
+    """Write a whole list as CSV, a line at a time; text that a spreadsheet would run as a formula is disarmed."""
+    yield _csv_line(listing.query.selected_columns.keys())
+    for row in listing.rows():
+        yield _csv_line([_cell(value) for value in row])
 
 
 def _within(moment: ColumnElement[Any], span: Span) -> list[ColumnElement[bool]]:

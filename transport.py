@@ -25,7 +25,6 @@ class Answer:
 
     status: int
     reason: str
-    headers: Mapping[str, str]
     body: bytes
 
 
@@ -57,7 +56,6 @@ def post(url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
                 return Answer(
                     status=response.status_code,
                     reason=response.reason,
-                    headers=response.headers,
                     body=response.raw.read(ANSWER_BYTES_MAX, decode_content=True),
                 )
         except urllib3.exceptions.HTTPError:

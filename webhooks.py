@@ -48,7 +48,7 @@ def bank_webhook(name: str) -> tuple[dict[str, Any], int]:
     """Take a bank's announcement of money."""
     bank = banks.find(name)
     message = read_message()
-    signature = bank.authenticate(message, secrets=settings().bank_secrets.get(name, ()), now=now())
+    signature = bank.authenticate(message, secrets=settings().bank_secrets[name], now=now())
     receipt = services.receive(bank, message, key_id=signature.key_id, unknown_inn=settings().unknown_inn, now=now())
     answer: dict[str, Any] = WebhookAnswer().dump(receipt)
     return answer, HTTP_STATUS[receipt.status]

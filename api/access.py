@@ -16,14 +16,13 @@ View = TypeVar("View", bound=Callable[..., Any])
 def require(scope: str, *, read_only: bool = False) -> Callable[[View], View]:
     """Ask for an API key with this scope; `read_only` calls go without one in development.
 
-    Goes above every other decorator of a view, so that nothing of a stranger's request is parsed.
+    Goes right under the route and above every other decorator, so that nothing of a stranger's request is parsed.
     """
     assert scope in keys.SCOPES
 
     def decorate(view: View) -> View:
         @wraps(view)
         def guarded(*args: Any, **kwargs: Any) -> Any:
-            g.caller = "development"
             # A key that is shown must be good, even where none is asked for.
             if settings().production or not read_only or "Authorization" in request.headers:
                 g.caller = keys.authorize(_bearer_token(), scope)
@@ -36,7 +35,7 @@ def require(scope: str, *, read_only: bool = False) -> Callable[[View], View]:
 
 
 def caller() -> str:
-    """Return the name of the API key of this request."""
+    """Return the name of the API key of this request; only for views that always ask for one."""
     return str(g.caller)
 
 

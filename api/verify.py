@@ -11,7 +11,7 @@ from api.parsing import READER
 from context import now, settings
 from errors import SignatureRejected
 from schemas import VerifyAnswer, WhichBank
-from webhooks import read_message
+from webhooks import HTTP_STATUS, read_message
 
 ANYTHING = {"description": "The very bytes that the bank would send, whatever they are."}
 NO_SIGNATURE = {"valid": False, "scheme": None, "key_id": None, "key_position": None, "age_seconds": None}
@@ -31,11 +31,19 @@ def verify_webhook(query: dict[str, Any]) -> dict[str, Any]:
     Nothing is written.
     """
     bank, message = banks.find(query["bank"]), read_message()
-    secrets = settings().bank_secrets.get(bank.name, ())
     try:
-        signature = bank.authenticate(message, secrets=secrets, now=now())
+        signature = bank.authenticate(message, secrets=settings().bank_secrets[bank.name], now=now())
     except SignatureRejected as error:
-        refused = services.Preview(outcome="refused", http_status=error.status)
-        return {"signature": {**NO_SIGNATURE, "reason": error.detail}, **vars(refused)}
+        refused = services.Preview(outcome="refused", refusal=error)
+        return {"signature": {**NO_SIGNATURE, "reason": error.detail}, **_described(refused)}
     preview = services.preview(bank, message, unknown_inn=settings().unknown_inn)
-    return {"signature": {"valid": True, **vars(signature), "reason": None}, **vars(preview)}
+    return {"signature": {"valid": True, **vars(signature), "reason": None}, **_described(preview)}
+
+
+def _described(preview: services.Preview) -> dict[str, Any]:
+    refusal = preview.refusal
+    return {
+        **vars(preview),
+        "http_status": refusal.status if refusal else HTTP_STATUS[preview.outcome],
+        "errors": refusal.members.get("errors", []) if refusal else [],
+    }

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from banks.base import Bank
 from banks.plain import PlainBank
+from config import secrets_variable
 from errors import BankUnknown
 
 BANKS: dict[str, Bank] = {bank.name: bank for bank in (PlainBank(),)}
@@ -14,8 +15,8 @@ def problems(secrets: Mapping[str, object]) -> list[str]:
     mute = [name for name in BANKS if name not in secrets]
     lost = [name for name in secrets if name not in BANKS]
     return [
-        *(f"BANK_WEBHOOK_SECRETS_{name.upper()} is missing: nothing of that bank could be verified" for name in mute),
-        *(f"BANK_WEBHOOK_SECRETS_{name.upper()} is for a bank that is not in the registry" for name in lost),
+        *(f"{secrets_variable(name)} is missing: nothing of that bank could be verified" for name in mute),
+        *(f"{secrets_variable(name)} is for a bank that is not in the registry" for name in lost),
     ]
 
 

@@ -2,8 +2,7 @@
 
 import getpass
 import json
-from datetime import UTC, datetime
-from itertools import islice
+import os
 
 import click
 
@@ -11,6 +10,7 @@ import incidents
 import services
 import statements
 from cli.wording import INN, NOTE, NUMBER, Group, example, money, printable, shown, table
+from context import now
 from database import db
 
 group = Group("incidents", help="What is authentic and could not be counted.")
@@ -18,10 +18,10 @@ group = Group("incidents", help="What is authentic and could not be counted.")
 
 @group.command("list", epilog=example("flask incidents list", "flask incidents list --state all"))
 @click.option("--state", type=click.Choice(["open", "resolved", "all"]), default="open", show_default=True)
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="At most this many.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="At most this many.")
 def list_(state: str, limit: int) -> None:
     """List incidents, the newest first."""
-    rows = list(islice(statements.incident_list(state).rows(), limit))
+    rows = statements.incident_list(state).page(limit=limit).items
     lines = []
     for row in rows:
         announced = row.facts.get("announced", {})
@@ -59,7 +59,7 @@ def show(incident_id: int) -> None:
 @click.argument("inn", type=INN)
 def assign(incident_id: int, inn: str) -> None:
     """Credit the money that an incident holds to an organisation, once."""
-    receipt = services.assign(incident_id, inn=inn, by=_operator(), now=datetime.now(UTC))
+    receipt = services.assign(incident_id, inn=inn, by=_operator(), now=now())
     click.echo(f"Credited to {inn} as payment {receipt.payment_id}.")
 
 
@@ -68,9 +68,12 @@ def assign(incident_id: int, inn: str) -> None:
 @click.argument("resolution", type=NOTE)
 def resolve(incident_id: int, resolution: str) -> None:
     """Close an incident with a note; no money moves."""
-    services.resolve(incident_id, resolution=resolution, by=_operator(), now=datetime.now(UTC))
+    services.resolve(incident_id, resolution=resolution, by=_operator(), now=now())
     click.echo("Resolved.")
 
 
 def _operator() -> str:
-    return f"shell:{getpass.getuser()}"
+    try:
+        return f"shell:{getpass.getuser()}"
+    except (KeyError, OSError):  # a container's user may have a number and no name
+        return f"shell:{os.getuid()}"

@@ -1,11 +1,10 @@
 """`flask keys`: API keys, shown once, kept as hashes."""
 
-from datetime import UTC, datetime
-
 import click
 
 import keys
-from cli.wording import NAME, Group, example, table
+from cli.wording import KEY_NAME, Group, example, table
+from context import now
 
 group = Group("keys", help="API keys of those who may call the REST API.")
 
@@ -16,7 +15,7 @@ group = Group("keys", help="API keys of those who may call the REST API.")
         "flask keys create operator --all",
     )
 )
-@click.argument("name", type=NAME)
+@click.argument("name", type=KEY_NAME)
 @click.option("--scope", "scopes", multiple=True, type=click.Choice(list(keys.SCOPES)), help="Repeat for several.")
 @click.option("--all", "everything", is_flag=True, help="Every scope.")
 def create(name: str, scopes: tuple[str, ...], everything: bool) -> None:
@@ -26,9 +25,7 @@ def create(name: str, scopes: tuple[str, ...], everything: bool) -> None:
     if not name.strip():
         raise click.UsageError("A key needs a name.")
     try:
-        token = keys.create(
-            name=name.strip(), scopes=list(keys.SCOPES) if everything else scopes, now=datetime.now(UTC)
-        )
+        token = keys.create(name=name.strip(), scopes=list(keys.SCOPES) if everything else scopes, now=now())
     except keys.NameTaken:
         raise click.ClickException(f"A key named {name} exists, perhaps revoked; choose another name.") from None
     click.echo("Keep this key now; it is not shown again:", err=True)
@@ -44,9 +41,9 @@ def list_() -> None:
 
 
 @group.command(epilog=example("flask keys revoke accountant"))
-@click.argument("name", type=NAME)
+@click.argument("name", type=KEY_NAME)
 def revoke(name: str) -> None:
     """Stop a key from working, at once and for good."""
-    if not keys.revoke(name, now=datetime.now(UTC)):
+    if not keys.revoke(name, now=now()):
         raise click.ClickException(f"No working key is named {name}; see `flask keys list`.")
     click.echo("Revoked.")

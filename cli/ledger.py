@@ -9,7 +9,7 @@ import click
 import audit
 import organizations
 import statements
-from audit import Finding
+from audit import Progress
 from cli.wording import INN, MOMENT, Group, example, progress, table
 from rules import roubles
 from statements import Span
@@ -22,14 +22,16 @@ def verify() -> None:
     """Re-add every log and compare it with payments and balances; exit status 1 if anything is off."""
     broken = rows = 0
     steps = audit.verify()
-    with progress(audit.size(), "Re-adding") as advance:
+    start = next(steps)
+    assert isinstance(start, Progress)
+    with progress(start.total, "Re-adding") as advance:
         for step in steps:
-            if isinstance(step, Finding):
+            if isinstance(step, Progress):
+                advance(step.rows)
+                rows += step.rows
+            else:
                 broken += 1
                 click.echo(f"{step.row}: {step.problem}")
-            else:
-                advance(step.done - rows)
-                rows = step.done
     if broken:
         raise click.ClickException(f"{broken} findings in {rows} rows. Nothing was changed; keep a copy and ask why.")
     click.echo(f"Clean: {rows} rows re-added, every balance explained.")
@@ -46,9 +48,9 @@ def verify() -> None:
 def statement(inn: str, since: datetime | None, until: datetime | None, limit: int, as_csv: bool) -> None:
     """Print the moves of one balance, the newest first; times such as 2024-04-27T21:00:00Z."""
     organization = organizations.find(inn)
-    rows = statements.log_list(organization.id, Span(since=since, until=until)).rows()
+    listing = statements.log_list(organization.id, Span(since=since, until=until))
     if as_csv:
-        for line in statements.csv_lines(statements.LOG_COLUMNS, rows):
+        for line in statements.csv_lines(listing):
             sys.stdout.write(line)
         return
     header = ("VERSION", "WHEN", "DELTA", "BALANCE", "DOCUMENT", "OPERATION")
@@ -61,7 +63,7 @@ def statement(inn: str, since: datetime | None, until: datetime | None, limit: i
             row.document_number,
             row.operation_id,
         )
-        for row in islice(rows, limit)
+        for row in islice(listing.rows(), limit)
     ]
     for line in table(header, shown) if shown else ["No moves."]:
         click.echo(line)

@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from io import StringIO
 from itertools import islice
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import rules
 import schemas
 import statements
 from cli.wording import INN, NAME, Group, example, money, printable, progress, table
-from context import settings
+from context import now, settings
 
 SEED_ROWS = 500
 """How many organisations are registered in one transaction."""
@@ -30,7 +30,8 @@ group = Group("orgs", help="Organisations: who holds a balance.")
 def seed(file: Path | None, demo: int | None) -> None:
     """Register organisations from a CSV FILE with the columns inn,name; safe to run again.
 
-    Existing organisations are left as they are. If any row is bad, all bad rows are named and nothing is written.
+    Existing organisations keep what they have; one without a name takes the one given. If any row is bad, all bad rows
+    are named and nothing is written.
     """
     if (file is None) == (demo is None):
         raise click.UsageError("Give either a FILE or --demo N.")
@@ -41,7 +42,7 @@ def seed(file: Path | None, demo: int | None) -> None:
     with progress(len(rows), "Registering") as advance:
         for start in range(0, len(rows), SEED_ROWS):
             part = rows[start : start + SEED_ROWS]
-            created += organizations.seed(part, now=datetime.now(UTC))
+            created += organizations.seed(part, now=now())
             advance(len(part))
     click.echo(f"{created} registered, {len(rows) - created} already there.")
 
@@ -51,7 +52,7 @@ def seed(file: Path | None, demo: int | None) -> None:
 @click.argument("name", type=NAME, default="", required=False)
 def add(inn: str, name: str) -> None:
     """Register one organisation with an empty balance."""
-    organizations.register(inn=inn, name=name, now=datetime.now(UTC))
+    organizations.register(inn=inn, name=name, now=now())
     click.echo("Registered.")
 
 
@@ -85,8 +86,8 @@ def _read(file: Path) -> list[tuple[str, str]]:
         text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise click.ClickException(f"{file} is not UTF-8; save it as “CSV UTF-8” and try again.") from None
-    lines = text.split("\n")  # not splitlines(): a name may hold U+2028
-    reader = csv.DictReader(lines, delimiter=";" if ";" in lines[0] else ",", restkey="more")
+    header = text.partition("\n")[0]
+    reader = csv.DictReader(StringIO(text, newline=""), delimiter=";" if ";" in header else ",", restkey="more")
     try:
         rows, bad = _sort_out(reader)
     except csv.Error:
@@ -99,8 +100,8 @@ def _read(file: Path) -> list[tuple[str, str]]:
 def _sort_out(reader: "csv.DictReader[str]") -> tuple[list[tuple[str, str]], list[str]]:
     """Tell good rows from bad ones, each bad one with its line number."""
     reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
-    if "inn" not in reader.fieldnames:
-        raise click.ClickException("The file has no column inn; its first line must be: inn,name")
+    if reader.fieldnames.count("inn") != 1 or reader.fieldnames.count("name") > 1:
+        raise click.ClickException("The file has no column inn, or has one twice; its first line must be: inn,name")
     rows, bad = [], []
     seen: dict[str, int] = {}
     for row in reader:
@@ -114,6 +115,8 @@ def _sort_out(reader: "csv.DictReader[str]") -> tuple[list[tuple[str, str]], lis
 
 
 def _problem(row: dict[str, str], seen: dict[str, int]) -> str | None:
+    if "more" in row:
+        return "has more cells than the first line; put a name that holds a comma into quotation marks"
     inn, name = (row["inn"] or "").strip(), (row.get("name") or "").strip()
     problems = schemas.OrganizationIn().validate({"inn": inn, "name": name})
     if problems:

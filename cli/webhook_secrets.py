@@ -7,6 +7,7 @@ import click
 import signing
 import statements
 from cli.wording import Group, example, shown
+from config import secrets_variable
 from context import settings
 
 group = Group("secrets", help="The secrets that banks sign with.")
@@ -16,7 +17,6 @@ group = Group("secrets", help="The secrets that banks sign with.")
 @click.option("--bank", default="plain", show_default=True, help="Whose secret.")
 def rotate(bank: str) -> None:
     """Make a new secret and say, step by step, how to put it in place; changes nothing itself."""
-    variable = "BANK_WEBHOOK_SECRETS" if bank == "plain" else f"BANK_WEBHOOK_SECRETS_{bank.upper()}"
     current = settings().bank_secrets.get(bank)
     if current is None:
         raise click.ClickException(f"No bank named {bank} is known here.")
@@ -32,7 +32,7 @@ def rotate(bank: str) -> None:
 New secret {signing.key_id(fresh)}, made now and kept nowhere:
   {fresh}
 
-1. Put it in front, keep the old one behind it, and restart:  {variable}=NEW,OLD
+1. Put it in front, keep the old one behind it, and restart:  {secrets_variable(bank)}=NEW,OLD
    Both are accepted from then on.
 2. Give the new secret to the bank.
 3. Run `flask secrets rotate` again now and then, until only {signing.key_id(fresh)} is still used.

@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 from flask.cli import AppGroup
@@ -15,8 +15,6 @@ from sqlalchemy.exc import SQLAlchemyError
 import rules
 import schemas
 from errors import PaymentError, is_unavailable
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 BAR_FROM_ROWS = 200
 """Shorter work is over before a progress bar could be read."""
@@ -38,7 +36,8 @@ class Shaped(click.ParamType[Any]):
 
 
 INN = Shaped("inn", schemas.Inn())
-NAME = Shaped("name", schemas.Text(validate=validate.Length(0, 100)))
+NAME = Shaped("name", schemas.Text(validate=validate.Length(0, schemas.NAME_CHARACTERS_MAX)))
+KEY_NAME = Shaped("name", schemas.Text(validate=validate.Length(1, 100)))
 NOTE = Shaped("note", schemas.Text(validate=validate.Length(1, schemas.NOTE_CHARACTERS_MAX)))
 MOMENT = Shaped("moment", schemas.Moment())
 NUMBER = click.IntRange(1, rules.MONEY_MAX)

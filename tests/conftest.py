@@ -1,5 +1,6 @@
 """app, client, clock, databases: every test that touches a table runs on each database that is there."""
 
+import os
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from functools import cache
@@ -113,6 +114,12 @@ def check_ledger(app: Flask) -> Callable[[], None]:
         assert findings == []
 
     return check
+
+
+def pytest_configure() -> None:
+    absent = set(os.environ.get("TEST_REQUIRE", "").split()) & set(databases.MISSING)
+    if absent:
+        pytest.exit(f"installed, but not answering: {', '.join(sorted(absent))}", returncode=1)
 
 
 def pytest_report_header() -> list[str]:

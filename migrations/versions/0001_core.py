@@ -134,7 +134,6 @@ def _create_incidents() -> None:
         sa.UniqueConstraint("fingerprint", name="uq_incidents_fingerprint"),
         **BYTEWISE,
     )
-    op.create_index("ix_incidents_operation_id", "incidents", ["operation_id"])
     op.create_index("ix_incidents_resolved_at_id", "incidents", ["resolved_at", "id"])
 
 

@@ -9,7 +9,7 @@ import pytest
 import signing
 from config import BODY_BYTES_MAX
 from tests.e2e.server import served, talk
-from tests.factories import INN, SECRET, make_body
+from tests.factories import SECRET, make_body
 
 
 def webhook(body: bytes, *headers: str, signed: bytes | None = None) -> bytes:
@@ -85,7 +85,7 @@ def test_odd_authorization_is_refused(port, header):
 def test_no_header_moves_the_application(port):
     request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nSCRIPT_NAME: /x\r\n\r\n"
 
-    assert talk(port, request)[0] != 500
+    assert talk(port, request)[0] in (200, 400)
     assert talk(port, request.replace(b"/healthz", b"/x/healthz"))[0] in (400, 404)
 
 
@@ -114,11 +114,10 @@ def test_development_does_not_answer_through_a_proxy(port):
     assert talk(port, request)[0] == 403
 
 
-def test_balance_is_what_the_signed_requests_above_made_it(port):
-    request = f"GET /api/v1/organizations/{INN}/balance/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-    _, headers, body = talk(port, request.encode())
+def test_answer_names_its_request(port):
+    _, headers, body = talk(port, b"GET /nothing HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
 
-    assert json.loads(body)["balance"] == 2 * 145000
+    assert json.loads(body)["status"] == 404
     assert re.fullmatch(r"[0-9a-f-]{36}", headers["x-request-id"])
 
 

@@ -75,6 +75,7 @@ class TestSeed:
         [
             ("inn,name\n7707083893,Сбер\n", "cp1251", "not UTF-8"),
             ("tax,name\n1,2\n", "utf-8", "no column inn"),
+            ("inn,inn\n7707083893,500100732259\n", "utf-8", "has one twice"),
             ("", "utf-8", "no column"),
         ],
     )
@@ -83,6 +84,13 @@ class TestSeed:
 
         assert result.exit_code == 1
         assert words in result.output
+
+    def test_row_that_would_lose_something_is_bad(self, run, database, tmp_path):
+        result = run("orgs", "seed", write(tmp_path / "orgs.csv", 'inn,name\n7707083893,a,b\n500100732259,"a\nb"\n'))
+
+        assert "line 2: has more cells than the first line" in result.output
+        assert "name: Must not hold control characters." in result.output
+        assert database.count("organizations") == 0
 
     def test_name_fills_an_organisation_that_a_webhook_made_and_replaces_none(self, run, bank, client, tmp_path):
         bank.send(payer_inn="7707083893")
@@ -106,6 +114,15 @@ class TestSeed:
     @pytest.mark.parametrize("args", [[], ["--demo", "1", "app.py"]])
     def test_either_a_file_or_demo(self, run, args):
         assert run("orgs", "seed", *args).exit_code == 2
+
+
+def test_operator_without_a_name_can_still_resolve(run, bank, monkeypatch):
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    bank.push(b"{}")
+    number = run("incidents", "list").output.splitlines()[1].split()[0]
+
+    assert run("incidents", "resolve", number, "seen").output == "Resolved.\n"
 
 
 def test_organisation_is_added_once(run, client, database):

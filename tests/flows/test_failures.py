@@ -12,7 +12,7 @@ from database import db, transaction
 from models import Organization
 from tests.callers import Bank
 from tests.databases import Database, only
-from tests.factories import SECRET, make_body, make_config, make_org
+from tests.factories import SECRET, START, make_body, make_config, make_org
 
 DEAD_DATABASES = {
     "postgresql": "postgresql://kopeck:pass-word@127.0.0.1:9/kopeck",
@@ -85,6 +85,18 @@ def test_process_is_ready_with_its_tables(client, database):
     assert (client.get("/readyz").status_code, client.get("/readyz").json) == (200, {"status": "ok"})
 
 
+def test_process_is_ready_with_the_tables_of_the_next_version_but_not_of_one_before(make_app, context, database):
+    client = make_app().test_client()
+    with database.unguarded() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+        later = client.get("/readyz").status_code
+        connection.exec_driver_sql("DELETE FROM alembic_version")
+        none = client.get("/readyz").status_code
+        connection.exec_driver_sql("INSERT INTO alembic_version VALUES ('0001')")
+
+    assert (later, none, client.get("/readyz").status_code) == (200, 503, 200)
+
+
 def test_process_is_not_ready_without_its_tables(database):
     empty = Database(database.family)
     empty.create()
@@ -100,10 +112,22 @@ def test_process_is_not_ready_without_its_tables(database):
         empty.drop()
 
 
-def test_failed_statement_is_logged_without_what_the_bank_sent(dead, caplog):
-    Bank(dead.test_client()).send(document_number="PRIVATE-NUMBER")
+def test_row_that_breaks_a_constraint_is_a_crash_and_logged_without_what_was_in_it(make_app, caplog):
+    """A constraint that stops us is our fault, not an outage: nobody is told to send the same again."""
+    app = make_app()
 
-    assert "PRIVATE-NUMBER" not in caplog.text
+    def break_a_constraint() -> None:
+        with transaction() as session:
+            session.add(Organization(inn="PRIVATE-INN", balance=-1, created_at=START))
+
+    app.add_url_rule("/break", "break", break_a_constraint)
+
+    answer = app.test_client().get("/break")
+
+    assert answer.status_code == 500
+    assert "in: INSERT INTO organizations" in caplog.text
+    assert "break_a_constraint" in caplog.text
+    assert "PRIVATE" not in caplog.text
 
 
 def test_crash_says_nothing_inside_and_logs_the_request_id(make_app, caplog):

@@ -136,7 +136,8 @@ def test_held_money_resolved_away_is_open_again_when_the_bank_repeats_it(holding
 
     assert holding_bank.push(body).json == held
     (incident,) = operator.get("/incidents/").json["items"]
-    assert (incident["id"], incident["seen_count"], incident["resolution"]) == (held["incident_id"], 2, None)
+    assert (incident["id"], incident["seen_count"], incident["resolved_at"]) == (held["incident_id"], 2, None)
+    assert incident["resolution"] == "the bank takes it back"
 
 
 def test_unusable_body_resolved_stays_resolved_when_repeated(bank, operator):

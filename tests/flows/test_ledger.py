@@ -107,6 +107,18 @@ def test_repeat_within_a_batch_wins_when_the_first_cannot_be_posted(context, che
     check_ledger()
 
 
+def test_each_refusal_keeps_its_own_reason(context, check_ledger):
+    post(make_credit(amount=rules.MONEY_MAX))
+    operation_id = uuid.uuid4()
+
+    assert post(
+        make_credit(operation_id=operation_id),
+        make_credit(inn=OTHER_INN, operation_id=operation_id),
+        create_unknown=False,
+    ) == [Status.BALANCE_LIMIT, Status.UNKNOWN_INN]
+    check_ledger()
+
+
 def test_batch_that_would_pass_the_limit_posts_what_fits(context, check_ledger):
     half = rules.MONEY_MAX // 2 + 1
 

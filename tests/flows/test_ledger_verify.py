@@ -45,6 +45,7 @@ DAMAGE = {
         "payments ",
     ),
     "changed body": ("UPDATE payments SET body = '{}'", "payments "),
+    "changed currency of an organisation": ("UPDATE organizations SET currency = 'USD'", f"organizations inn {INN}"),
     "changed currency": ("UPDATE payments SET currency = 'USD'", "payments "),
     "log shifted as a whole": (
         "UPDATE balance_log SET balance_before = balance_before + 5, balance_after = balance_after + 5 "

@@ -4,6 +4,7 @@ import csv
 import io
 from datetime import timedelta
 
+import flask
 import pytest
 
 import keys
@@ -135,6 +136,7 @@ def test_plus_of_a_zone_may_come_as_a_space(bank, client):
         ({"from": "yesterday"}, "from"),
         ({"from": "2024-04-27T21:00:00"}, "from"),
         ({"format": "xml"}, "format"),
+        ({"untill": "2026-03-01T00:00:00Z"}, "#"),
     ],
 )
 def test_query_of_the_wrong_shape_is_pointed_at(bank, client, query, parameter):
@@ -176,6 +178,20 @@ def test_log_as_csv_has_every_row_and_disarms_formulas(bank, client, ask):
         '\'=HYPERLINK("http://x")',
     ]
     assert rows[0]["created_at"] == "2026-03-01T12:00:00Z"
+
+
+def test_export_that_cannot_begin_is_a_problem(make_app, bank, database):
+    bank.send()
+    client = make_app().test_client()
+    with database.unguarded() as connection:
+        connection.exec_driver_sql("ALTER TABLE payments RENAME TO gone")
+    try:
+        answer = client.get(f"/api/v1{LOG}?format=csv")
+    finally:
+        with database.unguarded() as connection:
+            connection.exec_driver_sql("ALTER TABLE gone RENAME TO payments")
+
+    assert (answer.status_code, answer.content_type) == (503, "application/problem+json")
 
 
 def test_payments_as_csv_have_every_row(bank, client):
@@ -324,11 +340,13 @@ class TestAccess:
         assert (answer.status_code, answer.json["type"]) == (403, "urn:kopeck:problem:scope-missing")
 
     @pytest.mark.parametrize(("method", "path"), PATHS)
-    def test_key_with_the_scope_goes_through(self, make_app, context, method, path):
-        client = make_app(KOPECK_ENV="production").test_client()
-        token = keys.create(name="everything", scopes=list(keys.SCOPES), now=START)
+    def test_key_with_the_one_scope_goes_through(self, make_app, context, method, path):
+        app = make_app(KOPECK_ENV="production")
+        with app.test_request_context(path, method=method):
+            scope = app.view_functions[flask.request.endpoint].access
+        token = keys.create(name="one", scopes=[scope], now=START)
 
-        answer = client.open(path, method=method, headers={"Authorization": f"Bearer {token}"})
+        answer = app.test_client().open(path, method=method, headers={"Authorization": f"Bearer {token}"})
 
         assert answer.status_code not in (401, 403)
 

@@ -1,6 +1,7 @@
 """Authentic bodies that cannot be used: 400 with a pointer to each field, kept as an incident, nothing else changed."""
 
 import base64
+import json
 
 import pytest
 
@@ -70,18 +71,17 @@ def test_field_that_cannot_be_used_is_pointed_at_and_kept(bank, operator, databa
     _assert_kept_and_nothing_else(database, operator, body)
 
 
-@pytest.mark.parametrize("field", ["operation_id", "amount", "payer_inn", "document_number", "document_date"])
+@pytest.mark.parametrize("field", make_announcement())
 def test_missing_field_is_pointed_at(bank, operator, database, field):
-    body = make_body(**{field: "to be removed"})
     announcement = make_announcement()
     del announcement[field]
+    body = json.dumps(announcement).encode()
 
-    answer = bank.push(_dumped(announcement))
+    answer = bank.push(body)
 
     assert answer.status_code == 400
     assert [error["pointer"] for error in answer.json["errors"]] == [f"#/{field}"]
-    assert body != _dumped(announcement)
-    _assert_kept_and_nothing_else(database, operator, _dumped(announcement))
+    _assert_kept_and_nothing_else(database, operator, body)
 
 
 def test_every_bad_field_is_named_at_once(bank):
@@ -206,10 +206,6 @@ def test_corrected_body_is_credited_after_an_unusable_one(bank, check_ledger):
 
     assert bank.push(raw()).json["status"] == "credited"
     check_ledger()
-
-
-def _dumped(announcement: dict[str, object]) -> bytes:
-    return str(announcement).replace("'", '"').encode()
 
 
 def _assert_kept_and_nothing_else(database, operator, body: bytes) -> None:

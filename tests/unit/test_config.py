@@ -142,6 +142,13 @@ def test_environment_wins_over_the_file(tmp_path):
     config = load(tmp_path / ".env", {"PORT": "2222"})
 
     assert (config.port, config.unknown_inn) == (2222, "hold")
+    assert load(tmp_path / ".env", {"PORT": ""}).port == 1111
+
+
+def test_file_is_taken_as_written(tmp_path):
+    (tmp_path / ".env").write_text("BANK_WEBHOOK_SECRETS=abc${HOME}def # the bank's\n")
+
+    assert load(tmp_path / ".env", {"HOME": "/root"}).bank_secrets == {"plain": ("abc${HOME}def",)}
 
 
 @pytest.mark.parametrize(
