@@ -1,6 +1,10 @@
 """How gunicorn serves Kopeck: `gunicorn` alone, in this folder, is the whole command."""
 
 import signal
+from typing import Any
+from urllib.parse import quote
+
+from gunicorn.glogging import Logger
 
 from config import load
 
@@ -20,6 +24,18 @@ control_socket_disable = True
 # One line a request, with the id that the caller got; no query and no header, which may hold what is private.
 accesslog = "-"
 access_log_format = "%(t)s %(m)s %(U)s %(s)s %(D)sus %({x-request-id}o)s"
+
+
+class PlainLogger(Logger):  # type: ignore[misc]
+    """Writes the path as it was sent, percent-encoded: decoded, it could hold line breaks and terminal codes."""
+
+    def atoms(self, resp: Any, req: Any, environ: dict[str, Any], request_time: Any) -> dict[str, Any]:
+        """Return what an access line may be made of."""
+        path = environ.get("PATH_INFO", "").encode("latin-1", "replace")
+        return {**super().atoms(resp, req, environ, request_time), "U": quote(path)}
+
+
+logger_class = PlainLogger
 
 
 def post_worker_init(_worker: object) -> None:

@@ -20,7 +20,9 @@ PATIENCE_SECONDS = 60
 
 
 @contextmanager
-def served(end_with: signal.Signals = signal.SIGTERM, *, to_group: bool = False) -> Iterator[int]:
+def served(
+    end_with: signal.Signals = signal.SIGTERM, *, to_group: bool = False, access_log: Path = Path(os.devnull)
+) -> Iterator[int]:
     """Run gunicorn as `make run` does, on a database of its own, and give its port; end it in good order."""
     database = Database("sqlite")
     app = create_app(make_config(database.url))
@@ -36,15 +38,16 @@ def served(end_with: signal.Signals = signal.SIGTERM, *, to_group: bool = False)
         "BANK_WEBHOOK_SECRETS": SECRET,
         "PORT": str(port),
     }
-    server = subprocess.Popen(
-        [Path(sys.executable).with_name("gunicorn")],
-        cwd=ROOT,
-        env=environ,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    with access_log.open("wb") as output:
+        server = subprocess.Popen(
+            [Path(sys.executable).with_name("gunicorn")],
+            cwd=ROOT,
+            env=environ,
+            stdout=output,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
     _wait_until_served(server, port)
     yield port
     os.killpg(server.pid, end_with) if to_group else server.send_signal(end_with)

@@ -125,3 +125,17 @@ def test_ctrl_c_ends_the_server_and_nobody_is_killed():
     for _ in range(3):
         with served(end_with=signal.SIGINT, to_group=True) as port:
             assert talk(port, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")[0] == 200
+
+
+def test_no_path_can_forge_a_line_of_the_access_log(tmp_path):
+    log = tmp_path / "access.log"
+    with served(access_log=log) as port:
+        path = b"/x%0aFORGED%1b[31m%c2%9b%e2%80%ae?secret=1"
+        talk(port, b"GET " + path + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    lines = log.read_bytes().splitlines()
+
+    (line,) = [line for line in lines if b"FORGED" in line]
+    assert b"GET /x%0AFORGED%1B%5B31m%C2%9B%E2%80%AE 404 " in line
+    assert line.isascii()
+    assert b"secret" not in line
+    assert all(line.startswith(b"[") for line in lines)

@@ -1,0 +1,48 @@
+"""A real deadlock, made on purpose: the server ends one of two transactions, and that one runs again."""
+
+import threading
+
+import pytest
+from sqlalchemy import select
+
+from database import survives_deadlock, transaction
+from models import Organization
+from tests import databases
+from tests.factories import make_org
+
+INNS = ("7707083893", "7736050003")
+
+
+@pytest.mark.parametrize("migrated", databases.SERVERS, indirect=True)  # SQLite has one writer, and so no deadlock
+def test_transaction_that_lost_a_deadlock_runs_again(context):
+    for inn in INNS:
+        make_org(inn)
+    both_hold_one = threading.Barrier(2, timeout=60)
+    tries: list[str] = []
+    finished: list[str] = []
+
+    def lock(session, inn: str) -> None:
+        session.execute(select(Organization.id).where(Organization.inn == inn).with_for_update())
+
+    @survives_deadlock
+    def lock_both(first: str, second: str) -> None:
+        tries.append(first)
+        with transaction() as session:
+            lock(session, first)
+            if tries.count(first) == 1:
+                both_hold_one.wait()
+            lock(session, second)
+        finished.append(first)
+
+    def run(first: str, second: str) -> None:
+        with context.app_context():
+            lock_both(first, second)
+
+    rivals = [threading.Thread(target=run, args=order) for order in (INNS, INNS[::-1])]
+    for rival in rivals:
+        rival.start()
+    for rival in rivals:
+        rival.join()
+
+    assert sorted(finished) == sorted(INNS)
+    assert len(tries) == 3
