@@ -1,6 +1,7 @@
 """What a caller sees when the server is in trouble: a problem that says what to do, and nothing from inside."""
 
 import logging
+import socket
 import threading
 
 import pytest
@@ -64,6 +65,15 @@ def test_row_locked_for_too_long_may_be_asked_again(database, context):
     assert thread_answers == [503]
     with app.app_context():
         db.engine.dispose()
+
+
+def test_database_that_accepts_and_then_says_nothing_is_given_up_on():
+    """PostgreSQL's driver alone limits this by the time to connect; MariaDB's takes the minute of a statement."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgresql://kopeck:x@127.0.0.1:{silent.getsockname()[1]}/kopeck"
+        app = create_app(make_config(make_url(url)))
+
+        assert Bank(app.test_client()).send().status_code == 503
 
 
 def test_bad_signature_needs_no_database(dead):
