@@ -15,6 +15,7 @@ import config
 import context
 import database
 import errors
+import limits
 from context import Clock, wall_clock
 from errors import LoopbackOnly
 
@@ -30,7 +31,7 @@ def create_app(settings: config.Config | None = None, clock: Clock = wall_clock)
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
-    app.config["MAX_CONTENT_LENGTH"] = config.BODY_BYTES_MAX + 1  # intake.py says why
+    app.config["MAX_CONTENT_LENGTH"] = limits.BODY_BYTES_MAX + 1  # intake.py says why
     context.init_app(app, settings, clock)
     database.init_app(app, settings.database_url)
     Migrate(app, database.db, directory=str(Path(__file__).parent / "migrations"))

@@ -16,9 +16,6 @@ from dotenv.parser import parse_stream
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-BODY_BYTES_MAX = 64 * 1024
-"""The largest request body, in bytes; a bank's webhook is a few hundred."""
-
 SECRET_CHARACTERS_MIN = 32
 """The shortest signing secret that production accepts; `openssl rand -hex 32` makes 64."""
 

@@ -15,10 +15,7 @@ from flask import Flask, Response, g
 from sqlalchemy import exc
 from werkzeug.exceptions import HTTPException
 
-from config import BODY_BYTES_MAX
-
-RETRY_AFTER_SECONDS = 5
-"""What a 503 asks a caller to wait before the next try."""
+from limits import BODY_BYTES_MAX, BODY_SECONDS, RETRY_AFTER_SECONDS
 
 NOT_READY_STATES = ("42P01", "42S02", "42501")
 """SQLSTATEs of a table that does not exist (PostgreSQL, MariaDB) or may not be used yet (PostgreSQL)."""
@@ -33,6 +30,7 @@ WORDS_FOR_STATUS = {
     400: "The request cannot be understood.",
     404: "There is nothing at this address. Those that exist are shown at /api/v1/swagger/.",
     405: "This address exists, but not for this method; the Allow header lists those that work.",
+    408: f"The body did not arrive within {BODY_SECONDS} seconds. Nothing was changed.",
     413: f"The body is larger than this server accepts; send at most {BODY_BYTES_MAX} bytes.",
     414: "The address is longer than this server accepts.",
 }
@@ -197,6 +195,15 @@ class TryAgain(PaymentError):
     status = 503
     slug = "try-again"
     title = "Send the same again"
+    headers: ClassVar[Mapping[str, str]] = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+
+
+class Busy(PaymentError):
+    """More webhooks are waiting than this process takes at once; nothing was stored."""
+
+    status = 503
+    slug = "busy"
+    title = "Too many at once"
     headers: ClassVar[Mapping[str, str]] = {"Retry-After": str(RETRY_AFTER_SECONDS)}
 
 

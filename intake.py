@@ -7,8 +7,8 @@ from flask import request
 from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
-from config import BODY_BYTES_MAX
 from errors import BrokenBody
+from limits import BODY_BYTES_MAX
 
 
 def read_body() -> bytes:

@@ -16,12 +16,10 @@ from marshmallow import EXCLUDE, RAISE, Schema, ValidationError, fields, validat
 
 import rules
 from errors import FieldProblem, UnusableBody
+from limits import NESTING_MAX
 
 DOCUMENT_NUMBER_CHARACTERS_MAX = 50
 """As in the bank format that Kopeck took over."""
-
-NESTING_MAX = 50
-"""How many objects and arrays may stand within each other."""
 
 TOO_DEEP = "The body is nested too deeply."
 NAME_CHARACTERS_MAX = 255

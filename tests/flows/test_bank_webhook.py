@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from standardwebhooks.webhooks import Webhook
 
 import signing
-from config import BODY_BYTES_MAX
+from limits import BODY_BYTES_MAX
 from tests.callers import WEBHOOK, Bank
 from tests.factories import INN, OLD_SECRET, SECRET, make_body
 
