@@ -6,45 +6,69 @@ Called by models, the ledger and the use cases. Knows no table and decides nothi
 import os
 import random
 import secrets
+import select as sockets
+import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import wraps
+from functools import cache, wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import URL, DateTime, Dialect, Insert, MetaData, Row, Table, TypeDecorator, Uuid, event, exc, text
+from psycopg.types.array import ListBinaryDumper
+from sqlalchemy import (
+    URL,
+    ColumnElement,
+    DateTime,
+    Dialect,
+    Insert,
+    MetaData,
+    Row,
+    Select,
+    Table,
+    TypeDecorator,
+    Uuid,
+    any_,
+    bindparam,
+    event,
+    exc,
+    func,
+    select,
+    text,
+)
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.engine import Connection, CursorResult, Engine, Result
 from sqlalchemy.orm import DeclarativeBase, Session
 
 from config import end_if
 from errors import TryAgain
+from limits import (
+    CONNECT_SECONDS,
+    DEADLOCK_PAUSE_SECONDS,
+    DEADLOCK_TRIES_MAX,
+    LOCK_SECONDS,
+    POOL_CONNECTIONS,
+    POOL_SECONDS,
+    STATEMENT_SECONDS,
+)
 
-CONNECT_SECONDS = 5
-"""How long a database may take to answer at all."""
-
-LOCK_SECONDS = 30
-"""How long a statement waits for a row, or on SQLite for the file, that another transaction has locked."""
-
-STATEMENT_SECONDS = 60
-"""How long one statement may run, except within snapshot()."""
-
-DEADLOCK_TRIES_MAX = 5
-DEADLOCK_PAUSE_SECONDS = 0.01
 DEADLOCK_STATES = ("40P01", "40001")
 """The SQLSTATE of a deadlock, on PostgreSQL and on MariaDB."""
 
-POOL_CONNECTIONS = 8
-POOL_OVERFLOW = 8
+LOCK_TIMEOUT_STATE = "55P03"
+LOCK_TIMEOUT_ERROR = 1205
+"""How PostgreSQL (its SQLSTATE) and MariaDB (its own number) call a lock that was waited for in vain."""
+
 MYSQL_FAMILY = ("mysql", "mariadb")
 
 WRITES = "kopeck_writes"
 """The execution option by which transaction() tells SQLite to take the write lock at once."""
 
+SQLITE_PAUSE_SECONDS = 0.001
+"""How long to wait before asking again whether another process has let go of the file."""
 
 UseCase = TypeVar("UseCase", bound=Callable[..., Any])
 
@@ -192,6 +216,13 @@ def snapshot() -> Iterator[Session]:
         session.rollback()
 
 
+def look_up(query: Select[Any]) -> Sequence[AnyRow]:
+    """Return the rows of one query that needs no transaction around it: on PostgreSQL one round trip and not three."""
+    options = {"isolation_level": "AUTOCOMMIT"} if db.engine.dialect.name == "postgresql" else {}
+    with db.engine.connect() as connection:
+        return connection.execution_options(**options).execute(query).all()
+
+
 def table_of(model: type[Base]) -> Table:
     """Return the table behind a model."""
     table = model.__table__
@@ -205,21 +236,79 @@ def affected(result: Result[*tuple[Any, ...]]) -> int:
     return result.rowcount
 
 
-def insert_absent(session: Session, model: type[Base], rows: Sequence[Mapping[str, Any]], *, unique: str) -> None:
-    """Insert rows in one statement, passing over those whose `unique` column is taken; other errors stay errors.
+def insert(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows, which all have the same columns, in one round trip."""
+    _insert(connection, table, rows, passing_over=None)
 
-    MariaDB passes over any unique key that is taken; the other one here is an id that was just made.
+
+def insert_absent(
+    connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], *, unique: str
+) -> int | None:
+    """Insert rows in one round trip, passing over those whose `unique` column is taken; other errors stay errors.
+
+    Returns how many were inserted, or None on MariaDB, which cannot tell. MariaDB passes over any unique key that is
+    taken; the other one here is an id that was just made.
     """
-    dialect, table = session.get_bind().dialect.name, table_of(model)
-    statement: Insert
+    inserted = _insert(connection, table, rows, passing_over=unique)
+    return None if connection.dialect.name in MYSQL_FAMILY else inserted
+
+
+def among(column: ColumnElement[Any], name: str, dialect: str) -> ColumnElement[bool]:
+    """Compare a column with a list that is handed over as the parameter `name`, of any length in the same words.
+
+    PostgreSQL gets the list as one array, so that a statement is planned once and not for each length.
+    """
+    if dialect == "postgresql":
+        return column == any_(bindparam(name, type_=postgresql.ARRAY(column.type)))
+    return column.in_(bindparam(name, expanding=True))
+
+
+def _insert(
+    connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], *, passing_over: str | None
+) -> int:
+    dialect, columns = connection.dialect.name, tuple(rows[0])
+    statement = _insert_statement(dialect, table, columns, passing_over)
+    if dialect == "postgresql":
+        arrays = {column: [row[column] for row in rows] for column in columns}
+        return affected(connection.execute(statement, arrays))
+    return affected(connection.execute(statement, rows))
+
+
+@cache
+def _insert_statement(dialect: str, table: Table, columns: tuple[str, ...], passing_over: str | None) -> Insert:
+    """Build an INSERT of many rows that tells how many; on PostgreSQL each column is one array, elsewhere rows are."""
+    statement: mysql.Insert | postgresql.Insert | sqlite.Insert
     if dialect in MYSQL_FAMILY:
-        # Not INSERT IGNORE: that would also swallow values that are cut off or missing.
-        statement = mysql.insert(table).values(rows).on_duplicate_key_update({unique: table.c[unique]})
+        statement = mysql.insert(table)
+        if passing_over:
+            # Not INSERT IGNORE: that would also swallow values that are cut off or missing.
+            statement = statement.on_duplicate_key_update({passing_over: table.c[passing_over]})
     elif dialect == "postgresql":
-        statement = postgresql.insert(table).values(rows).on_conflict_do_nothing(index_elements=[unique])
+        arrays = (bindparam(column, type_=postgresql.ARRAY(table.c[column].type)) for column in columns)
+        given = func.unnest(*arrays).table_valued(*columns).render_derived()
+        statement = postgresql.insert(table).from_select(columns, select(given))
+        if passing_over:
+            statement = statement.on_conflict_do_nothing(index_elements=[passing_over])
     else:
-        statement = sqlite.insert(table).values(rows).on_conflict_do_nothing(index_elements=[unique])
-    session.execute(statement)
+        statement = sqlite.insert(table)
+        if passing_over:
+            statement = statement.on_conflict_do_nothing(index_elements=[passing_over])
+    return statement.execution_options(preserve_rowcount=True)
+
+
+def is_lost_connection(error: Exception) -> bool:
+    """Tell whether the server went away, which leaves open whether a commit that was under way went through."""
+    return isinstance(error, exc.DBAPIError) and error.connection_invalidated
+
+
+def is_contention(error: Exception) -> bool:
+    """Tell whether another transaction's locks are what stood in the way: a deadlock, or waiting in vain."""
+    if not isinstance(error, exc.OperationalError) or error.orig is None:
+        return False
+    timed_out = getattr(error.orig, "sqlstate", None) == LOCK_TIMEOUT_STATE or error.orig.args[:1] == (
+        LOCK_TIMEOUT_ERROR,
+    )
+    return timed_out or _is_deadlock(error)
 
 
 def _is_deadlock(error: exc.OperationalError) -> bool:
@@ -228,14 +317,16 @@ def _is_deadlock(error: exc.OperationalError) -> bool:
 
 def _engine_options(url: URL) -> dict[str, Any]:
     options: dict[str, Any] = {
-        "pool_pre_ping": True,
         # A log line about a failed statement must not carry what a bank sent.
         "hide_parameters": True,
         "pool_size": POOL_CONNECTIONS,
-        "max_overflow": POOL_OVERFLOW,
+        "max_overflow": 0,
+        "pool_timeout": POOL_SECONDS,
     }
     if url.get_backend_name() == "sqlite":
         return {**options, "connect_args": {"timeout": LOCK_SECONDS}}
+    # PostgreSQL's connections are looked at for nothing: see _refuse_dead.
+    options["pool_pre_ping"] = url.get_backend_name() in MYSQL_FAMILY
     # Every decision is made on rows that are locked or by a unique constraint, so READ COMMITTED is
     # enough; MariaDB's default would read old balances and lock gaps.
     options["isolation_level"] = "READ COMMITTED"
@@ -253,7 +344,15 @@ def _engine_options(url: URL) -> dict[str, Any]:
             f"-c idle_in_transaction_session_timeout={STATEMENT_SECONDS}s"
         )
         asked = url.query.get("options", "")
-        options["connect_args"] = {"connect_timeout": CONNECT_SECONDS, "options": f"{limits} {asked}".strip()}
+        options["connect_args"] = {
+            "connect_timeout": CONNECT_SECONDS,
+            "options": f"{limits} {asked}".strip(),
+            # A server that vanished without a word is noticed by what the network no longer confirms.
+            "tcp_user_timeout": STATEMENT_SECONDS * 1000,
+            "keepalives_idle": STATEMENT_SECONDS // 3,
+            "keepalives_interval": STATEMENT_SECONDS // 3,
+            "keepalives_count": 2,
+        }
     return options
 
 
@@ -261,6 +360,23 @@ def _prepare(engine: Engine) -> None:
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
+    elif engine.dialect.name == "postgresql":
+        event.listen(engine, "connect", _prefer_binary_arrays)
+        event.listen(engine, "checkout", _refuse_dead)
+
+
+def _prefer_binary_arrays(connection: Any, _record: object) -> None:
+    """Send arrays in PostgreSQL's binary format: as text each value would be searched for signs to be escaped."""
+    connection.adapters.register_dumper(list, ListBinaryDumper)
+
+
+def _refuse_dead(connection: Any, _record: object, _proxy: object) -> None:
+    """Tell the pool that a connection was closed by the server, without asking the server.
+
+    PostgreSQL has nothing to say to a connection that is idle, except that it ends.
+    """
+    if sockets.select([connection.fileno()], [], [], 0)[0]:
+        raise exc.DisconnectionError("the server closed this connection")
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
@@ -277,5 +393,24 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    writes = connection.get_execution_options().get(WRITES)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    if not connection.get_execution_options().get(WRITES):
+        connection.exec_driver_sql("BEGIN")
+        return
+    # The driver would wait inside of SQLite, where it stops everything else in a process that serves with greenlets.
+    connection.exec_driver_sql("PRAGMA busy_timeout = 0")
+    try:
+        _begin_writing(connection, ends_at=time.monotonic() + LOCK_SECONDS)
+    finally:
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {LOCK_SECONDS * 1000}")
+
+
+def _begin_writing(connection: Connection, *, ends_at: float) -> None:
+    while True:
+        try:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            return
+        except exc.OperationalError as error:
+            busy = getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY
+            if not busy or time.monotonic() > ends_at:
+                raise
+        time.sleep(SQLITE_PAUSE_SECONDS)

@@ -59,7 +59,7 @@ def record(
         "last_seen_at": now,
     }
     table = table_of(Incident)
-    insert_absent(session, Incident, [row], unique="fingerprint")
+    insert_absent(session.connection(), table_of(Incident), [row], unique="fingerprint")
     session.execute(
         update(table)
         .where(table.c.fingerprint == fingerprint)

@@ -9,19 +9,21 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from functools import cache
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Case, case, insert, literal, select, update
+from sqlalchemy import Connection, Select, Update, select, update
 from sqlalchemy.orm import Session
 
 import rules
-from database import insert_absent, new_id, table_of
+from database import among, insert, insert_absent, new_id, table_of
 from errors import TryAgain
+from limits import BATCH_CREDITS_MAX
 from models import CURRENCY, BalanceLog, Organization, Payment
 from rules import Facts
 
-CREDITS_MAX = 200
-"""As many as fit into one statement on every database, the stored bodies included."""
+PAYMENTS, ORGANIZATIONS, LOG = table_of(Payment), table_of(Organization), table_of(BalanceLog)
 
 
 class Status(StrEnum):
@@ -44,6 +46,8 @@ class Credit:
     external_id: str | None
     body: bytes
     key_id: str
+    received_at: datetime
+    may_create: bool = False  # whether an organisation is made for an INN that has none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,48 +73,44 @@ class Account:
     id: int
     balance: int
     version: int
-    created: bool
+    created: bool = False
 
 
-def post(session: Session, credits: Sequence[Credit], *, create_unknown: bool, now: datetime) -> list[Outcome]:
+def post(session: Session, credits: Sequence[Credit]) -> list[Outcome]:
     """Post credits in the caller's transaction; return what became of each, in the order given.
 
-    Of several credits with one operation_id the first that can be posted wins. Unknown INNs are created only
-    when asked. At most CREDITS_MAX at once. Raises TryAgain in the one race that cannot be settled here, and
-    leaves it to the caller's rollback to undo all.
+    Of several credits with one operation_id the first that can be posted wins. At most BATCH_CREDITS_MAX at once.
+    Raises TryAgain in the races that cannot be settled here, and leaves it to the caller's rollback to undo all.
     """
-    if len(credits) > CREDITS_MAX:
-        raise ValueError(f"at most {CREDITS_MAX} credits can be posted at once")
+    if len(credits) > BATCH_CREDITS_MAX:
+        raise ValueError(f"at most {BATCH_CREDITS_MAX} credits can be posted at once")
+    connection = session.connection()
     operation_ids = {credit.operation_id for credit in credits}
-    recorded = find_recorded(session, operation_ids)
-    fresh = [credit for credit in credits if credit.operation_id not in recorded]
-    chosen: dict[UUID, Credit] = {}
-    refused: dict[int, Status] = {}
-    if fresh:
-        accounts = _lock_accounts(session, fresh, create_unknown=create_unknown, now=now)
+    accounts = _lock(connection, {credit.inn for credit in credits})
+    recorded: dict[UUID, Recorded] = {}
+    chosen, refused = _choose(credits, accounts)
+    if refused:
+        # Repeats need no room and no new organisation; those are looked for only now, because this is rare.
+        recorded = find_recorded(connection, operation_ids)
+        fresh = [credit for credit in credits if credit.operation_id not in recorded]
+        accounts |= _create_missing(connection, fresh, accounts)
         chosen, refused = _choose(fresh, accounts)
-        payment_ids = _insert_payments(session, chosen, accounts, now)
-        recorded = find_recorded(session, operation_ids)
-        for operation_id in [id_ for id_ in chosen if recorded[id_].payment_id != payment_ids[id_]]:
-            _check_nothing_left(accounts[chosen.pop(operation_id).inn])
-        _move_balances(session, chosen.values(), accounts, payment_ids, now)
-    return _outcomes(credits, recorded, chosen, refused)
+    payment_ids = {operation_id: new_id(credit.received_at) for operation_id, credit in chosen.items()}
+    recorded |= _insert_payments(connection, chosen, accounts, payment_ids)
+    posted = {id_: credit for id_, credit in chosen.items() if recorded[id_].payment_id == payment_ids[id_]}
+    for operation_id in chosen.keys() - posted.keys():
+        _check_nothing_left(accounts[chosen[operation_id].inn])
+    _move_balances(connection, posted, accounts, payment_ids)
+    if refused:
+        recorded |= find_recorded(connection, operation_ids)
+    return _outcomes(credits, recorded, posted, refused)
 
 
-def find_recorded(session: Session, operation_ids: Collection[UUID]) -> dict[UUID, Recorded]:
+def find_recorded(connection: Connection, operation_ids: Collection[UUID]) -> dict[UUID, Recorded]:
     """Return the payments that hold these operations."""
-    rows = session.execute(
-        select(
-            Payment.operation_id,
-            Payment.id,
-            Payment.source,
-            Payment.amount,
-            Payment.payer_inn,
-            Payment.document_number,
-            Payment.document_date,
-        ).where(Payment.operation_id.in_(operation_ids))
-    )
-    return {row.operation_id: Recorded(payment_id=row.id, facts=Facts(*row[2:])) for row in rows}
+    query = _recorded_query(connection.dialect.name)
+    rows = connection.execute(query, {"operation_ids": list(operation_ids)})
+    return {row[0]: Recorded(payment_id=row[1], facts=Facts(*row[2:])) for row in rows}
 
 
 def judge(facts: Facts, recorded: Recorded) -> Status:
@@ -118,37 +118,27 @@ def judge(facts: Facts, recorded: Recorded) -> Status:
     return Status.DUPLICATE if facts == recorded.facts else Status.CONFLICT
 
 
-def _lock_accounts(
-    session: Session, credits: Sequence[Credit], *, create_unknown: bool, now: datetime
+def _lock(connection: Connection, inns: Collection[str]) -> dict[str, Account]:
+    """Lock the organisations that exist, and read them under the lock."""
+    rows = connection.execute(_lock_query(connection.dialect.name), {"inns": sorted(inns)})
+    return {row.inn: Account(id=row.id, balance=row.balance, version=row.version) for row in rows}
+
+
+def _create_missing(
+    connection: Connection, credits: Sequence[Credit], accounts: Mapping[str, Account]
 ) -> dict[str, Account]:
-    """Lock organisations, creating those that are missing when asked, and read them as they are under the lock.
-
-    Rows are created before any is locked and both happen in one order, so that two transactions do not wait for
-    each other in a circle. Locked by id and not by INN: MariaDB locks in the order of the index it reads.
-    """
-    inns = {credit.inn for credit in credits}
-    ids = _find_ids(session, inns)
+    """Create the organisations that are missing and may be created, and lock them."""
     # Of several credits with one operation only the first may create: no organisation is to be left without a credit.
-    first_inns = {credit.operation_id: credit.inn for credit in reversed(credits)}
-    missing = sorted(set(first_inns.values()) - ids.keys()) if create_unknown else []
-    if missing:
-        insert_absent(session, Organization, [{"inn": inn, "created_at": now} for inn in missing], unique="inn")
-        ids = _find_ids(session, inns)
-    rows = session.execute(
-        select(Organization.inn, Organization.id, Organization.balance, Organization.version)
-        .where(Organization.id.in_(ids.values()))
-        .order_by(Organization.id)
-        .with_for_update(key_share=True)
-    )
-    return {
-        inn: Account(id=id_, balance=balance, version=version, created=inn in missing)
-        for inn, id_, balance, version in rows
-    }
-
-
-def _find_ids(session: Session, inns: Collection[str]) -> dict[str, int]:
-    rows = session.execute(select(Organization.inn, Organization.id).where(Organization.inn.in_(inns)))
-    return {row.inn: row.id for row in rows}
+    first = {credit.operation_id: credit for credit in reversed(credits)}
+    missing = {credit.inn: credit for credit in first.values() if credit.may_create and credit.inn not in accounts}
+    if not missing:
+        return {}
+    rows = [{"inn": inn, "created_at": missing[inn].received_at} for inn in sorted(missing)]
+    inserted = insert_absent(connection, ORGANIZATIONS, rows, unique="inn")
+    if inserted is not None and inserted < len(rows):
+        # To lock it now, after others, could be to wait for somebody who waits for us.
+        raise TryAgain("Somebody else registered one of these organisations at this instant.")
+    return {inn: replace(account, created=True) for inn, account in _lock(connection, missing).items()}
 
 
 def _choose(credits: Sequence[Credit], accounts: Mapping[str, Account]) -> tuple[dict[UUID, Credit], dict[int, Status]]:
@@ -170,36 +160,39 @@ def _choose(credits: Sequence[Credit], accounts: Mapping[str, Account]) -> tuple
 
 
 def _insert_payments(
-    session: Session, credits: Mapping[UUID, Credit], accounts: Mapping[str, Account], now: datetime
-) -> dict[UUID, UUID]:
-    """Insert a payment for each operation that has none, and return the id that each was given here.
+    connection: Connection,
+    credits: Mapping[UUID, Credit],
+    accounts: Mapping[str, Account],
+    payment_ids: Mapping[UUID, UUID],
+) -> dict[UUID, Recorded]:
+    """Insert a payment for each operation that has none; return the payments that hold the operations, ours or not.
 
     A transaction that inserted the same operation first is waited for by the unique constraint, and wins. In
     order of operation, so that two batches cannot wait for each other.
     """
-    payment_ids = {operation_id: new_id(now) for operation_id in credits}
-    rows = [
-        {
-            "id": payment_ids[operation_id],
-            "operation_id": operation_id,
-            "external_id": credit.external_id,
-            "source": credit.facts.source,
-            "organization_id": accounts[credit.inn].id,
-            "payer_inn": credit.facts.payer_inn,
-            "amount": credit.facts.amount,
-            "currency": CURRENCY,
-            "document_number": credit.facts.document_number,
-            "document_date": credit.facts.document_date,
-            "body": credit.body,
-            "body_sha256": hashlib.sha256(credit.body).hexdigest(),
-            "key_id": credit.key_id,
-            "received_at": now,
-        }
-        for operation_id, credit in sorted(credits.items())
-    ]
-    if rows:
-        insert_absent(session, Payment, rows, unique="operation_id")
-    return payment_ids
+    rows = [_payment(payment_ids[id_], credit, accounts[credit.inn]) for id_, credit in sorted(credits.items())]
+    if not rows or insert_absent(connection, PAYMENTS, rows, unique="operation_id") == len(rows):
+        return {id_: Recorded(payment_id=payment_ids[id_], facts=credit.facts) for id_, credit in credits.items()}
+    return find_recorded(connection, credits.keys())
+
+
+def _payment(payment_id: UUID, credit: Credit, account: Account) -> dict[str, Any]:
+    return {
+        "id": payment_id,
+        "operation_id": credit.operation_id,
+        "external_id": credit.external_id,
+        "source": credit.facts.source,
+        "organization_id": account.id,
+        "payer_inn": credit.facts.payer_inn,
+        "amount": credit.facts.amount,
+        "currency": CURRENCY,
+        "document_number": credit.facts.document_number,
+        "document_date": credit.facts.document_date,
+        "body": credit.body,
+        "body_sha256": hashlib.sha256(credit.body).hexdigest(),
+        "key_id": credit.key_id,
+        "received_at": credit.received_at,
+    }
 
 
 def _check_nothing_left(account: Account) -> None:
@@ -209,16 +202,15 @@ def _check_nothing_left(account: Account) -> None:
 
 
 def _move_balances(
-    session: Session,
-    credits: Collection[Credit],
+    connection: Connection,
+    credits: Mapping[UUID, Credit],
     accounts: Mapping[str, Account],
     payment_ids: Mapping[UUID, UUID],
-    now: datetime,
 ) -> None:
-    """Write a balance_log row for each credit, with running balances, and the last of them to each organisation."""
+    """Write a balance_log row for each credit, with running balances, and make each balance what its log says last."""
     running = dict(accounts)
     entries = []
-    for credit in credits:
+    for operation_id, credit in credits.items():
         before = running[credit.inn]
         after = replace(before, balance=before.balance + credit.facts.amount, version=before.version + 1)
         running[credit.inn] = after
@@ -229,23 +221,15 @@ def _move_balances(
                 "delta": credit.facts.amount,
                 "balance_before": before.balance,
                 "balance_after": after.balance,
-                "payment_id": payment_ids[credit.operation_id],
+                "payment_id": payment_ids[operation_id],
                 "reason": "credit",
-                "created_at": now,
+                "created_at": credit.received_at,
             }
         )
-    if not entries:
-        return
-    session.execute(insert(table_of(BalanceLog)).values(entries))
-    moved = [account for inn, account in running.items() if account is not accounts[inn]]
-    session.execute(
-        update(table_of(Organization))
-        .where(Organization.id.in_([account.id for account in moved]))
-        .values(
-            balance=_by_id({account.id: account.balance for account in moved}),
-            version=_by_id({account.id: account.version for account in moved}),
-        )
-    )
+    if entries:
+        insert(connection, LOG, entries)
+        moved = [account.id for inn, account in running.items() if account is not accounts[inn]]
+        connection.execute(_move_query(connection.dialect.name), {"moved": moved})
 
 
 def _outcomes(
@@ -254,21 +238,54 @@ def _outcomes(
     posted: Mapping[UUID, Credit],
     refused: Mapping[int, Status],
 ) -> list[Outcome]:
-    waiting = dict(posted)
+    """Tell of each credit what became of it; of several with one operation only the one that was posted is new."""
+    untold = dict(posted)
     outcomes = []
     for credit in credits:
         first = recorded.get(credit.operation_id)
         if first is None:
             outcomes.append(Outcome(status=refused[id(credit)]))
-        elif waiting.get(credit.operation_id) is credit:
-            del waiting[credit.operation_id]
+        elif untold.get(credit.operation_id) is credit:
+            del untold[credit.operation_id]
             outcomes.append(Outcome(status=Status.CREDITED, first=first))
         else:
             outcomes.append(Outcome(status=judge(credit.facts, first), first=first))
     return outcomes
 
 
-def _by_id(values: Mapping[int, int]) -> Case[int]:
-    # Named BIGINT: a balance of several billion would otherwise be sent as a 32-bit number.
-    whens = {id_: literal(value, BigInteger) for id_, value in values.items()}
-    return case(whens, value=Organization.id)
+@cache
+def _recorded_query(dialect: str) -> Select[Any]:
+    columns = PAYMENTS.c["operation_id", "id", "source", "amount", "payer_inn", "document_number", "document_date"]
+    return select(*columns).where(among(PAYMENTS.c.operation_id, "operation_ids", dialect))
+
+
+@cache
+def _lock_query(dialect: str) -> Select[Any]:
+    """Read organisations and lock them, in the order of their INNs on every database.
+
+    All who lock several rows do it here, so that no two wait for each other in a circle. MariaDB locks in the order of
+    the index that it reads, whatever ORDER BY says, and is therefore told which.
+    """
+    return (
+        select(*ORGANIZATIONS.c["inn", "id", "balance", "version"])
+        .with_hint(ORGANIZATIONS, "FORCE INDEX (uq_organizations_inn)", "mariadb")
+        .with_hint(ORGANIZATIONS, "FORCE INDEX (uq_organizations_inn)", "mysql")
+        .where(among(ORGANIZATIONS.c.inn, "inns", dialect))
+        .order_by(ORGANIZATIONS.c.inn)
+        .with_for_update(key_share=True)
+    )
+
+
+@cache
+def _move_query(dialect: str) -> Update:
+    """Give organisations the balance and the version of the newest row of their log."""
+    log = LOG.alias("newest")
+    newest = select(log).where(log.c.organization_id == ORGANIZATIONS.c.id).order_by(log.c.version.desc()).limit(1)
+    return (
+        update(ORGANIZATIONS)
+        .where(among(ORGANIZATIONS.c.id, "moved", dialect))
+        .values(
+            balance=newest.with_only_columns(log.c.balance_after).scalar_subquery(),
+            version=newest.with_only_columns(log.c.version).scalar_subquery(),
+        )
+    )

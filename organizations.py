@@ -6,17 +6,17 @@ from datetime import datetime
 from sqlalchemy import insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from database import AnyRow, db, insert_absent, survives_deadlock, table_of, transaction
+from database import AnyRow, insert_absent, look_up, survives_deadlock, table_of, transaction
 from errors import OrganizationExists, OrganizationUnknown
 from models import Organization
 
 
 def find(inn: str) -> AnyRow:
     """Return the organisation with this INN; raise OrganizationUnknown."""
-    row = db.session.execute(select(*table_of(Organization).c).where(Organization.inn == inn)).one_or_none()
-    if row is None:
+    rows = look_up(select(*table_of(Organization).c).where(table_of(Organization).c.inn == inn))
+    if not rows:
         raise OrganizationUnknown("No organisation has this INN.")
-    return row
+    return rows[0]
 
 
 @survives_deadlock
@@ -41,18 +41,19 @@ def seed(rows: Sequence[tuple[str, str]], *, now: datetime) -> int:
         there = session.execute(
             select(Organization.id, Organization.inn, Organization.name)
             .where(Organization.inn.in_(names))
-            .order_by(Organization.id)
+            .order_by(Organization.inn)
         ).all()
-        new = sorted(names.keys() - {row.inn for row in there})
-        if new:
-            insert_absent(
-                session,
-                Organization,
-                [{"inn": inn, "name": names[inn], "created_at": now} for inn in new],
-                unique="inn",
-            )
-        for row in there:  # in the order of ids, in which the ledger locks them too
+        # In the order of the ledger: first those that are there, by INN, then those that are not.
+        for row in there:
             if names[row.inn] and not row.name:
                 nameless = (Organization.id == row.id, Organization.name == "")
                 session.execute(update(Organization).where(*nameless).values(name=names[row.inn]))
+        new = sorted(names.keys() - {row.inn for row in there})
+        if new:
+            insert_absent(
+                session.connection(),
+                table_of(Organization),
+                [{"inn": inn, "name": names[inn], "created_at": now} for inn in new],
+                unique="inn",
+            )
     return len(new)

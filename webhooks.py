@@ -18,6 +18,8 @@ from schemas import BankWebhook, WebhookAnswer
 HTTP_STATUS = {"credited": 200, "duplicate": 200, "conflict": 200, "held": 202}
 """A 2xx means that the webhook is committed: counted, or kept for a person. The bank need not repeat it."""
 
+ANSWER = WebhookAnswer()
+
 DESCRIPTION = """Sign the raw body: `X-Signature` is the hex HMAC-SHA256 of its bytes. Standard Webhooks headers are
 accepted instead. Repeat until a 2xx comes; repeats are counted once."""
 
@@ -50,7 +52,7 @@ def bank_webhook(name: str) -> tuple[dict[str, Any], int]:
     message = read_message()
     signature = bank.authenticate(message, secrets=settings().bank_secrets[name], now=now())
     receipt = services.receive(bank, message, key_id=signature.key_id, unknown_inn=settings().unknown_inn, now=now())
-    answer: dict[str, Any] = WebhookAnswer().dump(receipt)
+    answer: dict[str, Any] = ANSWER.dump(receipt)
     return answer, HTTP_STATUS[receipt.status]
 
 
