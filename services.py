@@ -3,6 +3,7 @@
 Called by the doors with plain values and a moment; each opens one transaction and returns plain values.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -18,6 +19,7 @@ from banks.base import Announcement, Bank, Message
 from config import UnknownInn
 from database import db, survives_deadlock, transaction
 from errors import IncidentNotAssignable, PaymentError, UnusableBody
+from groupcommit import GroupCommit
 from ledger import Credit, Outcome, Status
 from models import Organization
 from rules import Facts
@@ -58,16 +60,28 @@ class Preview:
     refusal: PaymentError | None = None
 
 
-@survives_deadlock
 def receive(bank: Bank, message: Message, *, key_id: str, unknown_inn: UnknownInn, now: datetime) -> Receipt:
     """Take one authentic webhook: credit it once, or keep it as an incident; committed when this returns.
 
     Raises UnusableBody after the body has been kept as an incident.
     """
-    credit = _read(bank, message, key_id=key_id, now=now)
-    with transaction() as session:
-        (outcome,) = ledger.post(session, [credit], create_unknown=unknown_inn == "create", now=now)
-        incident_id = _keep_for_a_person(session, credit, outcome, now)
+    credit = _read(bank, message, key_id=key_id, may_create=unknown_inn == "create", now=now)
+    return _arrivals.run(credit)
+
+
+def _take(session: Session, credits: Sequence[Credit]) -> list[Receipt]:
+    """Post credits that arrived together, and keep for a person what of them could not be counted."""
+    outcomes = ledger.post(session, credits)
+    return [
+        _receipt(credit, outcome, _keep_for_a_person(session, credit, outcome))
+        for credit, outcome in zip(credits, outcomes, strict=True)
+    ]
+
+
+_arrivals = GroupCommit(_take)
+
+
+def _receipt(credit: Credit, outcome: Outcome, incident_id: int | None) -> Receipt:
     return Receipt(
         status=_public_status(outcome.status),
         operation_id=credit.operation_id,
@@ -83,7 +97,7 @@ def preview(bank: Bank, message: Message, *, unknown_inn: UnknownInn) -> Preview
     except UnusableBody as error:
         return Preview(outcome="unusable", refusal=error)
     facts = _facts(bank, announcement)
-    recorded = ledger.find_recorded(db.session(), [announcement.operation_id]).get(announcement.operation_id)
+    recorded = ledger.find_recorded(db.session.connection(), [announcement.operation_id]).get(announcement.operation_id)
     balance = db.session.scalar(select(Organization.balance).where(Organization.inn == facts.payer_inn))
     status = ledger.judge(facts, recorded) if recorded else _foretell(balance, facts.amount, unknown_inn)
     credited = status is Status.CREDITED
@@ -102,18 +116,13 @@ def assign(incident_id: int, *, inn: str, by: str, now: datetime) -> Receipt:
     Raises IncidentUnknown, IncidentNotOpen, or IncidentNotAssignable.
     """
     with transaction() as session:
-        credit = _held_credit(session, incident_id, inn)
+        credit = _held_credit(session, incident_id, inn, now)
         # Posted before the incident is touched: receive() locks in this order too.
-        (outcome,) = ledger.post(session, [credit], create_unknown=False, now=now)
+        (outcome,) = ledger.post(session, [credit])
         incidents.close(session, incident_id, resolution=f"assigned to {inn}", by=by, now=now)
         if outcome.status is not Status.CREDITED:
             raise IncidentNotAssignable(WHY_NOT_ASSIGNED[outcome.status])
-    return Receipt(
-        status="credited",
-        operation_id=credit.operation_id,
-        payment_id=outcome.first.payment_id if outcome.first else None,
-        incident_id=incident_id,
-    )
+    return _receipt(credit, outcome, incident_id)
 
 
 @survives_deadlock
@@ -124,7 +133,7 @@ def resolve(incident_id: int, *, resolution: str, by: str, now: datetime) -> Non
         incidents.close(session, incident_id, resolution=resolution, by=by, now=now)
 
 
-def _read(bank: Bank, message: Message, *, key_id: str, now: datetime) -> Credit:
+def _read(bank: Bank, message: Message, *, key_id: str, may_create: bool, now: datetime) -> Credit:
     """Read the body; when it cannot be used, keep it for a person before saying so."""
     try:
         announcement = bank.read(message)
@@ -148,6 +157,8 @@ def _read(bank: Bank, message: Message, *, key_id: str, now: datetime) -> Credit
         external_id=announcement.external_id,
         body=message.body,
         key_id=key_id,
+        received_at=now,
+        may_create=may_create,
     )
 
 
@@ -161,7 +172,7 @@ def _facts(bank: Bank, announcement: Announcement) -> Facts:
     )
 
 
-def _keep_for_a_person(session: Session, credit: Credit, outcome: Outcome, now: datetime) -> int | None:
+def _keep_for_a_person(session: Session, credit: Credit, outcome: Outcome) -> int | None:
     kind = INCIDENT_KINDS.get(outcome.status)
     if kind is None:
         return None
@@ -176,11 +187,11 @@ def _keep_for_a_person(session: Session, credit: Credit, outcome: Outcome, now: 
         facts=facts,
         body=credit.body,
         key_id=credit.key_id,
-        now=now,
+        now=credit.received_at,
     )
 
 
-def _held_credit(session: Session, incident_id: int, inn: str) -> Credit:
+def _held_credit(session: Session, incident_id: int, inn: str, now: datetime) -> Credit:
     incident = incidents.find(session, incident_id)
     if incident.kind not in incidents.ASSIGNABLE:
         raise IncidentNotAssignable("This incident holds no money that could be credited; resolve it with a note.")
@@ -192,6 +203,7 @@ def _held_credit(session: Session, incident_id: int, inn: str) -> Credit:
         external_id=incident.facts["external_id"],
         body=incident.body,
         key_id=incident.key_id,
+        received_at=now,
     )
 
 

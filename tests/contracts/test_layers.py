@@ -8,10 +8,10 @@ import pytest
 from config import ROOT
 
 LAYERS = (
-    ("config", "errors", "rules"),
+    ("limits", "config", "errors", "rules"),
     ("schemas", "context", "signing", "transport", "intake"),
     ("database", "models"),
-    ("ledger", "incidents"),
+    ("ledger", "incidents", "groupcommit"),
     ("banks",),
     ("services", "organizations", "keys", "statements", "audit"),
     ("webhooks",),
@@ -55,7 +55,12 @@ def imported(path) -> set[str]:
 
 
 def test_every_module_has_its_line():
-    assert {path.stem for path in ROOT.glob("*.py")} - {"gunicorn.conf"} <= set(RANK)
+    assert {path.stem for path in ROOT.glob("*.py")} - {"gunicorn.conf", "serving"} <= set(RANK)
+
+
+def test_nothing_in_the_app_knows_by_what_it_is_served():
+    assert not [path for path in FILES if {"gevent", "serving"} & imported(path)]
+    assert {name for name in imported(ROOT / "serving.py") if name in RANK} == {"limits"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

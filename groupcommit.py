@@ -1,0 +1,161 @@
+"""Credits that arrive while one transaction is being committed share the next one.
+
+Used by services.receive(), whose transaction it opens; each caller hears what became of its own credit, and only
+after the commit that holds it. Knows neither money nor tables.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+from database import db, is_contention, is_lost_connection, survives_deadlock, transaction
+from errors import Busy, DatabaseUnavailable, is_unavailable
+from limits import BATCH_CREDITS_MAX, QUEUE_CREDITS_MAX
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class GroupCommit(Generic[Item, Result]):
+    """Runs `take(session, items)` in one transaction for all who wait, and gives each its own result.
+
+    There is no thread that commits, and so nothing to start after a fork or to stop at the end. Of the callers
+    themselves the first leads: it takes everybody who waits into its transaction, commits, wakes them, and hands the
+    lead to the first of those who came meanwhile. A caller that is alone does what it would have done without this.
+
+    Limits: QUEUE_CREDITS_MAX wait in one process, others are refused at once (Busy); BATCH_CREDITS_MAX share one
+    transaction. When it fails because of one of them, each runs again by itself, side by side, so that an error
+    reaches whom it concerns. Only for a `take` that may run twice: a connection that is lost in mid-commit leaves
+    open whether it was committed.
+    """
+
+    def __init__(self, take: Callable[[Session, Sequence[Item]], Sequence[Result]]) -> None:
+        self._take = take
+        self._lines: WeakKeyDictionary[Engine, _Line[Item, Result]] = WeakKeyDictionary()
+
+    def run(self, item: Item) -> Result:
+        """Return the result for this item, once it is committed; raise Busy, or what its transaction raised."""
+        seat = _Seat[Item, Result](item)
+        line = self._lines.get(db.engine) or self._lines.setdefault(db.engine, _Line())
+        line.enter(seat)
+        if seat.leads:
+            self._lead(line, seat)
+        return self._commit_surely([item])[0] if seat.alone else seat.outcome()
+
+    def _lead(self, line: "_Line[Item, Result]", leader: "_Seat[Item, Result]") -> None:
+        batch = [leader]
+        try:
+            line.gather()
+            batch += line.board()
+            self._settle(batch)
+        finally:
+            # Also when this caller was stopped in the middle: nobody may wait for ever.
+            line.hand_over()
+            for seat in batch:
+                seat.woken.set()
+
+    def _settle(self, batch: "Sequence[_Seat[Item, Result]]") -> None:
+        try:
+            results = self._commit_surely([seat.item for seat in batch])
+        except Exception as error:
+            for seat in batch:
+                seat.error = error
+                seat.alone = len(batch) > 1 and (is_contention(error) or not is_unavailable(error))
+        else:
+            for seat, result in zip(batch, results, strict=True):
+                seat.result = result
+
+    def _commit_surely(self, items: Sequence[Item]) -> Sequence[Result]:
+        """Commit, and once more on a new connection when the first was lost: what was committed is a repeat then."""
+        try:
+            return self._commit(items)
+        except Exception as error:
+            if not is_lost_connection(error):
+                raise
+        return self._commit(items)
+
+    @survives_deadlock
+    def _commit(self, items: Sequence[Item]) -> Sequence[Result]:
+        with transaction() as session:
+            return self._take(session, items)
+
+
+class _Seat(Generic[Item, Result]):
+    """One caller: what it brought, and what became of it."""
+
+    def __init__(self, item: Item) -> None:
+        self.item = item
+        self.leads = False
+        self.alone = False
+        self.error: Exception | None = None
+        self.result: Result | None = None
+        self.woken = threading.Event()
+
+    def outcome(self) -> Result:
+        """Return what the transaction gave, or raise what it raised."""
+        if self.error is not None:
+            raise self.error
+        if self.result is None:
+            raise DatabaseUnavailable("The transaction was broken off. Send the same again; it is counted once.")
+        return self.result
+
+
+class _Line(Generic[Item, Result]):
+    """Those who wait for one database in one process."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.led = False
+        self.waiting: deque[_Seat[Item, Result]] = deque()
+
+    def enter(self, seat: _Seat[Item, Result]) -> None:
+        """Let a caller lead when nobody does, or else wait until it leads or its result is there."""
+        with self.lock:
+            if len(self.waiting) >= QUEUE_CREDITS_MAX:
+                raise Busy("More webhooks are waiting here than are taken at once. Nothing was stored; send it again.")
+            seat.leads = not self.led
+            self.led = True
+            if not seat.leads:
+                self.waiting.append(seat)
+        if not seat.leads:
+            self._wait(seat)
+
+    def gather(self) -> None:
+        """Let those come who are about to: give way until a turn of all others has brought nobody new."""
+        came = -1
+        while came < len(self.waiting) < BATCH_CREDITS_MAX:
+            came = len(self.waiting)
+            time.sleep(0)
+
+    def board(self) -> list[_Seat[Item, Result]]:
+        """Return those who come along in the leader's transaction: everybody who waits, as many as fit."""
+        with self.lock:
+            places = min(len(self.waiting), BATCH_CREDITS_MAX - 1)
+            return [self.waiting.popleft() for _ in range(places)]
+
+    def hand_over(self) -> None:
+        """Let the first of those who wait lead the next transaction."""
+        with self.lock:
+            self.led = bool(self.waiting)
+            if self.led:
+                following = self.waiting.popleft()
+                following.leads = True
+                following.woken.set()
+
+    def _wait(self, seat: _Seat[Item, Result]) -> None:
+        try:
+            seat.woken.wait()
+        except BaseException:
+            # Stopped while waiting, as a worker that ends does to its requests: the lead must not stay with it.
+            with self.lock:
+                if seat in self.waiting:
+                    self.waiting.remove(seat)
+            if seat.leads:
+                self.hand_over()
+            raise
