@@ -3,12 +3,13 @@
 import json
 import re
 import signal
+import socket
 
 import pytest
 
 import signing
-from config import BODY_BYTES_MAX
-from tests.e2e.server import served, talk
+from limits import BODY_BYTES_MAX, BODY_SECONDS
+from tests.e2e.server import PATIENCE_SECONDS, served, talk
 from tests.factories import SECRET, make_body
 
 
@@ -69,6 +70,20 @@ def test_body_that_breaks_off_is_refused_though_its_beginning_is_signed(port):
     status, headers, _ = talk(port, webhook(body, f"Content-Length: {len(body) + 10}"), hang_up=True)
 
     assert (status, headers["content-type"]) == (400, "application/problem+json")
+
+
+def test_body_that_does_not_arrive_in_time_is_408(port):
+    status, headers, answer = talk(port, webhook(b'{"operation_id": ', "Content-Length: 200"))
+
+    assert (status, headers["content-type"]) == (408, "application/problem+json")
+    assert f"within {BODY_SECONDS} seconds" in json.loads(answer)["detail"]
+
+
+def test_headers_that_do_not_arrive_in_time_end_the_connection(port):
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS) as connection:
+        connection.sendall(b"POST /api/v1/webhook/bank/ HTTP/1.1\r\nHost: loc")
+
+        assert connection.recv(1) == b""
 
 
 def test_body_without_a_length_is_an_empty_one(port):
