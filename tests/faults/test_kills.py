@@ -1,25 +1,29 @@
 """The process is killed between every two statements of a use case: all of it is there afterwards, or nothing."""
 
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 
 import pytest
 from sqlalchemy import event, make_url
 
 from app import create_app
-from config import ROOT
 from database import db
 from tests.callers import Bank
 from tests.databases import Database
-from tests.factories import INN, SECRET, make_body, make_config, make_org
+from tests.factories import INN, make_body, make_config, make_org
 
 BODY = make_body(operation_id="ccf0a86d-041b-4991-bcf7-e2352f7b8a4a")
 CONFLICTING = BODY.replace(b"145000", b"1")
 UNUSABLE = BODY.replace(b"145000", b"0")
 STATEMENTS_MAX = 30
 """More than any use case has; the loop ends by itself when nothing was left to kill."""
+
+
+PROCESSES = multiprocessing.get_context("forkserver")
+"""Forked from one that has imported everything and connected to nothing."""
+
+PROCESSES.set_forkserver_preload([__name__])
 
 
 def kill_before(number: int) -> None:
@@ -47,11 +51,11 @@ def child(url: str, body: bytes, policy: str, number: int) -> None:
 def killed(database: Database, body: bytes, number: int, *, policy: str = "create") -> bool:
     """Run child() in a process of its own and tell whether it was killed."""
     url = database.url.render_as_string(hide_password=False)
-    code = f"from tests.faults.test_kills import child; child({url!r}, {body!r}, {policy!r}, {number})"
-    environ = {"PATH": os.environ["PATH"], "BANK_WEBHOOK_SECRETS": SECRET}
-    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environ, capture_output=True, check=False)
-    assert result.returncode in (0, -signal.SIGKILL), result.stderr.decode()
-    return result.returncode != 0
+    process = PROCESSES.Process(target=child, args=(url, body, policy, number))
+    process.start()
+    process.join()
+    assert process.exitcode in (0, -signal.SIGKILL), "the child ended otherwise; what it said is above"
+    return process.exitcode != 0
 
 
 def test_credit_killed_anywhere_is_there_as_a_whole_or_not_at_all(database, bank, client, check_ledger):
