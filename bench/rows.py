@@ -1,0 +1,213 @@
+"""The table: what is measured, against what, and how good it has to be."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from bench import cases
+from bench.measures import Round
+from bench.servers import KOPECK, UNGROUPED
+from bench.stage import Stage
+
+
+@dataclass(frozen=True, kw_only=True)
+class Goal:
+    """A row of the table: a value that must be at least, or at most, so much; texts are filled in from the Scale."""
+
+    name: str
+    measured: str
+    reference: str
+    bar: float
+    at_least: bool = True
+    unit: str = ""
+
+    def met_by(self, value: float) -> bool:
+        """Tell whether a value reaches the goal."""
+        return value >= self.bar if self.at_least else value <= self.bar
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """Rows that are measured together."""
+
+    goals: tuple[Goal, ...]
+    rounds: Callable[[Stage], Iterator[Round]]
+
+
+def case(rounds: Callable[[Stage], Iterator[Round]], *goals: Goal) -> Case:
+    """Return a case of one row or more."""
+    return Case(goals=goals, rounds=rounds)
+
+
+CASES = (
+    case(
+        partial(cases.against_ceiling, family="postgresql", connections=64),
+        Goal(
+            name="spread-64",
+            measured="credits, PostgreSQL, 64 connections",
+            reference="the ceiling: no database",
+            bar=0.60,
+        ),
+    ),
+    case(
+        partial(cases.against_ceiling, family="postgresql", connections=128),
+        Goal(
+            name="spread-128",
+            measured="credits, PostgreSQL, 128 connections",
+            reference="the ceiling: no database",
+            bar=0.70,
+        ),
+    ),
+    case(
+        cases.against_pgbench,
+        Goal(
+            name="pgbench",
+            measured="credits, PostgreSQL",
+            reference="pgbench: same statements, no HTTP",
+            bar=0.90,
+        ),
+    ),
+    case(
+        cases.one_organization,
+        Goal(
+            name="one-organization",
+            measured="credits, all to one organisation",
+            reference="credits, spread over 1,000",
+            bar=0.95,
+        ),
+    ),
+    case(
+        partial(cases.against_ceiling, family="sqlite", connections=64),
+        Goal(
+            name="sqlite",
+            measured="credits, SQLite synchronous=FULL",
+            reference="the ceiling: no database",
+            bar=0.65,
+        ),
+    ),
+    case(
+        partial(cases.against_ceiling, family="mariadb", connections=64),
+        Goal(
+            name="mariadb",
+            measured="credits, MariaDB",
+            reference="the ceiling: no database",
+            bar=0.50,
+        ),
+    ),
+    case(
+        partial(cases.against_plain, organizations=1000),
+        Goal(
+            name="plain-spread",
+            measured="credits, PostgreSQL",
+            reference="plain ORM credits",
+            bar=5,
+        ),
+    ),
+    case(
+        partial(cases.against_plain, organizations=1),
+        Goal(
+            name="plain-one",
+            measured="credits, all to one organisation",
+            reference="plain ORM credits, the same",
+            bar=8,
+        ),
+    ),
+    case(
+        cases.duplicates,
+        Goal(
+            name="duplicates",
+            measured="duplicates only",
+            reference="new credits",
+            bar=1.00,
+        ),
+    ),
+    case(
+        cases.tail,
+        Goal(
+            name="tail",
+            measured="p99 latency at half of the reached load",
+            reference="median latency there",
+            bar=6,
+            at_least=False,
+        ),
+    ),
+    case(
+        cases.among_millions,
+        Goal(
+            name="millions",
+            measured="credits with {payments:,} payments there",
+            reference="credits to an empty database",
+            bar=0.90,
+        ),
+    ),
+    case(
+        cases.balances,
+        Goal(
+            name="balances",
+            measured="balance reads",
+            reference="the ceiling: no database",
+            bar=0.60,
+        ),
+    ),
+    case(
+        cases.deep_pages,
+        Goal(
+            name="deep-page",
+            measured="a page deep in a log of {deep_log:,} rows",
+            reference="its first page",
+            bar=1.5,
+            at_least=False,
+        ),
+    ),
+    case(
+        cases.memory,
+        Goal(
+            name="memory-growth",
+            measured="memory of a worker after {resident_last:,} credits",
+            reference="the same after {resident_first:,}",
+            bar=1.05,
+            at_least=False,
+        ),
+        Goal(
+            name="memory-size",
+            measured="memory of workers after {resident_last:,} credits",
+            reference="RSS of the larger one",
+            bar=120,
+            at_least=False,
+            unit="MB",
+        ),
+    ),
+    case(
+        cases.added_latency,
+        Goal(
+            name="added-latency",
+            measured="one credit at a time, group commit",
+            reference="a transaction each",
+            bar=1.0,
+            at_least=False,
+            unit="ms",
+        ),
+    ),
+)
+
+
+def alternative(name: str, measured: str, *flags: str, application: str = KOPECK) -> Case:
+    """Return the row of something that was not chosen, and must therefore not be better than what was."""
+    reference = "credits, as gunicorn.conf.py has it"
+
+    def rounds(stage: Stage) -> Iterator[Round]:
+        return cases.against_ourselves(stage, *flags, application=application)
+
+    return case(rounds, Goal(name=name, measured=measured, reference=reference, bar=1.05, at_least=False))
+
+
+ALTERNATIVES = (
+    alternative("gthread-8", "gthread, 2 workers of 8 threads", "--worker-class=gthread", "--threads=8"),
+    alternative("gthread-32", "gthread, 2 workers of 32 threads", "--worker-class=gthread", "--threads=32"),
+    alternative("one-worker", "one gevent worker", "--workers=1"),
+    alternative("three-workers", "three gevent workers", "--workers=3"),
+    alternative("ungrouped", "a transaction for each credit", application=UNGROUPED),
+)
+"""Measured only when asked for: --only and a name."""
+
+NAMES = tuple(goal.name for case in (*CASES, *ALTERNATIVES) for goal in case.goals)

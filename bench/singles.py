@@ -1,0 +1,72 @@
+"""Single requests with nothing else going on, of two kinds in turn: what one caller waits for an answer."""
+
+import base64
+import json
+import random
+import statistics
+import time
+from collections.abc import Callable
+from http.client import HTTPConnection
+from typing import Any
+
+import signing
+from bench.load import SECRET, WEBHOOK, credit_body
+from bench.truth import hold
+
+PAGE_ROWS = 50
+
+Call = Callable[[], float]
+"""Sends one request and returns the milliseconds until its answer; raises Untrue when that is not a good one."""
+
+
+def medians(first: Call, second: Call, pairs: int) -> tuple[float, float]:
+    """Call both in turn, and the other way round in every second pair; return the median of each in milliseconds."""
+    times: dict[Call, list[float]] = {first: [], second: []}
+    for number in range(pairs):
+        for call in (first, second) if number % 2 == 0 else (second, first):
+            times[call].append(call())
+    return statistics.median(times[first]), statistics.median(times[second])
+
+
+def credit(connection: HTTPConnection, inns: list[str]) -> Call:
+    """Return a new credit."""
+
+    def call() -> float:
+        body = credit_body(random.choice(inns), random.randrange(10**8))  # noqa: S311 - not a secret
+        headers = {"Content-Type": "application/json", "X-Signature": signing.sign(body, SECRET)}
+        milliseconds, answer = _timed(connection, "POST", WEBHOOK, body, headers)
+        hold(answer["status"] == "credited", f"not credited: {answer}")
+        return milliseconds
+
+    return call
+
+
+def first_page(connection: HTTPConnection, inn: str, rows: int) -> Call:
+    """Return a read of the newest moves of a log with so many rows."""
+    return lambda: _page(connection, inn, rows)
+
+
+def deep_page(connection: HTTPConnection, inn: str, rows: int) -> Call:
+    """Return a read of moves in the older half of a log, somewhere else each time."""
+    return lambda: _page(connection, inn, random.randrange(PAGE_ROWS, rows // 2), deep=True)  # noqa: S311 - not a secret
+
+
+def _page(connection: HTTPConnection, inn: str, newest: int, *, deep: bool = False) -> float:
+    cursor = base64.urlsafe_b64encode(str(newest + 1).encode()).decode().rstrip("=")
+    query = f"limit={PAGE_ROWS}&cursor={cursor}" if deep else f"limit={PAGE_ROWS}"
+    milliseconds, answer = _timed(connection, "GET", f"/api/v1/organizations/{inn}/log/?{query}")
+    versions = [item["version"] for item in answer["items"]]
+    hold(versions == list(range(newest, newest - PAGE_ROWS, -1)), f"not the page from version {newest} down")
+    return milliseconds
+
+
+def _timed(
+    connection: HTTPConnection, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
+) -> tuple[float, Any]:
+    begun = time.perf_counter()
+    connection.request(method, path, body, headers or {})
+    response = connection.getresponse()
+    told = response.read()
+    milliseconds = (time.perf_counter() - begun) * 1000
+    hold(response.status == 200, f"{method} {path}: {response.status}")
+    return milliseconds, json.loads(told)
