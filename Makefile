@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format clean
+.PHONY: help install run test faults bench check format clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -21,6 +21,12 @@ run: .venv/run .env ## Serve Kopeck here: set up what is missing, migrate, seed,
 
 test: .venv/dev ## Run every test on every database that is there
 	@$(BIN)/python -m pytest
+
+faults: .venv/dev ## Kill servers and databases under load, ROUNDS times each (ROUNDS=200 takes hours)
+	@FAULT_ROUNDS=$(or $(ROUNDS),1) $(BIN)/python -m pytest tests/faults
+
+bench: .venv/dev ## Measure the whole system (half an hour); needs wrk, PostgreSQL with pgbench, MariaDB
+	@$(BIN)/python -m bench
 
 check: .venv/dev ## Format, lint, types
 	@$(BIN)/ruff format --check .

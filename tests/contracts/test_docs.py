@@ -8,13 +8,14 @@ from flask import Flask
 from sqlalchemy import make_url
 
 import errors
+import limits
 from app import create_app
 from config import ROOT, Config
 from database import db
 from tests.factories import make_config
 
 READMES = ("README.md", "README.ru.md")
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "bench").glob("*.md")])
 
 
 def read(name: str) -> str:
@@ -121,6 +122,23 @@ def test_api_page_lists_exactly_the_errors():
     assert {slug: int(status) for slug, status in listed} == {error.slug: error.status for error in family()}
 
 
+def test_operations_page_lists_exactly_the_limits_as_they_are():
+    listed = re.findall(r"^\| `([A-Z_]+)` \| ([0-9.]+) \|", read("docs/operations.md"), re.MULTILINE)
+
+    assert {name: float(value) for name, value in listed} == {
+        name: value for name, value in vars(limits).items() if name.isupper()
+    }
+
+
+def test_every_limit_is_named_after_its_unit_and_says_what_it_is():
+    names = re.findall(r"^([A-Z_]+) = .*\n\"\"\"", read("limits.py"), re.MULTILINE)
+
+    assert set(names) == {name for name in vars(limits) if name.isupper()}
+    assert all(
+        re.search("_(SECONDS|BYTES|CREDITS|CONNECTIONS|NESTING|TRIES)|^(NESTING|CONNECTIONS)_", name) for name in names
+    )
+
+
 def test_every_error_says_what_it_is():
     slugs = [error.slug for error in family()]
 
@@ -144,7 +162,7 @@ def test_the_two_readmes_say_the_same():
     assert english == russian
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page):
     for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
         assert link.startswith("https://") or (page.parent / link).exists(), link
