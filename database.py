@@ -28,6 +28,7 @@ from sqlalchemy import (
     MetaData,
     Row,
     Select,
+    String,
     Table,
     TypeDecorator,
     Uuid,
@@ -259,8 +260,13 @@ def among(column: ColumnElement[Any], name: str, dialect: str) -> ColumnElement[
     PostgreSQL gets the list as one array, so that a statement is planned once and not for each length.
     """
     if dialect == "postgresql":
-        return column == any_(bindparam(name, type_=postgresql.ARRAY(column.type)))
+        return column == any_(bindparam(name, type_=_array_of(column)))
     return column.in_(bindparam(name, expanding=True))
+
+
+def _array_of(column: ColumnElement[Any]) -> postgresql.ARRAY[Any]:
+    """Return the type of an array of a column's values; text without its length, to which a cast would cut it."""
+    return postgresql.ARRAY(String() if isinstance(column.type, String) else column.type)
 
 
 def _insert(
@@ -284,7 +290,7 @@ def _insert_statement(dialect: str, table: Table, columns: tuple[str, ...], pass
             # Not INSERT IGNORE: that would also swallow values that are cut off or missing.
             statement = statement.on_duplicate_key_update({passing_over: table.c[passing_over]})
     elif dialect == "postgresql":
-        arrays = (bindparam(column, type_=postgresql.ARRAY(table.c[column].type)) for column in columns)
+        arrays = (bindparam(column, type_=_array_of(table.c[column])) for column in columns)
         given = func.unnest(*arrays).table_valued(*columns).render_derived()
         statement = postgresql.insert(table).from_select(columns, select(given))
         if passing_over:
@@ -410,7 +416,8 @@ def _begin_writing(connection: Connection, *, ends_at: float) -> None:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             return
         except exc.OperationalError as error:
-            busy = getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY
+            # The low byte: in the others SQLite says what it is busy with.
+            busy = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
             if not busy or time.monotonic() > ends_at:
                 raise
         time.sleep(SQLITE_PAUSE_SECONDS)

@@ -64,9 +64,11 @@ class GroupCommit(Generic[Item, Result]):
         try:
             results = self._commit_surely([seat.item for seat in batch])
         except Exception as error:
+            apart = len(batch) > 1 and (is_contention(error) or not is_unavailable(error))
             for seat in batch:
-                seat.error = error
-                seat.alone = len(batch) > 1 and (is_contention(error) or not is_unavailable(error))
+                seat.alone = apart
+            # Raised by its leader alone: many who raise one exception would tie up all that each of them holds.
+            batch[0].error = error
         else:
             for seat, result in zip(batch, results, strict=True):
                 seat.result = result
@@ -102,7 +104,7 @@ class _Seat(Generic[Item, Result]):
         if self.error is not None:
             raise self.error
         if self.result is None:
-            raise DatabaseUnavailable("The transaction was broken off. Send the same again; it is counted once.")
+            raise DatabaseUnavailable("The transaction did not go through. Send the same again; it is counted once.")
         return self.result
 
 

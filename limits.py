@@ -17,6 +17,12 @@ HEADER_SECONDS = 5
 BODY_SECONDS = 10
 """How long a request's body may take to arrive."""
 
+UNREAD_BYTES_MAX = 256 * 1024
+"""How much of a body that nobody wanted is read all the same, so that its sender gets to the answer."""
+
+ANSWER_SECONDS = 30
+"""How long a client may take to receive the next part of an answer."""
+
 # ---- How much one process takes at once
 
 CONNECTIONS_MAX = 800
@@ -39,7 +45,7 @@ POOL_SECONDS = 10
 CONNECT_SECONDS = 5
 """How long a database may take to answer at all."""
 
-LOCK_SECONDS = 10
+LOCK_SECONDS = 5
 """How long a statement waits for a row, or on SQLite for the file, that another transaction has locked."""
 
 STATEMENT_SECONDS = 30

@@ -72,10 +72,10 @@ def receive(bank: Bank, message: Message, *, key_id: str, unknown_inn: UnknownIn
 def _take(session: Session, credits: Sequence[Credit]) -> list[Receipt]:
     """Post credits that arrived together, and keep for a person what of them could not be counted."""
     outcomes = ledger.post(session, credits)
-    return [
-        _receipt(credit, outcome, _keep_for_a_person(session, credit, outcome))
-        for credit, outcome in zip(credits, outcomes, strict=True)
-    ]
+    # In the same order in every process: an incident that is there already stays locked until the commit.
+    order = sorted(range(len(credits)), key=lambda place: (credits[place].operation_id, credits[place].facts))
+    incident_ids = {place: _keep_for_a_person(session, credits[place], outcomes[place]) for place in order}
+    return [_receipt(credits[place], outcomes[place], incident_ids[place]) for place in range(len(credits))]
 
 
 _arrivals = GroupCommit(_take)

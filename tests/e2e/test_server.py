@@ -4,6 +4,7 @@ import json
 import re
 import signal
 import socket
+from contextlib import suppress
 
 import pytest
 
@@ -84,6 +85,48 @@ def test_headers_that_do_not_arrive_in_time_end_the_connection(port):
         connection.sendall(b"POST /api/v1/webhook/bank/ HTTP/1.1\r\nHost: loc")
 
         assert connection.recv(1) == b""
+
+
+SECOND = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "beginning",
+    [
+        pytest.param(b"Content-Length: 400\r\n\r\nhello", id="late"),
+        pytest.param(b"Transfer-Encoding: chunked\r\n\r\n400\r\nhello", id="late chunk"),
+        pytest.param(b"Transfer-Encoding: chunked\r\n\r\n5\r\nhelloXX", id="broken chunk"),
+    ],
+)
+def test_what_follows_a_body_that_failed_is_no_request(port, beginning):
+    """On a connection that stays open it would be one that the sender of the body made up."""
+    head = b"POST /api/v1/webhook/bank/ HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS) as connection:
+        connection.sendall(head + beginning)
+        answers = connection.recv(65536)
+        with suppress(OSError):
+            connection.sendall(SECOND)
+            answers += b"".join(iter(lambda: connection.recv(65536), b""))
+
+    assert answers.count(b"HTTP/1.1 ") == 1
+
+
+def test_endless_body_that_nobody_reads_ends_with_its_connection(port):
+    head = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000000000\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS) as connection:
+        connection.sendall(head)
+        with pytest.raises(ConnectionError):  # noqa: PT012 - at which of them is open
+            for _ in range(1000):
+                connection.sendall(b"x" * 1_000_000)
+
+
+def test_client_that_takes_no_answer_does_not_keep_the_server_from_ending():
+    with served() as port, socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.settimeout(1)
+        request = b"GET /api/v1/openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        with pytest.raises(TimeoutError):  # noqa: PT012 - at which of them is open
+            while True:
+                connection.sendall(request * 50)
 
 
 def test_body_without_a_length_is_an_empty_one(port):

@@ -4,11 +4,12 @@ import sqlite3
 import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
 from sqlalchemy import event, select, text
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import DatabaseError, DataError, OperationalError
 
 import ledger
 import rules
@@ -17,6 +18,7 @@ from ledger import Credit, Status
 from limits import BATCH_CREDITS_MAX
 from models import BalanceLog, Organization
 from rules import Facts
+from tests import databases
 from tests.databases import only
 from tests.factories import INN, START, make_org
 
@@ -147,6 +149,18 @@ def test_duplicates_and_conflicts_create_no_organisation(context, database):
 
     assert post(make_credit(inn=OTHER_INN, operation_id=credit.operation_id)) == [Status.CONFLICT]
     assert database.count("organizations") == 1
+
+
+@pytest.mark.parametrize("migrated", databases.SERVERS, indirect=True)  # SQLite keeps text of any length, whole
+def test_text_that_is_too_long_is_an_error_and_never_cut(context, database):
+    long = make_credit()
+    with pytest.raises(DataError):
+        post(replace(long, facts=long.facts._replace(document_number="x" * 51)))
+    with pytest.raises(DataError):
+        post(make_credit(inn="1234567890123"))
+    db.session.rollback()
+
+    assert database.count("payments") == database.count("organizations") == 0
 
 
 @contextmanager
