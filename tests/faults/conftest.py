@@ -43,9 +43,9 @@ def small_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stage
 @contextmanager
 def reported(request: pytest.FixtureRequest, stage: Stage) -> Iterator[None]:
     """Write down what was sent and answered meanwhile."""
-    counts, findings = stage.books.counts.copy(), len(stage.findings)
+    counts, findings = stage.counts.copy(), len(stage.findings)
     yield
-    REPORT.append(report_line(request.node.name, stage.books.counts - counts, len(stage.findings) - findings))
+    REPORT.append(report_line(request.node.name, stage.counts - counts, len(stage.findings) - findings))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -17,7 +17,6 @@ NEEDED = ("unshare", "nsenter", "mount", "env")
 HOLD = 'mount -t tmpfs -o size=$1 tmpfs "$2" && echo mounted && cat'
 """Mounts the disk and keeps the namespace until its own input ends, which it does when the test is gone too."""
 
-
 COPY = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).backup(sqlite3.connect(sys.argv[2]))"
 
 

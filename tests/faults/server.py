@@ -3,13 +3,13 @@
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from itertools import pairwise
 from pathlib import Path
 from typing import Self
 
@@ -23,10 +23,13 @@ from tests.factories import SECRET
 START_TRIES = 5
 """How often a supervisor would start a server whose port is still held by what was left of the one before."""
 
+WITH_US = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
+"""Put before a command so that it does not outlive the test, whatever ends the test."""
+
 TROUBLE = re.compile(r"Traceback|WORKER TIMEOUT|graceful timeout|^\[[^]]*\] [A-Z]+ \S+ (?!503)5\d\d ")
 """What the server must never write, whatever befalls it."""
 
-POOL_NOTICE = "Exception during reset or similar"
+POOL_NOTICE = re.compile(r"^Exception during reset or similar\n(?:(?!\[|request ).*\n)*", re.MULTILINE)
 """What SQLAlchemy writes, with a stack, when a connection dies while it is put back; everyone was answered by then."""
 
 ACCESS = re.compile(r" \d{3} \d+us ")
@@ -120,9 +123,9 @@ class Server:
         """Return the lines written since last asked that the server must never write."""
         with self.log.open("rb") as file:
             file.seek(self._read)
-            lines = file.read().decode(errors="replace").splitlines()
+            written = file.read().decode(errors="replace")
             self._read = file.tell()
-        return [line for before, line in pairwise(["", *lines]) if TROUBLE.search(line) and POOL_NOTICE not in before]
+        return [line for line in POOL_NOTICE.sub("", written).splitlines() if TROUBLE.search(line)]
 
     def tail(self) -> str:
         """Return the last that the server wrote, without the access log."""
@@ -141,7 +144,7 @@ class Server:
         self._started_at = self.log.stat().st_size
         with self.log.open("ab") as output:
             return subprocess.Popen(
-                [*self.inside, Path(sys.executable).with_name("gunicorn")],
+                [*self.inside, *WITH_US, Path(sys.executable).with_name("gunicorn")],
                 cwd=ROOT,
                 env=self._environ(),
                 stdin=subprocess.DEVNULL,

@@ -5,6 +5,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from math import ceil
 from pathlib import Path
 from typing import Self
 
@@ -21,6 +22,7 @@ ROUNDS = int(os.environ.get("FAULT_ROUNDS", "1"))
 SOME = 100
 """How many operations are acknowledged before a fault and after it, at the least."""
 
+OPERATIONS_MAX = 10_000
 FINDINGS_SHOWN = 20
 
 FAMILIES = ("sqlite", *clusters.available())
@@ -37,12 +39,13 @@ class Stage:
     def __init__(self, family: str, *, disk: SmallDisk | None = None) -> None:
         self.family = family
         self.disk = disk
-        self.books = Books()
+        self.counts: Counter[str] = Counter()
         self.findings: list[str] = []
         self.sound = True
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
+        self.books = Books(counts=self.counts)
         with ExitStack() as opening:
             self.folder = Path(opening.enter_context(tempfile.TemporaryDirectory(prefix="kopeck-faults-")))
             if self.family == "sqlite":
@@ -58,6 +61,16 @@ class Stage:
 
     def __exit__(self, *_: object) -> None:
         self._open.close()
+
+    def rounds(self, *, every: int = 1) -> Iterator[None]:
+        """Count the rounds of a fault, or every so manieth, and begin anew when checking all takes too long."""
+        for _ in range(ceil(ROUNDS / every)):
+            # The small disk keeps its file; it is played on by one fault alone.
+            if len(self.books.operations) > OPERATIONS_MAX and self.disk is None:
+                self.__exit__()
+                self.__enter__()
+            self.counts["rounds"] += 1
+            yield
 
     @contextmanager
     def load(self, *, noticed: bool | None = True) -> Iterator[Bank]:
@@ -140,8 +153,5 @@ class Stages:
 
 def report_line(name: str, counts: Counter[str], findings: int) -> str:
     """Say in one line what a fault was tried with and what came of it."""
-    rounds = f"{ROUNDS} round" + "s" * (ROUNDS != 1)
-    figures = ", ".join(
-        f"{counts[what]} {what}" for what in ("operations", "acknowledged", "repeats", "refusals", "connection errors")
-    )
-    return f"{name}: {rounds}, {figures}, {findings} findings"
+    figures = ("rounds", "operations", "acknowledged", "repeats", "refusals", "connection errors")
+    return f"{name}: {', '.join(f'{what} {counts[what]}' for what in figures)}, findings {findings}"

@@ -3,7 +3,6 @@
 import os
 import signal
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
@@ -18,10 +17,7 @@ REFUSING_SECONDS = 10 if ROUNDS > 1 else 5
 SILENT_SECONDS = 10 if ROUNDS > 1 else 6
 """Longer than it may take to connect."""
 
-SILENT_ROUNDS_MAX = 5
-"""Each waits for limits of half a minute."""
-
-long_run = pytest.mark.skipif(ROUNDS == 1, reason="waits for limits of many seconds: make faults ROUNDS=2")
+long_run = pytest.mark.skipif(ROUNDS == 1, reason="takes long: only in make faults ROUNDS=2 or more")
 
 
 def only(*families: str) -> pytest.MarkDecorator:
@@ -29,12 +25,8 @@ def only(*families: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("stage", [name for name in FAMILIES if name in families], indirect=True)
 
 
-def rounds() -> Iterator[int]:
-    yield from range(ROUNDS)
-
-
 def test_killed_worker_loses_nothing_and_doubles_nothing(stage):
-    for _ in rounds():
+    for _ in stage.rounds():
         with stage.load() as bank:
             for worker in stage.server.workers():
                 os.kill(worker, signal.SIGKILL)
@@ -42,21 +34,21 @@ def test_killed_worker_loses_nothing_and_doubles_nothing(stage):
 
 
 def test_killed_master_loses_nothing_and_doubles_nothing(stage):
-    for _ in rounds():
+    for _ in stage.rounds():
         with stage.load():
             stage.server.kill_master()
             stage.server.start()
 
 
 def test_killed_server_loses_nothing_and_doubles_nothing(stage):
-    for _ in rounds():
+    for _ in stage.rounds():
         with stage.load():
             stage.server.kill_all()
             stage.server.start()
 
 
 def test_server_that_is_told_to_end_tells_no_lie_to_whom_it_let_in(stage):
-    for _ in rounds():
+    for _ in stage.rounds():
         with stage.load():
             stage.server.terminate()
             stage.check_tables()
@@ -65,7 +57,7 @@ def test_server_that_is_told_to_end_tells_no_lie_to_whom_it_let_in(stage):
 
 @only("postgresql")
 def test_postgresql_stopped_at_once_loses_nothing_and_doubles_nothing(stage):
-    for _ in rounds():
+    for _ in stage.rounds():
         with stage.load() as bank:
             stage.cluster.stop("immediate")
             bank.wait_for("refusals", 20)
@@ -74,7 +66,7 @@ def test_postgresql_stopped_at_once_loses_nothing_and_doubles_nothing(stage):
 
 @only("mariadb")
 def test_killed_mariadb_loses_nothing_and_doubles_nothing(stage):
-    for _ in rounds():
+    for _ in stage.rounds():
         with stage.load() as bank:
             stage.cluster.kill()
             bank.wait_for("refusals", 20)
@@ -83,7 +75,7 @@ def test_killed_mariadb_loses_nothing_and_doubles_nothing(stage):
 
 @only("postgresql", "mariadb")
 def test_connections_cut_by_the_database_lose_nothing_and_double_nothing(stage):
-    for _ in rounds():
+    for _ in stage.rounds():
         # Whom the server had not answered yet it may try again for, so that the bank hears nothing of it.
         with stage.load(noticed=None) as bank:
             for _ in range(5):
@@ -111,25 +103,24 @@ def cut_connections(stage: Stage) -> int:
 
 @only("postgresql", "mariadb")
 def test_unreachable_database_is_a_503_until_it_is_back_and_the_server_stays_alive(stage):
-    with Proxy(stage.cluster.port) as proxy, stage.reached_by(proxy.port):
-        for _ in rounds():
-            with stage.load() as bank:
-                proxy.bar()
-                for _ in range(REFUSING_SECONDS):
-                    assert (stage.server.status("/healthz"), stage.server.status("/readyz")) == (200, 503)
-                    time.sleep(1)
-                bank.wait_for("refusals", 1)
-                proxy.open()
-                bank.wait_for("acknowledged", SOME)
-                proxy.freeze()
-                for _ in range(SILENT_SECONDS):
-                    assert stage.server.status("/healthz") == 200
-                    time.sleep(1)
-                proxy.thaw()
-                bank.wait_for("acknowledged", SOME)
-                proxy.freeze()
-                proxy.cut()
-                proxy.thaw()
+    for _ in stage.rounds(every=10):
+        with Proxy(stage.cluster.port) as proxy, stage.reached_by(proxy.port), stage.load() as bank:
+            proxy.bar()
+            for _ in range(REFUSING_SECONDS):
+                assert (stage.server.status("/healthz"), stage.server.status("/readyz")) == (200, 503)
+                time.sleep(1)
+            bank.wait_for("refusals", 1)
+            proxy.open()
+            bank.wait_for("acknowledged", SOME)
+            proxy.freeze()
+            for _ in range(SILENT_SECONDS):
+                assert stage.server.status("/healthz") == 200
+                time.sleep(1)
+            proxy.thaw()
+            bank.wait_for("acknowledged", SOME)
+            proxy.freeze()
+            proxy.cut()
+            proxy.thaw()
 
 
 @long_run
@@ -137,19 +128,18 @@ def test_unreachable_database_is_a_503_until_it_is_back_and_the_server_stays_ali
 @only("postgresql", "mariadb")
 def test_connections_that_fell_silent_give_back_what_they_had_locked(stage):
     """Neither side hears of it, as when a firewall forgets a connection: each must end it by itself."""
-    with Proxy(stage.cluster.port) as proxy, stage.reached_by(proxy.port):
-        for _ in range(min(ROUNDS, SILENT_ROUNDS_MAX)):
-            with stage.load(noticed=None):
-                proxy.freeze()
-                # Until the last byte is acknowledged: one sent again would find out at once.
-                time.sleep(1)
-                proxy.forget()
-                proxy.thaw()
+    for _ in stage.rounds(every=40):
+        with Proxy(stage.cluster.port) as proxy, stage.reached_by(proxy.port), stage.load(noticed=None):
+            proxy.freeze()
+            # Until the last byte is acknowledged: one sent again would find out at once.
+            time.sleep(1)
+            proxy.forget()
+            proxy.thaw()
 
 
 def test_full_disk_is_a_503_until_there_is_room(small_disk):
     stage = small_disk
-    for _ in rounds():
+    for _ in stage.rounds():
         with stage.load() as bank:
             stage.disk.fill()
             bank.wait_for("refusals", 50)
@@ -161,8 +151,8 @@ def test_full_disk_is_a_503_until_there_is_room(small_disk):
 
 
 def test_slow_clients_keep_nobody_else_waiting(stage):
-    port = stage.server.port
-    for _ in rounds():
+    for _ in stage.rounds():
+        port = stage.server.port
         with stage.load(noticed=False) as bank, slow_headers(port), slow_bodies(port), idle(port):
             bank.wait_for("acknowledged", 3 * SOME)
 
@@ -170,8 +160,8 @@ def test_slow_clients_keep_nobody_else_waiting(stage):
 @long_run
 @only("sqlite")
 def test_slow_clients_do_not_keep_the_server_from_ending(stage):
-    port = stage.server.port
-    for _ in rounds():
+    for _ in stage.rounds(every=10):
+        port = stage.server.port
         with stage.load():
             with slow_headers(port), slow_bodies(port), idle(port):
                 stage.server.terminate()
