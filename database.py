@@ -337,7 +337,11 @@ def _engine_options(url: URL) -> dict[str, Any]:
     # enough; MariaDB's default would read old balances and lock gaps.
     options["isolation_level"] = "READ COMMITTED"
     if url.get_backend_name() in MYSQL_FAMILY:
-        session = f"sql_mode='TRADITIONAL', time_zone='+00:00', innodb_lock_wait_timeout={LOCK_SECONDS}"
+        # Idle ones are ended by the server: one that fell silent in mid-transaction would keep its locks for hours.
+        session = (
+            f"sql_mode='TRADITIONAL', time_zone='+00:00', innodb_lock_wait_timeout={LOCK_SECONDS}, "
+            f"wait_timeout={STATEMENT_SECONDS}"
+        )
         options["connect_args"] = {
             "init_command": f"SET SESSION {session}",
             "connect_timeout": CONNECT_SECONDS,
