@@ -68,7 +68,7 @@ MYSQL_FAMILY = ("mysql", "mariadb")
 WRITES = "kopeck_writes"
 """The execution option by which transaction() tells SQLite to take the write lock at once."""
 
-SQLITE_PAUSE_SECONDS = 0.001
+SQLITE_PAUSE_SECONDS = 0.0003
 """How long to wait before asking again whether another process has let go of the file."""
 
 UseCase = TypeVar("UseCase", bound=Callable[..., Any])
