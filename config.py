@@ -29,11 +29,17 @@ DRIVERS = {
     "mariadb": "mariadb+pymysql",
 }
 
+SECRETS_KEYS = "SECRETS_KEYS"
+"""The setting with the keys that lock what endpoints are signed with."""
+
+BROKERS = ("redis", "rediss", "amqp", "amqps")
+
 SECRETS = "BANK_WEBHOOK_SECRETS"
 """The setting with the plain bank's secrets; another bank's has its name behind."""
 
 Environment = Literal["development", "production"]
 UnknownInn = Literal["create", "hold"]
+BalanceUpdates = Literal["immediate", "queued"]
 T = TypeVar("T")
 
 
@@ -56,6 +62,10 @@ class Config:
     database_url: URL
     bank_secrets: Mapping[str, tuple[str, ...]] = field(repr=False)
     unknown_inn: UnknownInn
+    balance_updates: BalanceUpdates
+    secrets_keys: tuple[str, ...] = field(repr=False)
+    loopback_endpoints: bool
+    broker_url: str | None = field(repr=False)
 
     @property
     def production(self) -> bool:
@@ -75,9 +85,15 @@ class Config:
             database_url=read.parsed("DATABASE_URL", DEFAULT_DATABASE_URL, _database_url),
             bank_secrets=read.secrets(SECRETS),
             unknown_inn=cast(UnknownInn, read.choice("UNKNOWN_INN", ("create", "hold"))),
+            balance_updates=cast(BalanceUpdates, read.choice("BALANCE_UPDATES", ("immediate", "queued"))),
+            secrets_keys=read.listed(SECRETS_KEYS),
+            loopback_endpoints=read.choice("ENDPOINTS_ON_LOOPBACK", ("refuse", "allow")) == "allow",
+            broker_url=read.parsed("CELERY_BROKER_URL", "", _broker_url),
         )
         if environment == "production":
-            problems += _weak_secrets(config.bank_secrets)
+            problems += _weak_secrets(config.bank_secrets, config.secrets_keys)
+            if config.loopback_endpoints:
+                problems.append("ENDPOINTS_ON_LOOPBACK=allow is for development; take it out")
         elif not _is_loopback(config.host):
             problems.append("HOST must be a loopback address in development; set KOPECK_ENV=production to be reached")
         if problems:
@@ -148,6 +164,15 @@ class _Reader:
             self.problems.append(f"{name} {error}")
             return parse(default)
 
+    def listed(self, name: str) -> tuple[str, ...]:
+        """Read secrets of ours, newest first, of which there must be one."""
+        found = _listed(self.text(name, ""))
+        if not found:
+            self.problems.append(f"{name} is missing: set it to the output of `openssl rand -hex 32`, and keep it")
+        elif any(len(secret) < SECRET_CHARACTERS_MIN for secret in found):
+            self.problems.append(f"{name} must have at least {SECRET_CHARACTERS_MIN} characters each")
+        return found
+
     def secrets(self, name: str) -> dict[str, tuple[str, ...]]:
         """Read NAME for the plain bank and NAME_<BANK> for each other one, newest secret first."""
         found = {"plain": _listed(self.text(name, ""))}
@@ -197,6 +222,12 @@ def _sqlite_url(url: URL) -> URL:
     return url.set(database=str(ROOT / "instance" / url.database))
 
 
+def _broker_url(text: str) -> str | None:
+    if text and not (text.partition("://")[0] in BROKERS and text.partition("://")[2]):
+        raise ValueError("must be a broker's address, such as redis://127.0.0.1:6379/0 or amqp://user:password@host//")
+    return text or None
+
+
 def _is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
@@ -206,11 +237,12 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _weak_secrets(secrets: Mapping[str, tuple[str, ...]]) -> list[str]:
+def _weak_secrets(banks: Mapping[str, tuple[str, ...]], keys: tuple[str, ...]) -> list[str]:
     """Name each variable that holds a short or repetitive secret, never the secret itself."""
+    secrets = {secrets_variable(bank): listed for bank, listed in banks.items()}
     return [
-        f"{secrets_variable(bank)} holds a weak secret: use at least {SECRET_CHARACTERS_MIN} random characters, "
+        f"{variable} holds a weak secret: use at least {SECRET_CHARACTERS_MIN} random characters, "
         "such as the output of `openssl rand -hex 32`"
-        for bank, listed in secrets.items()
+        for variable, listed in (secrets | {SECRETS_KEYS: keys}).items()
         if any(len(secret) < SECRET_CHARACTERS_MIN or len(set(secret)) < 8 for secret in listed)
     ]

@@ -1,4 +1,4 @@
-"""What a door may ask of the running app: its settings and the time.
+"""What a door may ask of the running app: its settings, the time, and the vault of its secrets.
 
 Filled by create_app(); tests hand in a clock of their own and move it.
 """
@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from flask import Flask, current_app
 
 from config import Config
+from vault import Vault
 
 Clock = Callable[[], datetime]
 
@@ -20,7 +21,7 @@ def wall_clock() -> datetime:
 
 def init_app(app: Flask, config: Config, clock: Clock) -> None:
     """Remember the settings and the clock of this app."""
-    app.extensions["kopeck"] = (config, clock)
+    app.extensions["kopeck"] = (config, clock, Vault(config.secrets_keys))
 
 
 def settings() -> Config:
@@ -31,5 +32,16 @@ def settings() -> Config:
 
 def now() -> datetime:
     """Return the present moment by the app's clock, aware and in UTC."""
-    moment: datetime = current_app.extensions["kopeck"][1]()
-    return moment
+    return clock()()
+
+
+def clock() -> Clock:
+    """Return the app's clock, for threads that stand outside of the app."""
+    of_app: Clock = current_app.extensions["kopeck"][1]
+    return of_app
+
+
+def vault() -> Vault:
+    """Return what locks and unlocks the secrets of endpoints."""
+    locked: Vault = current_app.extensions["kopeck"][2]
+    return locked

@@ -155,6 +155,54 @@ class IncidentNotAssignable(PaymentError):
     title = "The incident cannot be assigned"
 
 
+class EndpointUnknown(PaymentError):
+    """No endpoint has this number, or it was deleted."""
+
+    status = 404
+    slug = "endpoint-unknown"
+    title = "No such endpoint"
+
+
+class EndpointRefused(PaymentError):
+    """Events cannot be sent to this address; `detail` says why."""
+
+    status = 400
+    slug = "endpoint-refused"
+    title = "The address cannot be used"
+
+
+class EndpointDisabled(PaymentError):
+    """Nothing is sent to an endpoint that is disabled; enable it first."""
+
+    status = 409
+    slug = "endpoint-disabled"
+    title = "The endpoint is disabled"
+
+
+class DeliveryUnknown(PaymentError):
+    """No delivery has this number."""
+
+    status = 404
+    slug = "delivery-unknown"
+    title = "No such delivery"
+
+
+class DeliveryUnderWay(PaymentError):
+    """A worker is trying this delivery at this moment."""
+
+    status = 409
+    slug = "delivery-under-way"
+    title = "The delivery is being tried"
+
+
+class ReplayUnknown(PaymentError):
+    """The endpoint has no replay of this number."""
+
+    status = 404
+    slug = "replay-unknown"
+    title = "No such replay"
+
+
 class KeyRefused(PaymentError):
     """The API key is missing, unknown or revoked."""
 
@@ -252,23 +300,32 @@ def _render_unexpected(error: Exception) -> Response:
 
 
 def _render_unavailable(error: Exception) -> Response:
-    # One line: the trouble is not in our code, and it comes with every request for as long as it lasts.
-    reason = " ".join(str(getattr(error, "orig", None) or error).split())
-    log.error("request %s: database not available: %s", g.get("request_id"), reason)
+    log_unavailable(f"request {g.get('request_id')}", error)
     return render(DatabaseUnavailable(f"Send the same again in {RETRY_AFTER_SECONDS} seconds; it is counted once."))
 
 
 def _render_crash(error: Exception) -> Response:
     request_id = g.get("request_id")
+    log_crash(f"request {request_id}", error)
+    detail = "This is a fault of the server. Quote the request_id when you report it."
+    return _problem(500, "about:blank", "Internal Server Error", {"detail": detail, "request_id": request_id}, {})
+
+
+def log_crash(where: str, error: Exception) -> None:
+    """Write what went wrong for a reason of ours, with its stack."""
     if isinstance(error, exc.DBAPIError):
         # Not its message: databases quote the values that they refuse, and with them what a bank sent.
         what = f"{type(error.orig).__name__} {getattr(error.orig, 'sqlstate', '')} in: {error.statement}"
         stack = "".join(traceback.format_tb(error.__traceback__))
-        log.error("request %s: unexpected database error, %s\n%s", request_id, what, stack)
+        log.error("%s: unexpected database error, %s\n%s", where, what, stack)
     else:
-        log.error("request %s: unexpected error", request_id, exc_info=error)
-    detail = "This is a fault of the server. Quote the request_id when you report it."
-    return _problem(500, "about:blank", "Internal Server Error", {"detail": detail, "request_id": request_id}, {})
+        log.error("%s: unexpected error", where, exc_info=error)
+
+
+def log_unavailable(where: str, error: Exception) -> None:
+    """Write that the database is not available, in one line: it comes again and again for as long as it lasts."""
+    reason = " ".join(str(getattr(error, "orig", None) or error).split())
+    log.error("%s: database not available: %s", where, reason)
 
 
 def _problem(status: int, kind: str, title: str, members: Mapping[str, object], headers: Mapping[str, str]) -> Response:

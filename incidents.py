@@ -26,6 +26,8 @@ class Kind(StrEnum):
     UNKNOWN_INN = "unknown_inn"  # no such organisation, with UNKNOWN_INN=hold
     BALANCE_LIMIT = "balance_limit"  # the balance would pass what a BIGINT holds
     CONFLICT = "conflict"  # a used operation_id with other facts
+    ENDPOINT_DISABLED = "endpoint_disabled"  # it answered 410, or has failed for too long
+    STUCK_WEBHOOK = "stuck_webhook"  # acknowledged, waiting in the inbox, and failing for a reason of ours
 
 
 ASSIGNABLE = (Kind.UNKNOWN_INN, Kind.BALANCE_LIMIT)

@@ -13,17 +13,18 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Select, Update, select, update
+from sqlalchemy import Connection, Select, Update, or_, select, update
 from sqlalchemy.orm import Session
 
 import rules
 from database import among, insert, insert_absent, new_id, table_of
 from errors import TryAgain
 from limits import BATCH_CREDITS_MAX
-from models import CURRENCY, BalanceLog, Organization, Payment
+from models import CURRENCY, BalanceLog, Endpoint, Organization, Payment
 from rules import Facts
 
 PAYMENTS, ORGANIZATIONS, LOG = table_of(Payment), table_of(Organization), table_of(BalanceLog)
+ENDPOINTS = table_of(Endpoint)
 
 
 class Status(StrEnum):
@@ -59,11 +60,25 @@ class Recorded:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Move:
+    """One row of balance_log as it was just written; `heard` when an endpoint listens to this organisation."""
+
+    organization_id: int
+    version: int
+    delta: int
+    balance_before: int
+    balance_after: int
+    payment_id: UUID
+    heard: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
     """What became of one credit; `first` is the payment that holds the operation, if one does."""
 
     status: Status
     first: Recorded | None = None
+    move: Move | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +88,7 @@ class Account:
     id: int
     balance: int
     version: int
+    heard: bool
     created: bool = False
 
 
@@ -100,10 +116,10 @@ def post(session: Session, credits: Sequence[Credit]) -> list[Outcome]:
     posted = {id_: credit for id_, credit in chosen.items() if recorded[id_].payment_id == payment_ids[id_]}
     for operation_id in chosen.keys() - posted.keys():
         _check_nothing_left(accounts[chosen[operation_id].inn])
-    _move_balances(connection, posted, accounts, payment_ids)
+    moves = _move_balances(connection, posted, accounts, payment_ids)
     if refused:
         recorded |= find_recorded(connection, operation_ids)
-    return _outcomes(credits, recorded, posted, refused)
+    return _outcomes(credits, recorded, moves, refused)
 
 
 def find_recorded(connection: Connection, operation_ids: Collection[UUID]) -> dict[UUID, Recorded]:
@@ -121,7 +137,7 @@ def judge(facts: Facts, recorded: Recorded) -> Status:
 def _lock(connection: Connection, inns: Collection[str]) -> dict[str, Account]:
     """Lock the organisations that exist, and read them under the lock."""
     rows = connection.execute(_lock_query(connection.dialect.name), {"inns": sorted(inns)})
-    return {row.inn: Account(id=row.id, balance=row.balance, version=row.version) for row in rows}
+    return {row.inn: Account(id=row.id, balance=row.balance, version=row.version, heard=row.heard) for row in rows}
 
 
 def _create_missing(
@@ -206,48 +222,49 @@ def _move_balances(
     credits: Mapping[UUID, Credit],
     accounts: Mapping[str, Account],
     payment_ids: Mapping[UUID, UUID],
-) -> None:
-    """Write a balance_log row for each credit, with running balances, and make each balance what its log says last."""
+) -> dict[int, Move]:
+    """Write a balance_log row for each credit, with running balances, and make each balance what its log says last.
+
+    Returns the moves by the id() of their credits.
+    """
     running = dict(accounts)
-    entries = []
+    moves, entries = {}, []
     for operation_id, credit in credits.items():
         before = running[credit.inn]
         after = replace(before, balance=before.balance + credit.facts.amount, version=before.version + 1)
         running[credit.inn] = after
-        entries.append(
-            {
-                "organization_id": after.id,
-                "version": after.version,
-                "delta": credit.facts.amount,
-                "balance_before": before.balance,
-                "balance_after": after.balance,
-                "payment_id": payment_ids[operation_id],
-                "reason": "credit",
-                "created_at": credit.received_at,
-            }
-        )
+        entry: dict[str, Any] = {
+            "organization_id": after.id,
+            "version": after.version,
+            "delta": credit.facts.amount,
+            "balance_before": before.balance,
+            "balance_after": after.balance,
+            "payment_id": payment_ids[operation_id],
+        }
+        moves[id(credit)] = Move(**entry, heard=after.heard)
+        entries.append({**entry, "reason": "credit", "created_at": credit.received_at})
     if entries:
         insert(connection, LOG, entries)
         moved = [account.id for inn, account in running.items() if account is not accounts[inn]]
         connection.execute(_move_query(connection.dialect.name), {"moved": moved})
+    return moves
 
 
 def _outcomes(
     credits: Sequence[Credit],
     recorded: Mapping[UUID, Recorded],
-    posted: Mapping[UUID, Credit],
+    moves: Mapping[int, Move],
     refused: Mapping[int, Status],
 ) -> list[Outcome]:
     """Tell of each credit what became of it; of several with one operation only the one that was posted is new."""
-    untold = dict(posted)
+    untold = dict(moves)
     outcomes = []
     for credit in credits:
-        first = recorded.get(credit.operation_id)
+        first, move = recorded.get(credit.operation_id), untold.pop(id(credit), None)
         if first is None:
             outcomes.append(Outcome(status=refused[id(credit)]))
-        elif untold.get(credit.operation_id) is credit:
-            del untold[credit.operation_id]
-            outcomes.append(Outcome(status=Status.CREDITED, first=first))
+        elif move is not None:
+            outcomes.append(Outcome(status=Status.CREDITED, first=first, move=move))
         else:
             outcomes.append(Outcome(status=judge(credit.facts, first), first=first))
     return outcomes
@@ -264,10 +281,13 @@ def _lock_query(dialect: str) -> Select[Any]:
     """Read organisations and lock them, in the order of their INNs on every database.
 
     All who lock several rows do it here, so that no two wait for each other in a circle. MariaDB locks in the order of
-    the index that it reads, whatever ORDER BY says, and is therefore told which.
+    the index that it reads, whatever ORDER BY says, and is therefore told which. Whether anybody listens is asked along
+    with it, so that it costs no round trip.
     """
+    mine = or_(ENDPOINTS.c.organization_id.is_(None), ENDPOINTS.c.organization_id == ORGANIZATIONS.c.id)
+    heard = select(ENDPOINTS.c.id).where(ENDPOINTS.c.disabled_at.is_(None), mine).exists()
     return (
-        select(*ORGANIZATIONS.c["inn", "id", "balance", "version"])
+        select(*ORGANIZATIONS.c["inn", "id", "balance", "version"], heard.label("heard"))
         .with_hint(ORGANIZATIONS, "FORCE INDEX (uq_organizations_inn)", "mariadb")
         .with_hint(ORGANIZATIONS, "FORCE INDEX (uq_organizations_inn)", "mysql")
         .where(among(ORGANIZATIONS.c.inn, "inns", dialect))

@@ -64,3 +64,73 @@ RETRY_AFTER_SECONDS = 5
 
 SHUTDOWN_SECONDS = 30
 """How long requests in progress have to end after SIGTERM."""
+
+# ---- How events are delivered
+
+LEASE_SECONDS = 60
+"""How long a worker may keep a delivery; of one that vanished another takes over then."""
+
+FAILING_SECONDS_MAX = 5 * 24 * 3600
+"""How long every attempt at an endpoint may fail before it is disabled."""
+
+SENDERS_MAX = 128
+"""How many deliveries one worker sends at the same time."""
+
+LANE_SENDERS_MAX = 8
+"""How many of them to one endpoint, if it is quick and well."""
+
+SLOW_LANE_SENDERS_MAX = 2
+"""How many to one that is slow, or that is not known yet; an endpoint that fails gets one."""
+
+QUICK_SECONDS = 1
+"""How fast an endpoint that is quick has answered last."""
+
+LANE_ROUNDS = 3
+"""How many deliveries a worker claims ahead for each sender; all must be tried within LEASE_SECONDS."""
+
+CLAIM_ENDPOINTS_MAX = 32
+"""How many endpoints one claim looks after."""
+
+BLOCKED_SECONDS = 5
+"""How long a delivery waits before it is looked at again when the one before it is under way."""
+
+TICK_SECONDS = 0.5
+"""How long a worker that found nothing to do waits before it looks again."""
+
+INBOX_BATCH_WEBHOOKS = 100
+"""How many webhooks of the inbox are credited in one transaction."""
+
+INBOX_TRIES_BEFORE_INCIDENT = 5
+"""How often a webhook of the inbox may fail for a reason of ours before a person is told."""
+
+INBOX_WAIT_SECONDS_MAX = 3600
+"""The longest it waits between two tries; the first wait is 5 seconds, and each is twice the one before."""
+
+REPLAY_BATCH_EVENTS = 500
+"""How many events of a replay are queued in one transaction."""
+
+ROTATION_SECONDS_MAX = 30 * 24 * 3600
+"""The longest time for which an old secret stays beside a new one."""
+
+# ---- How events are sent
+
+DELIVERY_CONNECT_SECONDS = 5
+"""How long an endpoint may take to accept a connection, TLS included."""
+
+DELIVERY_SECONDS = 15
+"""How long a delivery may take in all, from asking DNS to the last byte that is read of the answer."""
+
+EXCERPT_BYTES_MAX = 2048
+"""How much of the body of an endpoint's answer is read and kept."""
+
+ANSWER_HEAD_BYTES_MAX = 64 * 1024
+"""How long an endpoint's answer may be in all besides that excerpt."""
+
+ADDRESS_TRIES_MAX = 4
+"""How many of the addresses that DNS gives for an endpoint are tried."""
+
+IDLE_CONNECTIONS_MAX = 128
+"""How many connections to endpoints one worker keeps for the next delivery; the oldest ones give way."""
+
+REUSE_SECONDS = 60
+"""How long one connection serves deliveries; then DNS is asked again, in case that the endpoint has moved."""

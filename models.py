@@ -1,14 +1,27 @@
 """Every table and every constraint, so that an auditor can read all guarantees at once.
 
 Money is whole kopecks in BIGINT beside a currency; times are aware and in UTC.
-The triggers that keep balance_log append-only are in migrations/versions/0001_core.py.
+The triggers that keep balance_log and delivery_attempts append-only are in migrations/versions/.
 """
 
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import JSON, BigInteger, CheckConstraint, ForeignKey, Index, Integer, LargeBinary, String, Text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Text,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.dialects.mysql import MEDIUMBLOB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -134,3 +147,146 @@ class ApiKey(Model):
     scopes: Mapped[str] = mapped_column(String(255))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     revoked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class Inbox(Model):
+    """An authentic webhook that was acknowledged and is not credited yet; only with BALANCE_UPDATES=queued.
+
+    The row goes in the transaction that credits it or keeps it as an incident.
+    """
+
+    __tablename__ = "inbox"
+    __table_args__ = (Index(None, "due_at"), BYTEWISE)
+
+    id: Mapped[int] = mapped_column(NUMBER, primary_key=True)
+    source: Mapped[str] = mapped_column(String(32))
+    content_type: Mapped[str] = mapped_column(String(255))
+    body: Mapped[bytes] = mapped_column(BODY)
+    key_id: Mapped[str] = mapped_column(String(16))
+    received_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    tries: Mapped[int] = mapped_column(Integer)
+    due_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class Endpoint(Model):
+    """Where events are announced: for one organisation or, with none, for all; `secrets` are locked by the vault.
+
+    A deleted endpoint keeps its row, for the sake of the deliveries that name it, and loses its secrets.
+    """
+
+    __tablename__ = "endpoints"
+    __table_args__ = (
+        CheckConstraint("deleted_at IS NULL OR disabled_at IS NOT NULL", name="deleted_is_disabled"),
+        Index(None, "organization_id"),
+        BYTEWISE,
+    )
+
+    id: Mapped[int] = mapped_column(NUMBER, primary_key=True)
+    organization_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("organizations.id"))
+    url: Mapped[str] = mapped_column(String(2000))
+    description: Mapped[str] = mapped_column(String(255))
+    scheme: Mapped[str] = mapped_column(String(16))
+    secrets: Mapped[str] = mapped_column(Text)
+    event_types: Mapped[str] = mapped_column(String(255))
+    ordered: Mapped[bool] = mapped_column(Boolean)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    failing_since: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    disabled_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    disabled_because: Mapped[str | None] = mapped_column(String(16))
+    deleted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class Event(Model):
+    """Something that happened and was announced; `data` is JSON, sent as it stands here at every attempt."""
+
+    __tablename__ = "events"
+    __table_args__ = (BYTEWISE,)
+
+    id: Mapped[UUID] = mapped_column(uuid_type(), primary_key=True)
+    type: Mapped[str] = mapped_column(String(64))
+    organization_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("organizations.id"))
+    version: Mapped[int | None] = mapped_column(BigInteger)
+    data: Mapped[str] = mapped_column(Text)
+    occurred_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class Replay(Model):
+    """A person's wish that an endpoint hears everything again since a moment; `cursor` is the last payment taken up."""
+
+    __tablename__ = "replays"
+    __table_args__ = (Index(None, "finished_at"), BYTEWISE)
+
+    id: Mapped[int] = mapped_column(NUMBER, primary_key=True)
+    endpoint_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("endpoints.id"))
+    since: Mapped[datetime] = mapped_column(UtcDateTime)
+    asked_by: Mapped[str] = mapped_column(String(255))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    cursor: Mapped[UUID | None] = mapped_column(uuid_type())
+    queued: Mapped[int] = mapped_column(BigInteger)
+    finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+OPEN = text("due_at IS NOT NULL")
+"""What the indexes of the queue hold where a database has partial indexes: finished deliveries cost nothing there."""
+
+OPEN_IN_ORDER = text("due_at IS NOT NULL AND version IS NOT NULL")
+
+
+class Delivery(Model):
+    """One event for one endpoint. A worker looks at it when `due_at` has come; without, there is nothing to do.
+
+    `scheduled_at` is when the schedule wants it next, `step` how far the schedule has come, `tries` the attempts of any
+    cause. While a worker holds the `lease`, `due_at` is when the lease runs out.
+    """
+
+    __tablename__ = "deliveries"
+    __table_args__ = (
+        UniqueConstraint("endpoint_id", "event_id"),
+        CheckConstraint("status IN ('pending', 'delivered', 'exhausted', 'parked')", name="status_known"),
+        CheckConstraint("scheduled_at IS NULL OR status = 'pending'", name="scheduled_is_pending"),
+        Index("ix_deliveries_due", "endpoint_id", "due_at", "id", postgresql_where=OPEN, sqlite_where=OPEN),
+        Index(
+            "ix_deliveries_order",
+            "endpoint_id",
+            "organization_id",
+            "version",
+            postgresql_where=OPEN_IN_ORDER,
+            sqlite_where=OPEN_IN_ORDER,
+        ),
+        BYTEWISE,
+    )
+
+    id: Mapped[int] = mapped_column(NUMBER, primary_key=True)
+    event_id: Mapped[UUID] = mapped_column(uuid_type(), ForeignKey("events.id"))
+    endpoint_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("endpoints.id"))
+    organization_id: Mapped[int | None] = mapped_column(BigInteger)
+    version: Mapped[int | None] = mapped_column(BigInteger)
+    status: Mapped[str] = mapped_column(String(16))
+    cause: Mapped[str] = mapped_column(String(16))
+    step: Mapped[int] = mapped_column(Integer)
+    tries: Mapped[int] = mapped_column(Integer)
+    due_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    scheduled_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    lease: Mapped[UUID | None] = mapped_column(uuid_type())
+    replay_id: Mapped[int | None] = mapped_column(BigInteger)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    settled_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class DeliveryAttempt(Model):
+    """One try of a delivery; append-only, numbered without a gap from 1."""
+
+    __tablename__ = "delivery_attempts"
+    __table_args__ = (
+        CheckConstraint("number >= 1", name="number_positive"),
+        BYTEWISE,
+    )
+
+    delivery_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("deliveries.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    cause: Mapped[str] = mapped_column(String(16))
+    started_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    duration_ms: Mapped[int | None] = mapped_column(Integer)
+    status_code: Mapped[int | None] = mapped_column(Integer)
+    excerpt: Mapped[str] = mapped_column(Text)
+    error: Mapped[str | None] = mapped_column(String(255))

@@ -1,4 +1,4 @@
-"""Use cases, money in: receive a bank's webhook, preview one, assign or resolve an incident.
+"""Use cases, money in: receive a bank's webhook at once or by way of the inbox, preview one, settle an incident.
 
 Called by the doors with plain values and a moment; each opens one transaction and returns plain values.
 """
@@ -6,21 +6,29 @@ Called by the doors with plain values and a moment; each opens one transaction a
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import takewhile
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
+from werkzeug.datastructures import Headers
 
+import banks
+import events
+import inbox
 import incidents
 import ledger
+import outbox
 import rules
 from banks.base import Announcement, Bank, Message
 from config import UnknownInn
-from database import db, survives_deadlock, transaction
-from errors import IncidentNotAssignable, PaymentError, UnusableBody
+from database import AnyRow, db, survives_deadlock, transaction
+from errors import IncidentNotAssignable, PaymentError, UnusableBody, is_unavailable, log_crash
 from groupcommit import GroupCommit
+from inbox import Arrival
 from ledger import Credit, Outcome, Status
+from limits import INBOX_BATCH_WEBHOOKS, INBOX_TRIES_BEFORE_INCIDENT
 from models import Organization
 from rules import Facts
 
@@ -47,6 +55,7 @@ class Receipt:
     operation_id: UUID
     payment_id: UUID | None
     incident_id: int | None
+    announced: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,13 +74,42 @@ def receive(bank: Bank, message: Message, *, key_id: str, unknown_inn: UnknownIn
 
     Raises UnusableBody after the body has been kept as an incident.
     """
-    credit = _read(bank, message, key_id=key_id, may_create=unknown_inn == "create", now=now)
+    try:
+        credit = _read(bank, message, key_id=key_id, may_create=unknown_inn == "create", now=now)
+    except UnusableBody as error:
+        with transaction() as session:
+            _keep_unusable(session, bank, message, error, key_id=key_id, now=now)
+        raise
     return _arrivals.run(credit)
 
 
+def accept(bank: Bank, message: Message, *, key_id: str, now: datetime) -> None:
+    """Store one authentic webhook for credit_waiting() to credit; committed when this returns."""
+    arrival = Arrival(
+        source=bank.name, content_type=message.content_type, body=message.body, key_id=key_id, received_at=now
+    )
+    _letterbox.run(arrival)
+
+
+def credit_waiting(*, unknown_inn: UnknownInn, now: datetime) -> int:
+    """Credit what waits in the inbox, or keep it as incidents, one batch; return how many rows were looked at.
+
+    Of a batch that fails for a reason of ours each is tried by itself, and only those that fail again wait.
+    """
+    if not inbox.is_waiting(now):
+        return 0
+    try:
+        return _credit_batch(INBOX_BATCH_WEBHOOKS, unknown_inn, now)
+    except Exception as error:
+        if is_unavailable(error):
+            raise
+    return sum(takewhile(bool, (_credit_alone(unknown_inn, now) for _ in range(INBOX_BATCH_WEBHOOKS))))
+
+
 def _take(session: Session, credits: Sequence[Credit]) -> list[Receipt]:
-    """Post credits that arrived together, and keep for a person what of them could not be counted."""
+    """Post credits that arrived together, announce them, and keep for a person what could not be counted."""
     outcomes = ledger.post(session, credits)
+    _announce(session, credits, outcomes)
     # In the same order in every process: an incident that is there already stays locked until the commit.
     order = sorted(range(len(credits)), key=lambda place: (credits[place].operation_id, credits[place].facts))
     incident_ids = {place: _keep_for_a_person(session, credits[place], outcomes[place]) for place in order}
@@ -79,6 +117,67 @@ def _take(session: Session, credits: Sequence[Credit]) -> list[Receipt]:
 
 
 _arrivals = GroupCommit(_take)
+_letterbox = GroupCommit(inbox.put)
+
+
+@survives_deadlock
+def _credit_batch(places: int, unknown_inn: UnknownInn, now: datetime) -> int:
+    with transaction() as session:
+        rows = inbox.take(session, places=places, now=now)
+        readable = [credit for row in rows if (credit := _read_arrival(session, row, unknown_inn)) is not None]
+        if readable:
+            _take(session, readable)
+        inbox.remove(session, [row.id for row in rows])
+    return len(rows)
+
+
+def _read_arrival(session: Session, row: AnyRow, unknown_inn: UnknownInn) -> Credit | None:
+    """Read a webhook of the inbox; keep it for a person, and return nothing, when it cannot be used."""
+    bank = banks.find(row.source)
+    headers = Headers({"Content-Type": row.content_type})
+    message = Message(headers=headers, content_type=row.content_type, body=row.body)
+    try:
+        return _read(bank, message, key_id=row.key_id, may_create=unknown_inn == "create", now=row.received_at)
+    except UnusableBody as error:
+        _keep_unusable(session, bank, message, error, key_id=row.key_id, now=row.received_at)
+        return None
+
+
+def _credit_alone(unknown_inn: UnknownInn, now: datetime) -> int:
+    """Credit the next webhook of the inbox by itself; let it wait, and say so, when that fails."""
+    try:
+        return _credit_batch(1, unknown_inn, now)
+    except Exception as error:
+        if is_unavailable(error):
+            raise
+        log_crash("a webhook in the inbox, which is tried again later", error)
+    with transaction() as session:
+        for row in inbox.take(session, places=1, now=now):
+            inbox.postpone(session, row, now=now)
+            if row.tries + 1 == INBOX_TRIES_BEFORE_INCIDENT:
+                _tell_stuck(session, row, now)
+    return 1
+
+
+def _tell_stuck(session: Session, row: AnyRow, now: datetime) -> None:
+    incidents.record(
+        session,
+        incidents.Kind.STUCK_WEBHOOK,
+        source=row.source,
+        operation_id=None,
+        facts={"inbox_id": row.id, "received_at": rules.rfc3339(row.received_at)},
+        body=row.body,
+        key_id=row.key_id,
+        now=now,
+    )
+
+
+def _announce(session: Session, credits: Sequence[Credit], outcomes: Sequence[Outcome]) -> None:
+    """Record an event for each move of a balance to which somebody listens."""
+    moved = [(credit, outcome.move) for credit, outcome in zip(credits, outcomes, strict=True)]
+    heard = [events.credited(credit, move) for credit, move in moved if move is not None and move.heard]
+    if heard:
+        outbox.record(session, heard)
 
 
 def _receipt(credit: Credit, outcome: Outcome, incident_id: int | None) -> Receipt:
@@ -87,6 +186,7 @@ def _receipt(credit: Credit, outcome: Outcome, incident_id: int | None) -> Recei
         operation_id=credit.operation_id,
         payment_id=outcome.first.payment_id if outcome.first else None,
         incident_id=incident_id,
+        announced=outcome.move is not None and outcome.move.heard,
     )
 
 
@@ -119,6 +219,7 @@ def assign(incident_id: int, *, inn: str, by: str, now: datetime) -> Receipt:
         credit = _held_credit(session, incident_id, inn, now)
         # Posted before the incident is touched: receive() locks in this order too.
         (outcome,) = ledger.post(session, [credit])
+        _announce(session, [credit], [outcome])
         incidents.close(session, incident_id, resolution=f"assigned to {inn}", by=by, now=now)
         if outcome.status is not Status.CREDITED:
             raise IncidentNotAssignable(WHY_NOT_ASSIGNED[outcome.status])
@@ -134,22 +235,8 @@ def resolve(incident_id: int, *, resolution: str, by: str, now: datetime) -> Non
 
 
 def _read(bank: Bank, message: Message, *, key_id: str, may_create: bool, now: datetime) -> Credit:
-    """Read the body; when it cannot be used, keep it for a person before saying so."""
-    try:
-        announcement = bank.read(message)
-    except UnusableBody as error:
-        with transaction() as session:
-            incidents.record(
-                session,
-                incidents.Kind.UNUSABLE_BODY,
-                source=bank.name,
-                operation_id=None,
-                facts={"errors": error.errors},
-                body=message.body,
-                key_id=key_id,
-                now=now,
-            )
-        raise
+    """Read an authentic body; raise UnusableBody."""
+    announcement = bank.read(message)
     return Credit(
         operation_id=announcement.operation_id,
         inn=announcement.payer_inn,
@@ -159,6 +246,21 @@ def _read(bank: Bank, message: Message, *, key_id: str, may_create: bool, now: d
         key_id=key_id,
         received_at=now,
         may_create=may_create,
+    )
+
+
+def _keep_unusable(
+    session: Session, bank: Bank, message: Message, error: UnusableBody, *, key_id: str, now: datetime
+) -> None:
+    incidents.record(
+        session,
+        incidents.Kind.UNUSABLE_BODY,
+        source=bank.name,
+        operation_id=None,
+        facts={"errors": error.errors},
+        body=message.body,
+        key_id=key_id,
+        now=now,
     )
 
 

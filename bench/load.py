@@ -12,6 +12,7 @@ import signing
 from bench.truth import hold
 
 SECRET = "a-secret-that-is-only-for-the-bench-0123456789"  # noqa: S105 - of a server that lives for a minute
+SECRETS_KEY = "what-locks-the-secrets-of-endpoints-0123456789"
 WEBHOOK = "/api/v1/webhook/bank/"
 DOCUMENT_DATE = "2024-04-27T21:00:00Z"
 SCRIPT = Path(__file__).with_name("requests.lua")

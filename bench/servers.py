@@ -14,7 +14,7 @@ from typing import IO
 
 from sqlalchemy import URL
 
-from bench.load import SECRET
+from bench.load import SECRET, SECRETS_KEY
 from bench.truth import Untrue, hold
 from config import ROOT
 from tests.clusters import free_port
@@ -58,6 +58,7 @@ def environment(url: URL, port: int = 8000) -> dict[str, str]:
         "PORT": str(port),
         "DATABASE_URL": url.render_as_string(hide_password=False),
         "BANK_WEBHOOK_SECRETS": SECRET,
+            "SECRETS_KEYS": SECRETS_KEY,
         "UNKNOWN_INN": "create",
     }
 

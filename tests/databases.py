@@ -29,7 +29,12 @@ CANDIDATES = {
         "mariadb+pymysql://root@127.0.0.1/",
     ),
 }
-TABLES = ("balance_log", "payments", "incidents", "organizations", "api_keys")
+APPEND_ONLY = ("delivery_attempts", "balance_log")
+TABLES = (
+    *APPEND_ONLY,
+    *("deliveries", "events", "replays", "endpoints", "inbox"),
+    *("payments", "incidents", "organizations", "api_keys"),
+)
 
 
 def find_servers() -> dict[str, URL]:
@@ -98,14 +103,15 @@ class Database:
         return version.removeprefix("PostgreSQL ").split(" ")[0]
 
     def clean(self) -> None:
-        """Empty every table, the append-only one too."""
+        """Empty every table, the append-only ones too."""
         if self.family == "mariadb":
-            # TRUNCATE passes triggers by and is slow, DELETE is quick: one for the log, the other for the rest.
+            # TRUNCATE passes triggers by and is slow, DELETE is quick: one for the logs, the other for the rest.
             with self._raw() as connection:
                 connection.execute(text("SET foreign_key_checks = 0"))
-                if connection.scalar(text("SELECT EXISTS (SELECT 1 FROM balance_log)")):
-                    connection.execute(text("TRUNCATE balance_log"))
-                for table in TABLES[1:]:
+                for table in APPEND_ONLY:
+                    if connection.scalar(text(f"SELECT EXISTS (SELECT 1 FROM {table})")):
+                        connection.execute(text(f"TRUNCATE {table}"))
+                for table in TABLES[len(APPEND_ONLY) :]:
                     connection.execute(text(f"DELETE FROM {table}"))
             return
         with self.unguarded() as connection:

@@ -11,6 +11,7 @@ from config import Config
 
 SECRET = "a-secret-that-is-only-for-tests-0123456789"
 OLD_SECRET = "the-secret-before-that-one-0123456789abcdef"
+SECRETS_KEY = "a-key-that-locks-secrets-only-in-tests-0123456789"
 INN = "1234567890"
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -19,6 +20,7 @@ def make_config(url: URL, **overrides: str) -> Config:
     environ = {
         "DATABASE_URL": url.render_as_string(hide_password=False),
         "BANK_WEBHOOK_SECRETS": f"{SECRET},{OLD_SECRET}",
+        "SECRETS_KEYS": SECRETS_KEY,
         **overrides,
     }
     return Config.from_env(environ)

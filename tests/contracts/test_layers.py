@@ -9,27 +9,43 @@ from config import ROOT
 
 LAYERS = (
     ("limits", "config", "errors", "rules"),
-    ("schemas", "context", "signing", "transport", "intake"),
+    ("schemas", "vault", "wakeups", "context", "signing", "addresses", "transport", "delivery", "intake"),
     ("database", "models"),
-    ("ledger", "incidents", "groupcommit"),
+    ("ledger", "incidents", "inbox", "groupcommit", "events", "outbox"),
     ("banks",),
-    ("services", "organizations", "keys", "statements", "audit"),
-    ("webhooks",),
-    ("api", "cli"),
+    ("services", "organizations", "endpoints", "replays", "keys", "statements", "audit"),
+    ("courier", "jobs", "webhooks"),
+    ("api", "worker", "tasks", "cli"),
     ("app",),
 )
 """From the bottom up. Within a line only packages look at their own modules."""
 
-STRANGERS = {"services", "organizations", "keys", "statements", "audit", "api", "cli"}
+STRANGERS = {
+    "services",
+    "organizations",
+    "endpoints",
+    "replays",
+    "keys",
+    "statements",
+    "audit",
+    "jobs",
+    "webhooks",
+    "api",
+}
 """Doors and use cases, which do not know their neighbours on the same line."""
 
 NEVER = {
     "schemas": ("sqlalchemy", "flask", "database"),
     "rules": ("sqlalchemy", "flask", "marshmallow"),
     "signing": ("sqlalchemy", "flask", "json"),
+    "vault": ("sqlalchemy", "flask"),
+    "delivery": ("sqlalchemy", "flask", "database", "models", "banks"),
     "ledger": ("flask",),
     "banks": ("sqlalchemy", "flask"),
     "services": ("flask", "requests"),
+    "endpoints": ("flask", "requests"),
+    "replays": ("flask", "requests"),
+    "outbox": ("flask",),
     "webhooks": ("sqlalchemy",),
 }
 SOCKETS = ("requests", "urllib3", "socket", "urllib", "httpx")

@@ -14,7 +14,7 @@ from app import create_app
 from config import ROOT
 from database import db
 from tests.databases import Database
-from tests.factories import SECRET, make_config
+from tests.factories import SECRET, SECRETS_KEY, make_config
 
 PATIENCE_SECONDS = 60
 
@@ -36,6 +36,7 @@ def served(
         "PATH": os.environ["PATH"],
         "DATABASE_URL": str(database.url),
         "BANK_WEBHOOK_SECRETS": SECRET,
+            "SECRETS_KEYS": SECRETS_KEY,
         "PORT": str(port),
     }
     with access_log.open("wb") as output:

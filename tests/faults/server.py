@@ -18,7 +18,7 @@ from sqlalchemy import URL
 from config import ROOT
 from tests.clusters import free_port
 from tests.e2e.server import PATIENCE_SECONDS, talk
-from tests.factories import SECRET
+from tests.factories import SECRET, SECRETS_KEY
 
 START_TRIES = 5
 """How often a supervisor would start a server whose port is still held by what was left of the one before."""
@@ -137,6 +137,7 @@ class Server:
             "PATH": os.environ["PATH"],
             "DATABASE_URL": self.url.render_as_string(hide_password=False),
             "BANK_WEBHOOK_SECRETS": SECRET,
+            "SECRETS_KEYS": SECRETS_KEY,
             "PORT": str(self.port),
         }
 

@@ -14,7 +14,7 @@ from werkzeug.serving import make_server
 import keys
 import signing
 from config import ROOT
-from tests.factories import INN, OLD_SECRET, SECRET, make_org
+from tests.factories import INN, OLD_SECRET, SECRET, SECRETS_KEY, make_org
 
 
 @pytest.fixture
@@ -405,6 +405,6 @@ def test_command_with_bad_settings_lists_them_and_quotes_no_secret(tmp_path):
 
 
 def _flask(tmp_path, *args: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    env = {"PATH": os.environ["PATH"], "BANK_WEBHOOK_SECRETS": SECRET, **environ}
+    env = {"PATH": os.environ["PATH"], "BANK_WEBHOOK_SECRETS": SECRET, "SECRETS_KEYS": SECRETS_KEY, **environ}
     command = [sys.executable, "-m", "flask", "--app", str(ROOT / "app.py"), *args]
     return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)

@@ -23,7 +23,7 @@ from limits import BATCH_CREDITS_MAX, QUEUE_CREDITS_MAX
 from models import Organization
 from tests import databases
 from tests.databases import only
-from tests.factories import SECRET, make_config, make_org
+from tests.factories import SECRET, SECRETS_KEY, make_config, make_org
 from tests.flows.test_ledger import make_credit
 
 PATIENCE_SECONDS = 60
@@ -328,7 +328,7 @@ assert gevent.spawn(run, "k").get(timeout=30) == "k"
 def test_greenlets_share_and_one_that_is_killed_leaves_nobody_waiting(database):
     """As gunicorn's workers do it: a request that is stopped at the end of a worker must not keep the lead."""
     script = GREENLETS.format(url=str(database.url))
-    environ = {"PATH": os.environ["PATH"], "BANK_WEBHOOK_SECRETS": SECRET}
+    environ = {"PATH": os.environ["PATH"], "BANK_WEBHOOK_SECRETS": SECRET, "SECRETS_KEYS": SECRETS_KEY}
     result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environ, capture_output=True, check=False)
 
     assert result.returncode == 0, result.stderr.decode()

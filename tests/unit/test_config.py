@@ -12,7 +12,7 @@ STRONG = "0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3d2e1f0"
 
 
 def read(**environ: str) -> Config:
-    return Config.from_env({"BANK_WEBHOOK_SECRETS": STRONG, **environ})
+    return Config.from_env({"BANK_WEBHOOK_SECRETS": STRONG, "SECRETS_KEYS": STRONG, **environ})
 
 
 def problems(**environ: str) -> list[str]:
@@ -137,7 +137,7 @@ def test_production_refuses_weak_secrets_of_other_banks_too():
 
 
 def test_environment_wins_over_the_file(tmp_path):
-    (tmp_path / ".env").write_text(f"PORT=1111\nUNKNOWN_INN=hold\nBANK_WEBHOOK_SECRETS={STRONG}\n")
+    (tmp_path / ".env").write_text(f"PORT=1111\nUNKNOWN_INN=hold\nBANK_WEBHOOK_SECRETS={STRONG}\nSECRETS_KEYS={STRONG}\n")
 
     config = load(tmp_path / ".env", {"PORT": "2222"})
 
@@ -146,7 +146,7 @@ def test_environment_wins_over_the_file(tmp_path):
 
 
 def test_file_is_taken_as_written(tmp_path):
-    (tmp_path / ".env").write_text("BANK_WEBHOOK_SECRETS=abc${HOME}def # the bank's\n")
+    (tmp_path / ".env").write_text(f"BANK_WEBHOOK_SECRETS=abc${{HOME}}def # the bank's\nSECRETS_KEYS={STRONG}\n")
 
     assert load(tmp_path / ".env", {"HOME": "/root"}).bank_secrets == {"plain": ("abc${HOME}def",)}
 
@@ -163,11 +163,11 @@ def test_file_that_cannot_be_read_stops_the_start(tmp_path, content, words):
     (tmp_path / ".env").write_bytes(content)
 
     with pytest.raises(SystemExit, match=words):
-        load(tmp_path / ".env", {"BANK_WEBHOOK_SECRETS": STRONG})
+        load(tmp_path / ".env", {"BANK_WEBHOOK_SECRETS": STRONG, "SECRETS_KEYS": STRONG})
 
 
 def test_missing_file_is_no_problem(tmp_path):
-    assert load(tmp_path / ".env", {"BANK_WEBHOOK_SECRETS": STRONG}) == read()
+    assert load(tmp_path / ".env", {"BANK_WEBHOOK_SECRETS": STRONG, "SECRETS_KEYS": STRONG}) == read()
 
 
 def test_process_with_bad_settings_ends_with_the_list(tmp_path):

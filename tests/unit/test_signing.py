@@ -1,10 +1,12 @@
-"""sign() and verify() against other implementations, and against every way to get a signature wrong."""
+"""Signing and verify() against other implementations, and against every way to get a signature wrong."""
 
 import base64
 import subprocess
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from standardwebhooks.webhooks import Webhook
 from werkzeug.datastructures import Headers
 
@@ -31,6 +33,50 @@ def test_sign_standard_is_what_the_reference_library_makes():
     ours = signing.sign_standard(BODY, f"whsec_{STANDARD_SECRET}", message_id="msg_1", timestamp=int(NOW.timestamp()))
 
     assert ours == Webhook(STANDARD_SECRET).sign("msg_1", NOW, BODY.decode())
+
+
+def test_sign_ed25519_is_what_the_reference_library_makes():
+    """A vector of its tests, since the Python library does not know v1a."""
+    signature = signing.sign_ed25519(
+        b'{"test": 2432232314}',
+        "whsk_VEVTVFNJR05JTkdLRVlET05PVFVTRVRISVNGT1JBTlk=",
+        message_id="msg_p5jXN8AQM9LWM0D4loKWxJek",
+        timestamp=1614265330,
+    )
+
+    assert signature == "v1a,tQ9V2XOqn7jL/DQenEFpqIugdBVtiMmER5mhSkXBNwM0mkATuDe6KYYUuxqtaiHeYGb7KaaBRdM5WqyeFiL8Ag=="
+
+
+def test_new_key_pair_signs_and_verifies():
+    private_key = signing.new_private_key()
+    signature = signing.sign_ed25519(BODY, private_key, message_id="msg_1", timestamp=7)
+    bare = signing.sign_ed25519(BODY, private_key.removeprefix("whsk_"), message_id="msg_1", timestamp=7)
+    prefix, text = signing.public_key(private_key)[:5], signing.public_key(private_key)[5:]
+    public = Ed25519PublicKey.from_public_bytes(base64.b64decode(text))
+
+    public.verify(base64.b64decode(signature.removeprefix("v1a,")), b"msg_1.7." + BODY)
+    assert (prefix, bare) == ("whpk_", signature)
+    with pytest.raises(InvalidSignature):
+        public.verify(base64.b64decode(signature.removeprefix("v1a,")), b"msg_1.8." + BODY)
+
+
+@pytest.mark.parametrize("key", ["", "whsk_", "whsk_AAAA", f"whsk_{'A' * 86}==", "whsk_ключ", "not base64 !"])
+def test_private_key_that_is_none_is_refused_unquoted(key):
+    with pytest.raises(ValueError, match="base64 of 32 bytes") as caught:
+        signing.sign_ed25519(BODY, key, message_id="msg_1", timestamp=7)
+
+    assert key[5:] == "" or key[5:] not in str(caught.value)
+
+
+def test_new_secrets_are_random_and_have_their_shape():
+    makers = (signing.new_secret, signing.new_standard_secret, signing.new_private_key)
+
+    assert all(len({make() for _ in range(20)}) == 20 for make in makers)
+    assert len(bytes.fromhex(signing.new_secret())) == 32
+    assert len(signing.new_secret()) == 64
+    for prefix, text in (("whsec_", signing.new_standard_secret()), ("whsk_", signing.new_private_key())):
+        assert text.startswith(prefix)
+        assert len(base64.b64decode(text.removeprefix(prefix), validate=True)) == 32
 
 
 def test_verify_names_the_secret_that_matched():

@@ -1,0 +1,196 @@
+"""One event on its way to one endpoint: how it is written, how it is signed, what came back.
+
+Called by the worker that empties the outbox. Never touches a table, and never decides what becomes of an attempt.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from werkzeug.http import parse_date
+
+import signing
+from rules import rfc3339
+from transport import Client, Unreachable
+
+EXCERPT_CHARACTERS_MAX = 2048
+"""How much of an answer is kept for whoever looks into a failure."""
+
+RETRY_AFTER = re.compile(r"(-?)([0-9]{1,9})", re.ASCII)
+"""Whole seconds; what has more digits lies decades ahead and is no advice."""
+
+UNSTORABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""Control characters but tab and newline: PostgreSQL stores no NUL, and a terminal obeys the others."""
+
+
+class Scheme(StrEnum):
+    """How a receiver wants its events written and signed; docs/events.md describes each."""
+
+    STANDARD = "standard"
+    X_SIGNATURE = "x-signature"
+    ACQUIREMOCK = "acquiremock"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Key:
+    """What an endpoint's events are signed with; `until` is when an old key stops, None for the newest."""
+
+    secret: str = field(repr=False)
+    private_key: str | None = field(repr=False)
+    until: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Receiver:
+    """An endpoint as a worker knows it: where it is, how it is signed for (keys newest first), whether it is well."""
+
+    id: int
+    url: str
+    scheme: Scheme
+    keys: tuple[Key, ...]
+    ordered: bool = False
+    failing: bool = False
+    disabled: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parcel:
+    """One event for one endpoint, with all that is needed to send it; `data` is the JSON object as stored."""
+
+    delivery_id: int
+    lease: UUID
+    cause: str
+    receiver: Receiver
+    event_id: UUID
+    event_type: str
+    occurred_at: datetime
+    data: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """What came of sending once; without an answer `status` is None and `error` says why."""
+
+    started_at: datetime
+    duration_ms: int
+    status: int | None
+    excerpt: str
+    error: str | None
+    retry_after_seconds: int | None
+
+
+def new_key(scheme: Scheme) -> Key:
+    """Make the newest key of an endpoint."""
+    if scheme is Scheme.STANDARD:
+        return Key(secret=signing.new_standard_secret(), private_key=signing.new_private_key(), until=None)
+    return Key(secret=signing.new_secret(), private_key=None, until=None)
+
+
+def public_key(key: Key) -> str | None:
+    """Return the `whpk_…` that verifies v1a; None for a key of the schemes that have only a secret."""
+    return None if key.private_key is None else signing.public_key(key.private_key)
+
+
+def wire(parcel: Parcel, *, now: datetime) -> tuple[bytes, dict[str, str]]:
+    """Return the body and the headers that carry a parcel, signed over exactly these bytes.
+
+    Raises ValueError when the parcel itself is unusable: no current key, or data that is not an object of ours.
+    """
+    envelope = {"id": str(parcel.event_id), "type": parcel.event_type, "timestamp": rfc3339(parcel.occurred_at)}
+    data = _members(parcel.data)
+    body = _body(parcel.receiver.scheme, envelope, data)
+    # Every scheme carries these two, so that a receiver can tell a repeat; only `standard` signs them.
+    stamp = {"webhook-id": envelope["id"], "webhook-timestamp": str(int(now.timestamp()))}
+    proof = _proof(parcel.receiver.scheme, body, _current(parcel.receiver.keys, now), stamp)
+    if parcel.receiver.scheme is Scheme.ACQUIREMOCK and "payment_id" in data:
+        proof["X-Payment-ID"] = str(data["payment_id"])
+    return body, {"Content-Type": "application/json", **stamp, **proof}
+
+
+def send(client: Client, parcel: Parcel, *, clock: Callable[[], datetime]) -> Attempt:
+    """Send a parcel once and tell what came of it; nothing that a receiver does raises."""
+    started_at = clock()
+    body, headers = wire(parcel, now=started_at)
+    answer, error = None, None
+    try:
+        answer = client.post(parcel.receiver.url, body, headers)
+    except Unreachable as reason:
+        error = str(reason)
+    ended_at = clock()
+    return Attempt(
+        started_at=started_at,
+        # The clock may be set back meanwhile.
+        duration_ms=max(0, round((ended_at - started_at).total_seconds() * 1000)),
+        status=answer.status if answer else None,
+        excerpt=_excerpt(answer.body) if answer else "",
+        error=error,
+        retry_after_seconds=_retry_after(answer.headers.get("Retry-After"), ended_at) if answer else None,
+    )
+
+
+def _body(scheme: Scheme, envelope: Mapping[str, str], data: Mapping[str, Any]) -> bytes:
+    if scheme is Scheme.STANDARD:
+        return _compact({**envelope, "data": data})
+    if not data.keys().isdisjoint(envelope):
+        raise ValueError("data repeats a member that every event has")
+    if scheme is Scheme.X_SIGNATURE:
+        return _compact({**envelope, **data})
+    # Byte for byte what a receiver gets that reads the body and writes it again, as such receivers do to verify it.
+    return json.dumps({**envelope, **data}, sort_keys=True, allow_nan=False).encode()
+
+
+def _compact(members: Mapping[str, Any]) -> bytes:
+    return json.dumps(members, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _members(text: str) -> dict[str, Any]:
+    data = json.loads(text)
+    if not isinstance(data, dict):
+        raise ValueError("data is not a JSON object")
+    return data
+
+
+def _current(keys: Sequence[Key], now: datetime) -> list[Key]:
+    current = [key for key in keys if key.until is None or now < key.until]
+    if not current:
+        raise ValueError("no key of this endpoint is current")
+    return current
+
+
+def _proof(scheme: Scheme, body: bytes, keys: Sequence[Key], stamp: Mapping[str, str]) -> dict[str, str]:
+    if scheme is not Scheme.STANDARD:
+        # There is room for one signature. The oldest key goes on until its time is up, and so the receiver has all of
+        # that time to accept the new one as well; the new one at once would be refused until somebody has put it in.
+        return {"X-Signature": signing.sign(body, keys[-1].secret)}
+    message_id, timestamp = stamp["webhook-id"], int(stamp["webhook-timestamp"])
+    v1 = [signing.sign_standard(body, key.secret, message_id=message_id, timestamp=timestamp) for key in keys]
+    v1a = [
+        signing.sign_ed25519(body, key.private_key, message_id=message_id, timestamp=timestamp)
+        for key in keys
+        if key.private_key is not None
+    ]
+    return {"webhook-signature": " ".join([*v1, *v1a])}
+
+
+def _excerpt(body: bytes) -> str:
+    # Many servers end the lines of their error pages in \r\n, which is no oddity to mark.
+    text = body.decode(errors="replace").replace("\r\n", "\n")
+    return UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text[:EXCERPT_CHARACTERS_MAX])
+
+
+def _retry_after(header: str | None, now: datetime) -> int | None:
+    """Read whole seconds or an HTTP date as seconds from now; None when it is neither."""
+    text = (header or "").strip()
+    if shape := RETRY_AFTER.fullmatch(text):
+        return 0 if shape[1] else int(shape[2])
+    try:
+        moment = parse_date(text)
+    except (ValueError, OverflowError):
+        return None
+    return None if moment is None else max(0, math.ceil((moment - now).total_seconds()))

@@ -1,0 +1,202 @@
+"""Use cases: whom events are announced to. Register, ping, rotate, disable, enable, delete, retry a delivery.
+
+Called by the API and the CLI with plain values and a moment. Sends nothing: a worker does.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import and_, insert, select, update
+from sqlalchemy.orm import Session
+
+import addresses
+import delivery
+import events
+import outbox
+from database import AnyRow, inserted_id, new_id, survives_deadlock, table_of, transaction
+from delivery import Key, Scheme
+from errors import (
+    DeliveryUnderWay,
+    DeliveryUnknown,
+    EndpointDisabled,
+    EndpointRefused,
+    EndpointUnknown,
+    OrganizationUnknown,
+)
+from models import Delivery, Endpoint, Organization
+from vault import Vault
+
+ENDPOINTS, DELIVERIES = table_of(Endpoint), table_of(Delivery)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reveal:
+    """What a receiver needs to verify events, to be seen this once; `public_key` where the scheme has one."""
+
+    endpoint_id: int
+    secret: str
+    public_key: str | None
+
+
+@survives_deadlock
+def create(
+    vault: Vault,
+    *,
+    url: str,
+    scheme: Scheme,
+    inn: str | None,
+    event_types: str,
+    ordered: bool,
+    description: str,
+    loopback_allowed: bool,
+    https_only: bool,
+    now: datetime,
+) -> Reveal:
+    """Register an endpoint for one organisation or for all; raise EndpointRefused or OrganizationUnknown."""
+    problem = addresses.problem_with(url, loopback_allowed=loopback_allowed, https_only=https_only)
+    if problem:
+        raise EndpointRefused(problem)
+    key = delivery.new_key(scheme)
+    with transaction() as session:
+        row = {
+            "organization_id": _organization_id(session, inn),
+            "url": url,
+            "description": description,
+            "scheme": scheme,
+            "secrets": outbox.lock_keys(vault, [key]),
+            "event_types": event_types,
+            "ordered": ordered,
+            "created_at": now,
+        }
+        endpoint_id = inserted_id(session.execute(insert(ENDPOINTS).values(row)))
+    return _reveal(endpoint_id, key)
+
+
+def find(session: Session, endpoint_id: int) -> AnyRow:
+    """Return one endpoint, with the INN of its owner; raise EndpointUnknown."""
+    row = session.execute(listing_query().where(ENDPOINTS.c.id == endpoint_id)).one_or_none()
+    if row is None:
+        raise EndpointUnknown("No endpoint has this number; it may have been deleted.")
+    return row
+
+
+def listing_query() -> Any:
+    """Select the endpoints that are not deleted, with the INN of each owner, and without anything secret."""
+    shown = [column for column in ENDPOINTS.c if column.name not in ("secrets", "deleted_at", "organization_id")]
+    return (
+        select(*shown, Organization.inn.label("organization"))
+        .outerjoin(Organization, Organization.id == ENDPOINTS.c.organization_id)
+        .where(ENDPOINTS.c.deleted_at.is_(None))
+    )
+
+
+@survives_deadlock
+def rotate(vault: Vault, endpoint_id: int, *, overlap_seconds: int, now: datetime) -> Reveal:
+    """Give an endpoint a new secret; the old ones stay good for the overlap at most. Raise EndpointUnknown."""
+    with transaction() as session:
+        endpoint = _lock(session, endpoint_id)
+        key, until = delivery.new_key(Scheme(endpoint.scheme)), now + timedelta(seconds=overlap_seconds)
+        old = [_ending(key, until) for key in outbox.keys_of(vault, endpoint.secrets)]
+        keys = [key, *(key for key in old if key.until is not None and key.until > now)]
+        _change(session, endpoint_id, {"secrets": outbox.lock_keys(vault, keys)})
+    return _reveal(endpoint_id, key)
+
+
+@survives_deadlock
+def disable(endpoint_id: int, *, now: datetime) -> None:
+    """Stop announcing to an endpoint; raise EndpointUnknown."""
+    with transaction() as session:
+        _lock(session, endpoint_id)
+        outbox.disable(session, endpoint_id, because="person", now=now)
+
+
+@survives_deadlock
+def enable(endpoint_id: int, *, now: datetime) -> None:
+    """Announce to an endpoint again, what was set aside first; raise EndpointUnknown."""
+    with transaction() as session:
+        _lock(session, endpoint_id)
+        _change(session, endpoint_id, {"disabled_at": None, "disabled_because": None, "failing_since": None})
+        parked = (DELIVERIES.c.endpoint_id == endpoint_id, DELIVERIES.c.status == "parked")
+        resumed = {"status": "pending", "due_at": now, "scheduled_at": now}
+        session.execute(update(DELIVERIES).where(*parked).values(resumed))
+
+
+@survives_deadlock
+def delete(endpoint_id: int, *, now: datetime) -> None:
+    """Forget an endpoint and its secrets; its deliveries stay to be read. Raise EndpointUnknown."""
+    with transaction() as session:
+        _lock(session, endpoint_id)
+        outbox.disable(session, endpoint_id, because="deleted", now=now)
+        _change(session, endpoint_id, {"deleted_at": now, "secrets": ""})
+
+
+@survives_deadlock
+def ping(endpoint_id: int, *, now: datetime) -> int:
+    """Queue an event that says nothing, and return the number of its delivery.
+
+    Raises EndpointUnknown or EndpointDisabled.
+    """
+    with transaction() as session:
+        refuse_disabled(_lock(session, endpoint_id))
+        return outbox.record_for(session, events.ping(endpoint_id, ping_id=new_id(now), now=now), endpoint_id, now=now)
+
+
+@survives_deadlock
+def retry(delivery_id: int, *, now: datetime) -> None:
+    """Have a delivery tried once more, now; its schedule goes on as if it had not been.
+
+    Raises DeliveryUnknown, EndpointDisabled, or DeliveryUnderWay.
+    """
+    with transaction() as session:
+        held = (DELIVERIES.c.lease.is_not(None), DELIVERIES.c.due_at > now)
+        row = session.execute(
+            select(DELIVERIES.c.endpoint_id, and_(*held).label("under_way"))
+            .where(DELIVERIES.c.id == delivery_id)
+            .with_for_update()
+        ).one_or_none()
+        if row is None:
+            raise DeliveryUnknown("No delivery has this number.")
+        refuse_disabled(find(session, row.endpoint_id))
+        if row.under_way:
+            raise DeliveryUnderWay("A worker is trying this delivery at this moment; look at its attempts.")
+        asked = {"due_at": now, "cause": "person"}
+        session.execute(update(DELIVERIES).where(DELIVERIES.c.id == delivery_id).values(asked))
+
+
+def _organization_id(session: Session, inn: str | None) -> int | None:
+    if inn is None:
+        return None
+    organization_id = session.scalar(select(Organization.id).where(Organization.inn == inn))
+    if organization_id is None:
+        raise OrganizationUnknown("No organisation has this INN.")
+    return organization_id
+
+
+def _lock(session: Session, endpoint_id: int) -> AnyRow:
+    # Without the key: credits that refer to the endpoint need not wait.
+    there = (ENDPOINTS.c.id == endpoint_id, ENDPOINTS.c.deleted_at.is_(None))
+    row = session.execute(select(*ENDPOINTS.c).where(*there).with_for_update(key_share=True)).one_or_none()
+    if row is None:
+        raise EndpointUnknown("No endpoint has this number; it may have been deleted.")
+    return row
+
+
+def _change(session: Session, endpoint_id: int, values: Mapping[str, Any]) -> None:
+    session.execute(update(ENDPOINTS).where(ENDPOINTS.c.id == endpoint_id).values(values))
+
+
+def _ending(key: Key, until: datetime) -> Key:
+    return replace(key, until=until if key.until is None else min(key.until, until))
+
+
+def _reveal(endpoint_id: int, key: Key) -> Reveal:
+    public_key = delivery.public_key(key) if key.private_key else None
+    return Reveal(endpoint_id=endpoint_id, secret=key.secret, public_key=public_key)
+
+
+def refuse_disabled(endpoint: AnyRow) -> None:
+    """Raise EndpointDisabled for an endpoint that nothing is sent to."""
+    if endpoint.disabled_at is not None:
+        raise EndpointDisabled("Nothing is sent to an endpoint that is disabled; enable it first.")

@@ -1,0 +1,118 @@
+"""What is announced: the events, their ids and their data, the same whether they are sent or looked up.
+
+Called by the use cases and the lists. Opens no transaction and writes nothing.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Select, select
+
+import rules
+from ledger import Credit, Move
+from models import CURRENCY, BalanceLog, Organization, Payment
+
+CREDITED = "balance.credited"
+PING = "ping"
+TYPES = (CREDITED,)
+"""What an endpoint may ask for; a ping goes to its own endpoint alone."""
+
+EVERYTHING = "*"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something that happened; `data` is JSON, `version` the organisation's."""
+
+    id: UUID
+    type: str
+    organization_id: int | None
+    version: int | None
+    data: str
+    occurred_at: datetime
+
+
+def credited(credit: Credit, move: Move) -> Event:
+    """Return the event of a credit that was just posted."""
+    said = {**credit.facts._asdict(), "operation_id": credit.operation_id, "inn": credit.inn}
+    return of_move({**said, **vars(move), "created_at": credit.received_at})
+
+
+def of_move(moved: Mapping[str, Any]) -> Event:
+    """Return the event of a move, the same whenever it is asked for; moves_query() says what is needed."""
+    return Event(
+        id=event_id(CREDITED, moved["payment_id"]),
+        type=CREDITED,
+        organization_id=moved["organization_id"],
+        version=moved["version"],
+        data=json.dumps(credited_data(moved), ensure_ascii=False),
+        occurred_at=moved["created_at"],
+    )
+
+
+def credited_data(moved: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the members of balance.credited; flat, they are also a webhook that another Kopeck understands."""
+    return {
+        "organization": moved["inn"],
+        "version": moved["version"],
+        "delta": moved["delta"],
+        "balance_before": moved["balance_before"],
+        "balance_after": moved["balance_after"],
+        "currency": CURRENCY,
+        "payment_id": str(moved["payment_id"]),
+        "operation_id": str(moved["operation_id"]),
+        "amount": moved["delta"],
+        "source": moved["source"],
+        "payer_inn": moved["payer_inn"],
+        "document_number": moved["document_number"],
+        "document_date": rules.rfc3339(moved["document_date"]),
+    }
+
+
+def ping(endpoint_id: int, *, ping_id: UUID, now: datetime) -> Event:
+    """Return an event that says nothing but that the endpoint can be reached."""
+    return Event(
+        id=ping_id,
+        type=PING,
+        organization_id=None,
+        version=None,
+        data=json.dumps({"endpoint": endpoint_id}),
+        occurred_at=now,
+    )
+
+
+def event_id(kind: str, cause: UUID) -> UUID:
+    """Return the one id of the event of a kind that a payment caused, sorted by time as the payment's own (UUIDv7).
+
+    Worked out and not drawn, so that an event has its id even if nobody listened when it happened.
+    """
+    digest = int.from_bytes(hashlib.sha256(f"{kind}:{cause}".encode()).digest()[:8])
+    return UUID(int=cause.int >> 64 << 64 | 0b10 << 62 | digest >> 2)
+
+
+def moves_query() -> Select[*tuple[Any, ...]]:
+    """Select every move of every balance with what its event says."""
+    return (
+        select(
+            BalanceLog.organization_id,
+            BalanceLog.version,
+            BalanceLog.delta,
+            BalanceLog.balance_before,
+            BalanceLog.balance_after,
+            BalanceLog.payment_id,
+            BalanceLog.created_at,
+            Organization.inn,
+            Payment.operation_id,
+            Payment.source,
+            Payment.payer_inn,
+            Payment.document_number,
+            Payment.document_date,
+        )
+        .join(Payment, Payment.id == BalanceLog.payment_id)
+        .join(Organization, Organization.id == BalanceLog.organization_id)
+    )

@@ -1,0 +1,64 @@
+"""The inbox of queued updates: authentic webhooks that were acknowledged and are not credited yet.
+
+Whatever writes does so inside the caller's transaction and never commits; a row goes with the credit that it becomes.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Session
+
+from database import AnyRow, insert, look_up, table_of
+from limits import INBOX_WAIT_SECONDS_MAX
+from models import Inbox
+
+WEBHOOKS = table_of(Inbox)
+FIRST_WAIT_SECONDS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arrival:
+    """A webhook that has proven to be a bank's, as it arrived."""
+
+    source: str
+    content_type: str
+    body: bytes
+    key_id: str
+    received_at: datetime
+
+
+def put(session: Session, arrivals: Sequence[Arrival]) -> list[bool]:
+    """Store webhooks; True for each, which is what its sender waits for."""
+    rows = [{**vars(arrival), "tries": 0, "due_at": arrival.received_at} for arrival in arrivals]
+    insert(session.connection(), WEBHOOKS, rows)
+    return [True for _ in rows]
+
+
+def is_waiting(now: datetime) -> bool:
+    """Tell whether there is anything to take, without locking anything."""
+    return bool(look_up(select(WEBHOOKS.c.id).where(WEBHOOKS.c.due_at <= now).limit(1)))
+
+
+def take(session: Session, *, places: int, now: datetime) -> Sequence[AnyRow]:
+    """Lock webhooks that are due, the oldest first, passing over those that another job is crediting."""
+    return session.execute(
+        select(*WEBHOOKS.c)
+        .where(WEBHOOKS.c.due_at <= now)
+        .order_by(WEBHOOKS.c.due_at, WEBHOOKS.c.id)
+        .limit(places)
+        .with_for_update(skip_locked=True)
+    ).all()
+
+
+def remove(session: Session, ids: Collection[int]) -> None:
+    """Take out webhooks that this transaction credits or keeps as incidents."""
+    session.execute(delete(WEBHOOKS).where(WEBHOOKS.c.id.in_(ids)))
+
+
+def postpone(session: Session, row: AnyRow, *, now: datetime) -> None:
+    """Let a webhook that failed for a reason of ours wait, twice as long each time."""
+    wait = min(FIRST_WAIT_SECONDS * 2.0 ** min(row.tries, 20), INBOX_WAIT_SECONDS_MAX)
+    later = {"tries": row.tries + 1, "due_at": now + timedelta(seconds=wait)}
+    session.execute(update(WEBHOOKS).where(WEBHOOKS.c.id == row.id).values(later))

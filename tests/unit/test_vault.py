@@ -1,0 +1,81 @@
+"""What is locked comes back with the right keys only, and nothing of it shows."""
+
+import pytest
+
+from vault import Vault, VaultClosed
+
+NEW, OLD, OTHER = "n" * 32, "o" * 64, "x" * 32
+TEXT = "whsec_c2VjcmV0 ключ"
+LOCKED = "gAAAAABrAOJ-nsLG-b-PHbLUJLrp8Or1CTumXWD41iRu_yxFRJpAaCY-7HqQ01bQHdBbH8FXa_iLSKiCsDxjdhrZoURkx9TS_w=="
+"""`whsec_dGVzdA==`, locked with NEW."""
+
+
+def test_what_is_locked_is_unlocked():
+    vault = Vault([NEW])
+
+    assert vault.unlock(vault.lock(TEXT)) == TEXT
+    assert vault.unlock(vault.lock("")) == ""
+
+
+def test_lock_shows_nothing_and_never_repeats():
+    vault = Vault([NEW])
+    locked = {vault.lock(TEXT) for _ in range(5)}
+
+    assert len(locked) == 5
+    assert all(text.isascii() and "whsec" not in text for text in locked)
+
+
+def test_every_key_unlocks_and_the_newest_locks():
+    before = Vault([OLD]).lock(TEXT)
+    during = Vault([NEW, OLD])
+
+    assert during.unlock(before) == TEXT
+    assert Vault([NEW]).unlock(during.lock(TEXT)) == TEXT
+    with pytest.raises(VaultClosed):
+        Vault([OLD]).unlock(during.lock(TEXT))
+
+
+def test_key_that_was_taken_out_is_told_by_its_setting():
+    with pytest.raises(VaultClosed, match="SECRETS_KEYS") as caught:
+        Vault([NEW, OTHER]).unlock(Vault([OLD]).lock(TEXT))
+
+    assert caught.value.__cause__ is None
+    assert not any(secret in str(caught.value) for secret in (NEW, OLD, OTHER, TEXT))
+
+
+def test_each_changed_character_is_noticed():
+    vault = Vault([NEW])
+    locked = vault.lock(TEXT)
+    # The last character before the padding may carry bits that belong to no byte.
+    for place in range(len(locked.rstrip("=")) - 1):
+        changed = locked[:place] + ("A" if locked[place] != "A" else "B") + locked[place + 1 :]
+        with pytest.raises(VaultClosed):
+            vault.unlock(changed)
+
+
+@pytest.mark.parametrize("text", ["", "A", "whsec_plain", "gAAAAA==", "ключ", "\ud800", "A" * 1000])
+def test_what_was_never_locked_is_refused(text):
+    with pytest.raises(VaultClosed, match="SECRETS_KEYS"):
+        Vault([NEW]).unlock(text)
+
+
+@pytest.mark.parametrize("keys", [[], [""], ["n" * 31], [NEW, "short"]], ids=str)
+def test_vault_without_good_keys_is_not_made(keys):
+    with pytest.raises(ValueError, match="SECRETS_KEYS") as caught:
+        Vault(keys)
+
+    assert "short" not in str(caught.value).split()
+
+
+def test_keys_that_begin_alike_are_different_keys():
+    with pytest.raises(VaultClosed):
+        Vault([NEW + "b"]).unlock(Vault([NEW + "a"]).lock(TEXT))
+
+
+def test_what_was_locked_by_this_version_opens_for_ever():
+    """Whoever changes how keys are derived would lose every stored secret."""
+    assert Vault([NEW]).unlock(LOCKED) == "whsec_dGVzdA=="
+
+
+def test_repr_shows_nothing():
+    assert NEW not in f"{Vault([NEW])!r} {Vault([NEW])} {vars(Vault([NEW]))}"
