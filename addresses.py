@@ -57,7 +57,7 @@ LOCAL_SUFFIXES = (".localhost", ".localdomain", ".local", ".internal", ".intrane
 USUAL_PORTS = {"http": 80, "https": 443}
 
 SHAPE = re.compile(r"(?P<scheme>https?)://(?P<authority>[^/?#]+)(?P<path>[^#]*)(?P<fragment>#.*)?", re.I | re.A)
-AUTHORITY = re.compile(r"(?P<host>\[[^\[\]]*\]|[^\[\]:]+)(?::(?P<port>[0-9]+))?", re.ASCII)
+AUTHORITY = re.compile(r"(?P<host>\[[^\[\]]*\]|[^\[\]:]+)(?::(?P<port>[0-9]{1,5}))?", re.ASCII)
 NAME = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?", re.ASCII)
 NUMBER = re.compile(r"0x[0-9a-f]*|[0-9]+", re.ASCII)
 
@@ -139,8 +139,7 @@ def _host_and_port(authority: str, usual_port: int) -> tuple[str, int]:
     parts = AUTHORITY.fullmatch(authority)
     if parts is None:
         raise Unusable("The host or the port of the address cannot be read.")
-    # A port of a thousand digits is none, and Python refuses to read it.
-    port = int(parts["port"][:6]) if parts["port"] else usual_port
+    port = int(parts["port"] or usual_port)
     if not 1 <= port <= 65535:
         raise Unusable("The port must be a number from 1 to 65535.")
     return _host(parts["host"]), port

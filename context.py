@@ -10,6 +10,7 @@ from flask import Flask, current_app
 
 from config import Config
 from vault import Vault
+from wakeups import Bell
 
 Clock = Callable[[], datetime]
 
@@ -21,7 +22,7 @@ def wall_clock() -> datetime:
 
 def init_app(app: Flask, config: Config, clock: Clock) -> None:
     """Remember the settings and the clock of this app."""
-    app.extensions["kopeck"] = (config, clock, Vault(config.secrets_keys))
+    app.extensions["kopeck"] = (config, clock, Vault(config.secrets_keys), Bell(config.broker_url))
 
 
 def settings() -> Config:
@@ -45,3 +46,9 @@ def vault() -> Vault:
     """Return what locks and unlocks the secrets of endpoints."""
     locked: Vault = current_app.extensions["kopeck"][2]
     return locked
+
+
+def bell() -> Bell:
+    """Return what wakes Celery's workers after a commit."""
+    of_app: Bell = current_app.extensions["kopeck"][3]
+    return of_app

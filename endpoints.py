@@ -35,7 +35,7 @@ ENDPOINTS, DELIVERIES = table_of(Endpoint), table_of(Delivery)
 class Reveal:
     """What a receiver needs to verify events, to be seen this once; `public_key` where the scheme has one."""
 
-    endpoint_id: int
+    id: int
     secret: str
     public_key: str | None
 
@@ -46,7 +46,7 @@ def create(
     *,
     url: str,
     scheme: Scheme,
-    inn: str | None,
+    organization: str | None,
     event_types: str,
     ordered: bool,
     description: str,
@@ -61,7 +61,7 @@ def create(
     key = delivery.new_key(scheme)
     with transaction() as session:
         row = {
-            "organization_id": _organization_id(session, inn),
+            "organization_id": _organization_id(session, organization),
             "url": url,
             "description": description,
             "scheme": scheme,
@@ -72,24 +72,6 @@ def create(
         }
         endpoint_id = inserted_id(session.execute(insert(ENDPOINTS).values(row)))
     return _reveal(endpoint_id, key)
-
-
-def find(session: Session, endpoint_id: int) -> AnyRow:
-    """Return one endpoint, with the INN of its owner; raise EndpointUnknown."""
-    row = session.execute(listing_query().where(ENDPOINTS.c.id == endpoint_id)).one_or_none()
-    if row is None:
-        raise EndpointUnknown("No endpoint has this number; it may have been deleted.")
-    return row
-
-
-def listing_query() -> Any:
-    """Select the endpoints that are not deleted, with the INN of each owner, and without anything secret."""
-    shown = [column for column in ENDPOINTS.c if column.name not in ("secrets", "deleted_at", "organization_id")]
-    return (
-        select(*shown, Organization.inn.label("organization"))
-        .outerjoin(Organization, Organization.id == ENDPOINTS.c.organization_id)
-        .where(ENDPOINTS.c.deleted_at.is_(None))
-    )
 
 
 @survives_deadlock
@@ -124,7 +106,7 @@ def enable(endpoint_id: int, *, now: datetime) -> None:
 
 
 @survives_deadlock
-def delete(endpoint_id: int, *, now: datetime) -> None:
+def remove(endpoint_id: int, *, now: datetime) -> None:
     """Forget an endpoint and its secrets; its deliveries stay to be read. Raise EndpointUnknown."""
     with transaction() as session:
         _lock(session, endpoint_id)
@@ -139,7 +121,7 @@ def ping(endpoint_id: int, *, now: datetime) -> int:
     Raises EndpointUnknown or EndpointDisabled.
     """
     with transaction() as session:
-        refuse_disabled(_lock(session, endpoint_id))
+        _refuse_disabled(_lock(session, endpoint_id))
         return outbox.record_for(session, events.ping(endpoint_id, ping_id=new_id(now), now=now), endpoint_id, now=now)
 
 
@@ -158,7 +140,7 @@ def retry(delivery_id: int, *, now: datetime) -> None:
         ).one_or_none()
         if row is None:
             raise DeliveryUnknown("No delivery has this number.")
-        refuse_disabled(find(session, row.endpoint_id))
+        _refuse_disabled(session.execute(select(*ENDPOINTS.c).where(ENDPOINTS.c.id == row.endpoint_id)).one())
         if row.under_way:
             raise DeliveryUnderWay("A worker is trying this delivery at this moment; look at its attempts.")
         asked = {"due_at": now, "cause": "person"}
@@ -193,10 +175,9 @@ def _ending(key: Key, until: datetime) -> Key:
 
 def _reveal(endpoint_id: int, key: Key) -> Reveal:
     public_key = delivery.public_key(key) if key.private_key else None
-    return Reveal(endpoint_id=endpoint_id, secret=key.secret, public_key=public_key)
+    return Reveal(id=endpoint_id, secret=key.secret, public_key=public_key)
 
 
-def refuse_disabled(endpoint: AnyRow) -> None:
-    """Raise EndpointDisabled for an endpoint that nothing is sent to."""
+def _refuse_disabled(endpoint: AnyRow) -> None:
     if endpoint.disabled_at is not None:
         raise EndpointDisabled("Nothing is sent to an endpoint that is disabled; enable it first.")

@@ -164,11 +164,11 @@ class EndpointUnknown(PaymentError):
 
 
 class EndpointRefused(PaymentError):
-    """Events cannot be sent to this address; `detail` says why."""
+    """Events are not sent to this address; `detail` says why."""
 
-    status = 400
+    status = 403
     slug = "endpoint-refused"
-    title = "The address cannot be used"
+    title = "Nothing is sent to this address"
 
 
 class EndpointDisabled(PaymentError):

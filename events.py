@@ -16,13 +16,9 @@ from sqlalchemy import Select, select
 import rules
 from ledger import Credit, Move
 from models import CURRENCY, BalanceLog, Organization, Payment
+from rules import CREDITED
 
-CREDITED = "balance.credited"
 PING = "ping"
-TYPES = (CREDITED,)
-"""What an endpoint may ask for; a ping goes to its own endpoint alone."""
-
-EVERYTHING = "*"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,17 +3,20 @@
 Called by worker.py, by tasks.py and by the CLI, inside the app. Holds no loop that never ends.
 """
 
+import delivery
+import outbox
 import replays
 import services
 from context import clock, now, settings, vault
 from courier import Courier
+from delivery import Attempt
 from limits import TICK_SECONDS
 from transport import Client
 
 
 def new_courier() -> Courier:
     """Return a courier for the running app."""
-    return Courier(vault(), Client(loopback_allowed=settings().loopback_endpoints), clock=clock())
+    return Courier(vault(), _client(), clock=clock())
 
 
 def deliver() -> int:
@@ -27,6 +30,20 @@ def deliver() -> int:
     finally:
         courier.close()
     return moved
+
+
+def deliver_one(delivery_id: int) -> Attempt | None:
+    """Try one delivery now and return what came of it; None when another worker has it or it is not due."""
+    parcel = outbox.claim_one(vault(), delivery_id, now=now())
+    if parcel is None:
+        return None
+    client = _client()
+    try:
+        attempt = delivery.send(client, parcel, clock=clock())
+    finally:
+        client.close()
+    outbox.settle([(parcel, attempt)], now=now())
+    return attempt
 
 
 def credit() -> int:
@@ -47,3 +64,7 @@ def credit_some() -> int:
 def replay_some() -> int:
     """Queue one batch of a replay; return how many moves were looked at."""
     return replays.continue_oldest(now=now())
+
+
+def _client() -> Client:
+    return Client(loopback_allowed=settings().loopback_endpoints)

@@ -20,6 +20,8 @@ SCOPES = {
     "organizations:write": "register organisations",
     "incidents:read": "read incidents, the stored bodies included",
     "incidents:write": "resolve incidents and assign their money to organisations",
+    "endpoints:read": "read endpoints, events and deliveries",
+    "endpoints:write": "register and change endpoints, have events sent again",
     "webhooks:verify": "ask what the webhook door would do with a request",
 }
 

@@ -134,3 +134,26 @@ IDLE_CONNECTIONS_MAX = 128
 
 REUSE_SECONDS = 60
 """How long one connection serves deliveries; then DNS is asked again, in case that the endpoint has moved."""
+
+# ---- How workers are woken
+
+WAKE_SECONDS = 0.1
+"""How often one process sends the message that wakes a worker, at most, for each job."""
+
+WAKE_EXPIRY_SECONDS = 30
+"""How old such a message may be and still do something; longer than clocks may differ."""
+
+BROKER_SECONDS = 2
+"""How long the broker may take to accept a connection or a message of ours."""
+
+BEAT_SECONDS = 1
+"""How often Celery's beat has deliveries and the inbox looked after, woken or not."""
+
+REPLAY_BEAT_SECONDS = 5
+"""How often it has replays looked after."""
+
+TURN_SECONDS = 5
+"""How long a Celery task goes on finding new work; then it finishes what it has, and others have their turn."""
+
+JOB_SECONDS_MAX = 120
+"""How long a Celery task may take in all; the process of one that hangs is killed, and another takes its place."""

@@ -31,7 +31,7 @@ from database import (
     update_each,
 )
 from delivery import Attempt, Key, Parcel, Receiver, Scheme
-from events import EVERYTHING, Event
+from events import Event
 from limits import BLOCKED_SECONDS, CLAIM_ENDPOINTS_MAX, FAILING_SECONDS_MAX, LEASE_SECONDS
 from models import Delivery, DeliveryAttempt, Endpoint
 from models import Event as EventRow
@@ -92,14 +92,9 @@ def delivery_row(event: Event, endpoint_id: int, due_at: datetime) -> dict[str, 
     }
 
 
-def listens_to(event_types: str, kind: str) -> bool:
-    """Tell whether an endpoint's filter lets a type of event through."""
-    return event_types == EVERYTHING or kind in event_types.split()
-
-
 def _listens(listener: AnyRow, event: Event) -> bool:
     for_all = listener.organization_id is None
-    return (for_all or listener.organization_id == event.organization_id) and listens_to(
+    return (for_all or listener.organization_id == event.organization_id) and rules.listens_to(
         listener.event_types, event.type
     )
 

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 import events
 import outbox
+import rules
 from database import AnyRow, db, insert_absent, inserted_id, survives_deadlock, table_of, transaction
 from errors import EndpointDisabled, EndpointUnknown, ReplayUnknown
 from limits import REPLAY_BATCH_EVENTS
@@ -70,7 +71,7 @@ def continue_oldest(*, now: datetime) -> int:
             return 0
         endpoint = _endpoint(session, wish.endpoint_id)
         moves = session.execute(_moves_query(wish, endpoint)).all() if endpoint.disabled_at is None else []
-        if moves and outbox.listens_to(endpoint.event_types, events.CREDITED):
+        if moves and rules.listens_to(endpoint.event_types, rules.CREDITED):
             _queue(session, wish, moves, now)
         progress = {"queued": wish.queued + len(moves), "cursor": moves[-1].payment_id if moves else wish.cursor}
         if len(moves) < REPLAY_BATCH_EVENTS:

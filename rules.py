@@ -16,6 +16,10 @@ INN = re.compile(r"[0-9]{10}|[0-9]{12}", re.ASCII)
 """Ten digits for a company, twelve for a person; the checksum is advisory."""
 
 
+CREDITED = "balance.credited"
+EVERYTHING = "*"
+"""The events that an endpoint may ask for, by name or all at once; a ping goes to its own endpoint alone."""
+
 MINUTE, HOUR = 60, 3600
 RETRY_SECONDS = (5, 5 * MINUTE, 30 * MINUTE, 2 * HOUR, 5 * HOUR, 10 * HOUR, 14 * HOUR, 20 * HOUR, 24 * HOUR)
 """How long after its first, second … failed attempt a delivery is tried again; after the last it is exhausted."""
@@ -43,6 +47,11 @@ class Facts(NamedTuple):
 def fits(balance: int, amount: int) -> bool:
     """Tell whether a balance can take an amount without passing MONEY_MAX; both in kopecks."""
     return balance + amount <= MONEY_MAX
+
+
+def listens_to(event_types: str, kind: str) -> bool:
+    """Tell whether an endpoint's filter, names with spaces between them, lets a type of event through."""
+    return event_types == EVERYTHING or kind in event_types.split()
 
 
 def is_delivered(status: int | None) -> bool:

@@ -3,222 +3,26 @@
 Called by the banks and the doors; the OpenAPI document is made from these same classes.
 """
 
-import json
-import re
-import unicodedata
-from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
-from typing import Any
-from uuid import UUID
-
-from marshmallow import EXCLUDE, RAISE, Schema, ValidationError, fields, validate
+from marshmallow import EXCLUDE, Schema, fields, validate
 
 import rules
-from errors import FieldProblem, UnusableBody
-from limits import NESTING_MAX
+from delivery import Scheme
+from limits import ROTATION_SECONDS_MAX
+from shapes import TEXT_JSON, Flag, Inn, Kopecks, Moment, OperationId, QueryMoment, QueryNumber, Strict, Text, Whole
 
 DOCUMENT_NUMBER_CHARACTERS_MAX = 50
 """As in the bank format that Kopeck took over."""
-
-TOO_DEEP = "The body is nested too deeply."
 NAME_CHARACTERS_MAX = 255
 NOTE_CHARACTERS_MAX = 1000
 PAGE_ROWS_DEFAULT = 50
 PAGE_ROWS_MAX = 500
+URL_CHARACTERS_MAX = 2000
+ROTATION_SECONDS = 24 * 3600
 INCIDENTS_DEFAULT = 20
 INCIDENTS_MAX = 100
 
-YEARS = r"(19|2[0-9])[0-9]{2}"
-"""Times in other years than 1900 to 2999 are refused: not every database holds them, and no bank means them."""
-
-RFC3339 = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})", re.ASCII
-)
-UUID_TEXT = re.compile(
-    r"(\{)?[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}(?(1)\})", re.ASCII | re.IGNORECASE
-)
 ROUBLES = ("RUB", "RUR", "643")
 """The three names under which Russian banks write roubles."""
-
-UNKNOWN_MEMBER = "Holds a member that is not known here."
-
-TIME_JSON = {"pattern": f"^{YEARS}-"}
-TEXT_JSON = {"pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$"}
-MONEY_JSON = {"minimum": 1, "maximum": rules.MONEY_MAX}
-
-
-def is_json(content_type: str) -> bool:
-    """Tell whether a Content-Type says JSON; its charset is ignored, since JSON is UTF-8."""
-    kind = content_type.partition(";")[0].strip().lower()
-    return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
-
-
-def parse_json(body: bytes) -> Any:
-    """Read strict JSON; raise UnusableBody for anything that two parsers could read differently.
-
-    Refused: other encodings than UTF-8, NaN and Infinity, repeated keys. Fractions come back as Decimal, never float.
-    """
-    try:
-        value = json.loads(
-            body.decode(),
-            object_pairs_hook=_distinct,
-            parse_float=_decimal,
-            parse_constant=_no_constant,
-        )
-    except UnicodeDecodeError:
-        raise UnusableBody("The body is not UTF-8.") from None
-    except RecursionError:
-        raise UnusableBody(TOO_DEEP) from None
-    except ValueError as error:
-        # Our own hooks say what is wrong; the parser's own words could quote the body.
-        words = error.args[0] if type(error) is _StrictnessError else "The body is not JSON."
-        raise UnusableBody(words) from None
-    if _is_deeper_than(NESTING_MAX, value):
-        raise UnusableBody(TOO_DEEP)
-    return value
-
-
-def problems(messages: Mapping[Any, Any] | list[Any]) -> list[FieldProblem]:
-    """Turn marshmallow's messages into a list of JSON pointers, each with what is wrong there."""
-    return list(_walk("#", messages))
-
-
-class _StrictnessError(ValueError):
-    """JSON that is well-formed to some parsers and not to others."""
-
-
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise _StrictnessError("The body repeats a key within one object.")
-    return members
-
-
-def _decimal(text: str) -> Decimal:
-    try:
-        return Decimal(text)
-    except InvalidOperation:
-        raise _StrictnessError("The body holds a number that is out of all bounds.") from None
-
-
-def _is_deeper_than(limit: int, value: Any) -> bool:
-    """Tell whether a value is nested deeper than the limit; Python versions differ in what they can parse at all."""
-    level = [value]
-    for _ in range(limit):
-        level = [
-            below
-            for item in level
-            if isinstance(item, dict | list)
-            for below in (item.values() if isinstance(item, dict) else item)
-        ]
-    return any(isinstance(item, dict | list) for item in level)
-
-
-def _no_constant(_text: str) -> None:
-    raise _StrictnessError("NaN and Infinity are not JSON.")
-
-
-def _walk(pointer: str, messages: Mapping[Any, Any] | list[Any]) -> Iterator[FieldProblem]:
-    if isinstance(messages, Mapping):
-        for key, below in messages.items():
-            # The name of an unknown member is the caller's text, which no error repeats.
-            nameless = key == "_schema" or below == [UNKNOWN_MEMBER]
-            yield from _walk(pointer if nameless else f"{pointer}/{key}", below)
-    else:
-        for message in messages:
-            yield {"pointer": pointer, "detail": str(message)}
-
-
-class Text(fields.String):
-    """Text that every database can hold: no control characters and no halves of a surrogate pair."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**{"metadata": TEXT_JSON, **kwargs})
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        text = super()._deserialize(value, attr, data, **kwargs)
-        if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
-            raise ValidationError("Must not hold control characters.")
-        return text
-
-
-class Kopecks(fields.Integer):
-    """A positive whole number of kopecks; `145000.0` is the same number, `145000.5` is refused, nothing is rounded."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**{"metadata": MONEY_JSON, **kwargs})
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int | Decimal):
-            raise ValidationError("Must be a whole number of kopecks.")
-        # Compared before it is converted: int(Decimal("1e999999")) would fill the memory.
-        if not 1 <= value <= rules.MONEY_MAX:
-            raise ValidationError(f"Must be from 1 to {rules.MONEY_MAX} kopecks.")
-        if value != int(value):
-            raise ValidationError("Must be a whole number of kopecks, without a fraction.")
-        return int(value)
-
-
-class Inn(fields.String):
-    """A tax number: exactly ten or twelve ASCII digits."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**{"metadata": {"pattern": f"^({rules.INN.pattern})$"}, **kwargs})
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        text = super()._deserialize(value, attr, data, **kwargs)
-        if not rules.INN.fullmatch(text):
-            raise ValidationError("Must be 10 or 12 digits.")
-        return text
-
-
-class OperationId(fields.UUID):
-    """A UUID in any of its usual spellings: capitals, braces and missing dashes name the same operation."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> UUID:
-        if not isinstance(value, str) or not UUID_TEXT.fullmatch(value):
-            raise ValidationError("Must be a UUID.")
-        return UUID(value)
-
-
-class Moment(fields.AwareDateTime):
-    """An RFC 3339 time with its zone, kept in UTC; leap seconds and years outside 1900 to 2999 are refused."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**{"metadata": TIME_JSON, **kwargs})
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> datetime:
-        if not isinstance(value, str) or not RFC3339.fullmatch(value):
-            raise ValidationError("Must be a date and time with its zone, such as 2024-04-27T21:00:00Z.")
-        if not re.match(YEARS, value):
-            raise ValidationError("Must be in a year from 1900 to 2999.")
-        try:
-            return datetime.fromisoformat(value.upper()).astimezone(UTC)
-        except ValueError:
-            raise ValidationError("Is not a time that exists (leap seconds are not accepted).") from None
-
-    def _serialize(self, value: datetime | None, attr: str | None, obj: Any, **kwargs: Any) -> str | None:
-        return None if value is None else rules.rfc3339(value)
-
-
-class Strict(Schema):
-    """A body or query of our own API, in which a misspelt member must not pass in silence."""
-
-    class Meta:
-        """Refuse what is not listed."""
-
-        unknown = RAISE
-
-    error_messages = {"unknown": UNKNOWN_MEMBER}  # noqa: RUF012 - declared by marshmallow
-
-
-class QueryMoment(Moment):
-    """A moment in a query, where the + of a zone arrives as a space unless it is written as %2B."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> datetime:
-        text = value.replace(" ", "+") if isinstance(value, str) else value
-        return super()._deserialize(text, attr, data, **kwargs)
 
 
 class BankWebhook(Schema):
@@ -248,6 +52,12 @@ class WebhookAnswer(Schema):
     operation_id = fields.UUID(required=True)
     payment_id = fields.UUID(required=True, allow_none=True)
     incident_id = fields.Integer(required=True, allow_none=True)
+
+
+class AcceptedAnswer(Schema):
+    """What a bank hears where webhooks are credited by a worker: it is stored, and need not come again."""
+
+    status = fields.String(required=True, validate=validate.OneOf(["accepted"]))
 
 
 class WhichBank(Strict):
@@ -389,7 +199,7 @@ class Page(Strict):
     """Which part of a list is asked for."""
 
     cursor = fields.String(validate=validate.Length(1, 200), metadata={"description": "`next` of the page before."})
-    limit = fields.Integer(load_default=PAGE_ROWS_DEFAULT, validate=validate.Range(1, PAGE_ROWS_MAX))
+    limit = QueryNumber(load_default=PAGE_ROWS_DEFAULT, validate=validate.Range(1, PAGE_ROWS_MAX))
 
 
 class StatementPage(Page):
@@ -403,9 +213,139 @@ class StatementPage(Page):
 class IncidentPage(Page):
     """Which incidents are asked for; fewer at once, since each carries the body that arrived."""
 
-    limit = fields.Integer(load_default=INCIDENTS_DEFAULT, validate=validate.Range(1, INCIDENTS_MAX))
+    limit = QueryNumber(load_default=INCIDENTS_DEFAULT, validate=validate.Range(1, INCIDENTS_MAX))
 
     state = fields.String(load_default="open", validate=validate.OneOf(["open", "resolved", "all"]))
+
+
+class EndpointIn(Strict):
+    """Where to announce what, and how it is signed."""
+
+    url = Text(required=True, validate=validate.Length(1, URL_CHARACTERS_MAX), metadata={**TEXT_JSON, "format": "uri"})
+    scheme = fields.String(load_default="standard", validate=validate.OneOf(list(Scheme)))
+    organization = Inn(load_default=None, allow_none=True, metadata={"description": "Its INN; without, all of them."})
+    event_types = fields.List(
+        fields.String(validate=validate.OneOf([rules.EVERYTHING, rules.CREDITED])),
+        load_default=["*"],
+        validate=validate.Length(1, 10),
+    )
+    ordered = Flag(load_default=False, metadata={"description": "One after the other, for each organisation."})
+    description = Text(load_default="", validate=validate.Length(0, NAME_CHARACTERS_MAX))
+
+
+class EndpointOut(Schema):
+    """An endpoint, without its secret."""
+
+    id = fields.Integer(required=True)
+    url = fields.String(required=True)
+    description = fields.String(required=True)
+    scheme = fields.String(required=True)
+    organization = fields.String(required=True, allow_none=True)
+    event_types = fields.List(fields.String(), required=True)
+    ordered = fields.Boolean(required=True)
+    created_at = Moment(required=True)
+    failing_since = Moment(required=True, allow_none=True)
+    disabled_at = Moment(required=True, allow_none=True)
+    disabled_because = fields.String(required=True, allow_none=True)
+
+
+class EndpointSecret(Schema):
+    """What a receiver verifies events with; it is shown this once."""
+
+    id = fields.Integer(required=True)
+    secret = fields.String(required=True)
+    public_key = fields.String(required=True, allow_none=True, metadata={"description": "With `standard`, for v1a."})
+
+
+class RotateIn(Strict):
+    """How long the old secret stays good."""
+
+    overlap_seconds = Whole(load_default=ROTATION_SECONDS, validate=validate.Range(0, ROTATION_SECONDS_MAX))
+
+
+class ReplayIn(Strict):
+    """From which moment on an endpoint is to hear everything again."""
+
+    since = Moment(required=True)
+
+
+class ReplayOut(Schema):
+    """How far a replay has come."""
+
+    id = fields.Integer(required=True)
+    since = Moment(required=True)
+    asked_by = fields.String(required=True)
+    created_at = Moment(required=True)
+    finished_at = Moment(
+        required=True, allow_none=True, metadata={"description": "When the last of its events was queued."}
+    )
+    queued = fields.Integer(required=True, metadata={"description": "Events so far."})
+    open = fields.Integer(required=True, metadata={"description": "How many of them are still to be delivered."})
+
+
+class Queued(Schema):
+    """What a worker will do; look at it under its own address."""
+
+    id = fields.Integer(required=True)
+
+
+class EventPage(Page):
+    """Which events of an organisation are asked for."""
+
+    organization = Inn(required=True)
+    after_version = QueryNumber(load_default=0, validate=validate.Range(0, rules.MONEY_MAX))
+
+
+class EventOut(Schema):
+    """An event as the `standard` scheme sends it."""
+
+    id = fields.UUID(required=True)
+    type = fields.String(required=True)
+    timestamp = Moment(required=True)
+    data = fields.Dict(required=True)
+
+
+class DeliveryPage(Page):
+    """Which deliveries are asked for."""
+
+    endpoint = QueryNumber(validate=validate.Range(0, rules.MONEY_MAX))
+    status = fields.String(validate=validate.OneOf(["pending", "delivered", "exhausted", "parked"]))
+    event = OperationId()
+    organization = Inn()
+
+
+class DeliveryOut(Schema):
+    """One event for one endpoint."""
+
+    id = fields.Integer(required=True)
+    event_id = fields.UUID(required=True)
+    event_type = fields.String(required=True)
+    endpoint_id = fields.Integer(required=True)
+    organization = fields.String(required=True, allow_none=True)
+    version = fields.Integer(required=True, allow_none=True)
+    status = fields.String(required=True)
+    tries = fields.Integer(required=True)
+    due_at = Moment(required=True, allow_none=True, metadata={"description": "When a worker looks at it again."})
+    created_at = Moment(required=True)
+    settled_at = Moment(required=True, allow_none=True)
+
+
+class AttemptOut(Schema):
+    """One try of a delivery."""
+
+    number = fields.Integer(required=True)
+    cause = fields.String(required=True, metadata={"description": "`schedule`, `person` or `replay`"})
+    started_at = Moment(required=True)
+    duration_ms = fields.Integer(required=True, allow_none=True)
+    status_code = fields.Integer(required=True, allow_none=True)
+    excerpt = fields.String(required=True)
+    error = fields.String(required=True, allow_none=True)
+
+
+class DeliveryDetail(DeliveryOut):
+    """One event for one endpoint, with every try."""
+
+    attempts = fields.List(fields.Nested(AttemptOut), required=True)
 
 
 def page_of(item: type[Schema]) -> type[Schema]:

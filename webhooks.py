@@ -1,6 +1,7 @@
 """Door: every signed push that comes in from a bank.
 
-Takes the raw body, has the bank prove itself, and hands over to services.receive(). Never parses before that.
+Takes the raw body, has the bank prove itself, and hands over to services.receive() or, with queued updates, accept().
+Never parses before that.
 """
 
 from typing import Any
@@ -11,14 +12,17 @@ from flask_smorest import Blueprint
 import banks
 import services
 from banks.base import Message
-from context import now, settings
+from context import bell, now, settings
 from intake import read_body
-from schemas import BankWebhook, WebhookAnswer
+from schemas import AcceptedAnswer, BankWebhook, WebhookAnswer
 
 HTTP_STATUS = {"credited": 200, "duplicate": 200, "conflict": 200, "held": 202}
 """A 2xx means that the webhook is committed: counted, or kept for a person. The bank need not repeat it."""
 
 ANSWER = WebhookAnswer()
+
+ACCEPTED = {"status": "accepted"}
+"""With BALANCE_UPDATES=queued: stored and committed, to be counted or kept for a person in a moment."""
 
 DESCRIPTION = """Sign the raw body: `X-Signature` is the hex HMAC-SHA256 of its bytes. Standard Webhooks headers are
 accepted instead. Repeat until a 2xx comes; repeats are counted once."""
@@ -30,8 +34,9 @@ DOCUMENTATION: dict[str, Any] = {
     "requestBody": {"required": True, "content": {"application/json": {"schema": BankWebhook}}},
     "responses": {
         "200": {
-            "description": "Credited, or repeated (`duplicate`), or repeated with other facts (`conflict`)",
-            "content": {"application/json": {"schema": WebhookAnswer}},
+            "description": "Credited, or repeated (`duplicate`), or repeated with other facts (`conflict`); "
+            "only `accepted`, without more, where the company credits later (`BALANCE_UPDATES=queued`)",
+            "content": {"application/json": {"schema": {"anyOf": [WebhookAnswer, AcceptedAnswer]}}},
         },
         "202": {
             "description": "Kept for a person to assign (`held`)",
@@ -51,7 +56,13 @@ def bank_webhook(name: str) -> tuple[dict[str, Any], int]:
     bank = banks.find(name)
     message = read_message()
     signature = bank.authenticate(message, secrets=settings().bank_secrets[name], now=now())
+    if settings().balance_updates == "queued":
+        services.accept(bank, message, key_id=signature.key_id, now=now())
+        bell().ring("credit")
+        return ACCEPTED, 200
     receipt = services.receive(bank, message, key_id=signature.key_id, unknown_inn=settings().unknown_inn, now=now())
+    if receipt.announced:
+        bell().ring("deliver")
     answer: dict[str, Any] = ANSWER.dump(receipt)
     return answer, HTTP_STATUS[receipt.status]
 

@@ -10,9 +10,10 @@ from werkzeug.routing import IntegerConverter
 
 import rules
 import webhooks
-from api import health, incidents, organizations, parsing, verify
+from api import deliveries, endpoints, health, incidents, organizations, parsing, verify
 from errors import PROBLEM_TYPE
-from schemas import Inn, Kopecks, Moment, OperationId, ProblemOut, QueryMoment
+from schemas import ProblemOut
+from shapes import Flag, Inn, Kopecks, Moment, OperationId, QueryMoment, QueryNumber, Whole
 
 PREFIX = "/api/v1"
 SWAGGER_FILES = Path(flask_swagger_ui.__file__).parent / "dist"
@@ -81,7 +82,7 @@ def init_app(app: Flask) -> None:
     app.config.from_mapping(SETTINGS)
     api = KopeckApi(app)
     _describe_fields(api)
-    for module in (webhooks, organizations, incidents, verify):
+    for module in (webhooks, organizations, endpoints, deliveries, incidents, verify):
         api.register_blueprint(module.blueprint, url_prefix=PREFIX)
     api.register_blueprint(health.blueprint)
     _keep_old_addresses(app)
@@ -90,6 +91,9 @@ def init_app(app: Flask) -> None:
 
 def _describe_fields(api: KopeckApi) -> None:
     api.register_field(Kopecks, "integer", "int64")
+    api.register_field(Whole, "integer", None)
+    api.register_field(QueryNumber, "integer", None)
+    api.register_field(Flag, "boolean", None)
     api.register_field(Inn, "string", None)
     api.register_field(OperationId, "string", "uuid")
     api.register_field(Moment, "string", "date-time")

@@ -10,7 +10,7 @@ import services
 import statements
 from api.access import caller, require
 from api.parsing import READER
-from context import now
+from context import bell, now
 from database import AnyRow, db
 from schemas import AssignIn, IncidentOut, IncidentPage, ResolveIn, WebhookAnswer, page_of
 
@@ -52,7 +52,9 @@ def resolve_incident(body: dict[str, Any], incident_id: int) -> dict[str, Any]:
 @blueprint.response(200, WebhookAnswer)
 def assign_incident(body: dict[str, Any], incident_id: int) -> Any:
     """Credit the money that an incident holds to an organisation, once."""
-    return services.assign(incident_id, inn=body["inn"], by=caller(), now=now())
+    receipt = services.assign(incident_id, inn=body["inn"], by=caller(), now=now())
+    bell().ring("deliver")
+    return receipt
 
 
 def _described(row: AnyRow) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from werkzeug.routing import BaseConverter
 import rules
 from errors import InvalidQuery, NotJson, UnusableBody
 from intake import read_body
-from schemas import is_json, parse_json, problems
+from shapes import is_json, parse_json, problems
 
 
 class InnConverter(BaseConverter):
@@ -22,7 +22,7 @@ class InnConverter(BaseConverter):
 
 
 class Reader(FlaskParser):
-    """Reads JSON with schemas.parse_json() and answers in our own words."""
+    """Reads JSON with shapes.parse_json() and answers in our own words."""
 
     DEFAULT_VALIDATION_STATUS = 400
     DEFAULT_UNKNOWN_BY_LOCATION = {  # noqa: RUF012 - declared by webargs

@@ -58,7 +58,7 @@ def environment(url: URL, port: int = 8000) -> dict[str, str]:
         "PORT": str(port),
         "DATABASE_URL": url.render_as_string(hide_password=False),
         "BANK_WEBHOOK_SECRETS": SECRET,
-            "SECRETS_KEYS": SECRETS_KEY,
+        "SECRETS_KEYS": SECRETS_KEY,
         "UNKNOWN_INN": "create",
     }
 

@@ -1,14 +1,15 @@
-"""Door: the shell. One file a group of commands: orgs, bank, ledger, incidents, keys, secrets.
+"""Door: the shell. One file a group of commands, from orgs to secrets, and the worker.
 
 `flask db` is Flask-Migrate's.
 """
 
 from flask import Flask
 
-from cli import bank, incidents, keys, ledger, orgs, webhook_secrets
+from cli import bank, deliveries, endpoints, incidents, keys, ledger, orgs, webhook_secrets, worker
 
 
 def init_app(app: Flask) -> None:
     """Attach every group of commands to `flask`."""
-    for module in (orgs, bank, ledger, incidents, keys, webhook_secrets):
+    for module in (orgs, bank, ledger, incidents, endpoints, deliveries, keys, webhook_secrets):
         app.cli.add_command(module.group)
+    app.cli.add_command(worker.command)

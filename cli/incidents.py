@@ -1,15 +1,13 @@
 """`flask incidents`: look at what could not be counted, and settle it."""
 
-import getpass
 import json
-import os
 
 import click
 
 import incidents
 import services
 import statements
-from cli.wording import INN, NOTE, NUMBER, Group, example, money, printable, shown, table
+from cli.wording import INN, NOTE, NUMBER, Group, example, money, operator, printable, shown, table
 from context import now
 from database import db
 
@@ -59,7 +57,7 @@ def show(incident_id: int) -> None:
 @click.argument("inn", type=INN)
 def assign(incident_id: int, inn: str) -> None:
     """Credit the money that an incident holds to an organisation, once."""
-    receipt = services.assign(incident_id, inn=inn, by=_operator(), now=now())
+    receipt = services.assign(incident_id, inn=inn, by=operator(), now=now())
     click.echo(f"Credited to {inn} as payment {receipt.payment_id}.")
 
 
@@ -68,12 +66,5 @@ def assign(incident_id: int, inn: str) -> None:
 @click.argument("resolution", type=NOTE)
 def resolve(incident_id: int, resolution: str) -> None:
     """Close an incident with a note; no money moves."""
-    services.resolve(incident_id, resolution=resolution, by=_operator(), now=now())
+    services.resolve(incident_id, resolution=resolution, by=operator(), now=now())
     click.echo("Resolved.")
-
-
-def _operator() -> str:
-    try:
-        return f"shell:{getpass.getuser()}"
-    except (KeyError, OSError):  # a container's user may have a number and no name
-        return f"shell:{os.getuid()}"

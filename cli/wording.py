@@ -1,5 +1,7 @@
 """How the commands speak: tables, examples in every help text, our own errors as one line instead of a traceback."""
 
+import getpass
+import os
 import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 import rules
 import schemas
+import shapes
 from errors import PaymentError, is_unavailable
 
 BAR_FROM_ROWS = 200
@@ -35,11 +38,12 @@ class Shaped(click.ParamType[Any]):
             self.fail(" ".join(str(message) for message in error.messages), param, ctx)
 
 
-INN = Shaped("inn", schemas.Inn())
-NAME = Shaped("name", schemas.Text(validate=validate.Length(0, schemas.NAME_CHARACTERS_MAX)))
-KEY_NAME = Shaped("name", schemas.Text(validate=validate.Length(1, 100)))
-NOTE = Shaped("note", schemas.Text(validate=validate.Length(1, schemas.NOTE_CHARACTERS_MAX)))
-MOMENT = Shaped("moment", schemas.Moment())
+INN = Shaped("inn", shapes.Inn())
+NAME = Shaped("name", shapes.Text(validate=validate.Length(0, schemas.NAME_CHARACTERS_MAX)))
+KEY_NAME = Shaped("name", shapes.Text(validate=validate.Length(1, 100)))
+NOTE = Shaped("note", shapes.Text(validate=validate.Length(1, schemas.NOTE_CHARACTERS_MAX)))
+MOMENT = Shaped("moment", shapes.Moment())
+TEXT = Shaped("text", shapes.Text(validate=validate.Length(0, schemas.NAME_CHARACTERS_MAX)))
 NUMBER = click.IntRange(1, rules.MONEY_MAX)
 
 
@@ -63,6 +67,14 @@ class Group(AppGroup):
 def example(*lines: str) -> str:
     """Return an epilog that shows how a command is called."""
     return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def operator() -> str:
+    """Name the person at the shell, for what is kept about who did what."""
+    try:
+        return f"shell:{getpass.getuser()}"
+    except (KeyError, OSError):  # a container's user may have a number and no name
+        return f"shell:{os.getuid()}"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:

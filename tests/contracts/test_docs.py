@@ -135,7 +135,11 @@ def test_every_limit_is_named_after_its_unit_and_says_what_it_is():
 
     assert set(names) == {name for name in vars(limits) if name.isupper()}
     assert all(
-        re.search("_(SECONDS|BYTES|CREDITS|CONNECTIONS|TRIES|SENDERS|ROUNDS|ENDPOINTS|WEBHOOKS|EVENTS)|^(NESTING|CONNECTIONS|SENDERS)_", name) for name in names
+        re.search(
+            "_(SECONDS|BYTES|CREDITS|CONNECTIONS|TRIES|SENDERS|ROUNDS|ENDPOINTS|WEBHOOKS|EVENTS)|^(NESTING|CONNECTIONS|SENDERS)_",
+            name,
+        )
+        for name in names
     )
 
 

@@ -36,7 +36,7 @@ def served(
         "PATH": os.environ["PATH"],
         "DATABASE_URL": str(database.url),
         "BANK_WEBHOOK_SECRETS": SECRET,
-            "SECRETS_KEYS": SECRETS_KEY,
+        "SECRETS_KEYS": SECRETS_KEY,
         "PORT": str(port),
     }
     with access_log.open("wb") as output:

@@ -137,7 +137,9 @@ def test_production_refuses_weak_secrets_of_other_banks_too():
 
 
 def test_environment_wins_over_the_file(tmp_path):
-    (tmp_path / ".env").write_text(f"PORT=1111\nUNKNOWN_INN=hold\nBANK_WEBHOOK_SECRETS={STRONG}\nSECRETS_KEYS={STRONG}\n")
+    (tmp_path / ".env").write_text(
+        f"PORT=1111\nUNKNOWN_INN=hold\nBANK_WEBHOOK_SECRETS={STRONG}\nSECRETS_KEYS={STRONG}\n"
+    )
 
     config = load(tmp_path / ".env", {"PORT": "2222"})
 

@@ -1,0 +1,70 @@
+"""REST: events as they happened, and their deliveries with every attempt."""
+
+import json
+from typing import Any
+
+from flask_smorest import Blueprint
+
+import endpoints
+import events
+import organizations
+import statements
+from api.access import require
+from api.parsing import READER
+from context import bell, now
+from database import AnyRow
+from schemas import DeliveryDetail, DeliveryOut, DeliveryPage, EventOut, EventPage, Queued, page_of
+
+blueprint = Blueprint("deliveries", __name__, description="What was announced, and what came of it")
+blueprint.ARGUMENTS_PARSER = READER
+
+
+@blueprint.route("/events/")
+@require("endpoints:read", read_only=True)
+@blueprint.arguments(EventPage, location="query")
+@blueprint.response(200, page_of(EventOut))
+def list_events(query: dict[str, Any]) -> dict[str, Any]:
+    """List the events of an organisation behind a version, the oldest first, whether anybody listened or not."""
+    organization_id = organizations.find(query["organization"]).id
+    listing = statements.event_list(organization_id, query["after_version"])
+    page = listing.page(cursor=query.get("cursor"), limit=query["limit"])
+    return {"items": [_event(row) for row in page.items], "next": page.next}
+
+
+@blueprint.route("/deliveries/")
+@require("endpoints:read", read_only=True)
+@blueprint.arguments(DeliveryPage, location="query")
+@blueprint.response(200, page_of(DeliveryOut))
+def list_deliveries(query: dict[str, Any]) -> Any:
+    """List deliveries, the newest first."""
+    listing = statements.delivery_list(
+        endpoint_id=query.get("endpoint"),
+        status=query.get("status"),
+        event_id=query.get("event"),
+        inn=query.get("organization"),
+    )
+    return listing.page(cursor=query.get("cursor"), limit=query["limit"])
+
+
+@blueprint.route("/deliveries/<number:delivery_id>/")
+@require("endpoints:read", read_only=True)
+@blueprint.response(200, DeliveryDetail)
+def show_delivery(delivery_id: int) -> dict[str, Any]:
+    """Show one delivery with every attempt."""
+    row, attempts = statements.find_delivery(delivery_id)
+    return {**row._mapping, "attempts": attempts}
+
+
+@blueprint.route("/deliveries/<number:delivery_id>/retry/", methods=["POST"])
+@require("endpoints:write")
+@blueprint.response(202, Queued)
+def retry_delivery(delivery_id: int) -> dict[str, int]:
+    """Have a delivery tried once more, now; its schedule goes on as if it had not been."""
+    endpoints.retry(delivery_id, now=now())
+    bell().ring("deliver")
+    return {"id": delivery_id}
+
+
+def _event(row: AnyRow) -> dict[str, Any]:
+    event = events.of_move(row._asdict())
+    return {"id": event.id, "type": event.type, "timestamp": event.occurred_at, "data": json.loads(event.data)}

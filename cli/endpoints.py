@@ -1,0 +1,140 @@
+"""`flask endpoints`: where events are announced."""
+
+from datetime import datetime
+
+import click
+
+import endpoints
+import jobs
+import replays
+import schemas
+import statements
+from cli.wording import INN, MOMENT, NUMBER, TEXT, Group, example, operator, shown, table
+from context import now, settings, vault
+from delivery import Scheme
+from endpoints import Reveal
+from limits import ROTATION_SECONDS_MAX
+from rules import CREDITED, EVERYTHING
+
+group = Group("endpoints", help="Endpoints: where events are announced.")
+
+
+@group.command(
+    epilog=example(
+        "flask endpoints create https://billing.example.com/kopeck",
+        "flask endpoints create https://crm.example.com/hook --organization 1234567890 --ordered",
+    )
+)
+@click.argument("url")
+@click.option("--scheme", type=click.Choice(list(Scheme)), default="standard", show_default=True, help="How to sign.")
+@click.option("--organization", type=INN, help="The INN of the only organisation to announce; all, if left out.")
+@click.option("--event", "event_types", multiple=True, type=click.Choice([CREDITED]), help="Only these events.")
+@click.option("--ordered", is_flag=True, help="One after the other, for each organisation.")
+@click.option("--description", type=TEXT, default="", help="For people.")
+def create(
+    url: str, scheme: str, organization: str | None, event_types: tuple[str, ...], ordered: bool, description: str
+) -> None:
+    """Register an endpoint and print its secret, once."""
+    revealed = endpoints.create(
+        vault(),
+        url=url,
+        scheme=Scheme(scheme),
+        organization=organization,
+        event_types=" ".join(event_types) or EVERYTHING,
+        ordered=ordered,
+        description=description,
+        loopback_allowed=settings().loopback_endpoints,
+        https_only=settings().production,
+        now=now(),
+    )
+    _print_secret(revealed)
+
+
+@group.command("list", epilog=example("flask endpoints list"))
+@click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="At most this many.")
+def list_(limit: int) -> None:
+    """List endpoints, the oldest first."""
+    rows = statements.endpoint_list().page(limit=limit).items
+    lines = [
+        (row.id, row.organization or "all", row.scheme, row.disabled_because, row.failing_since, row.url)
+        for row in rows
+    ]
+    for line in table(("ID", "FOR", "SCHEME", "DISABLED", "FAILING SINCE", "URL"), lines):
+        click.echo(line)
+
+
+@group.command(epilog=example("flask endpoints show 1"))
+@click.argument("endpoint_id", type=NUMBER)
+def show(endpoint_id: int) -> None:
+    """Show one endpoint, without its secret."""
+    for name, value in statements.find_endpoint(endpoint_id)._mapping.items():
+        click.echo(f"{name:17} {shown(value)}")
+
+
+@group.command(epilog=example("flask endpoints ping 1"))
+@click.argument("endpoint_id", type=NUMBER)
+def ping(endpoint_id: int) -> None:
+    """Send a `ping` now, and show what came back."""
+    attempt = jobs.deliver_one(endpoints.ping(endpoint_id, now=now()))
+    if attempt is None:
+        click.echo("A worker was faster; look at `flask deliveries list`.")
+    elif attempt.status is None:
+        raise click.ClickException(f"No answer: {attempt.error}")
+    else:
+        click.echo(f"< {attempt.status} after {attempt.duration_ms} ms\n< {shown(attempt.excerpt)}")
+
+
+@group.command(epilog=example("flask endpoints rotate 1", "flask endpoints rotate 1 --overlap 3600"))
+@click.argument("endpoint_id", type=NUMBER)
+@click.option(
+    "--overlap",
+    type=click.IntRange(0, ROTATION_SECONDS_MAX),
+    default=schemas.ROTATION_SECONDS,
+    show_default=True,
+    help="For how many seconds the old secret stays good.",
+)
+def rotate(endpoint_id: int, overlap: int) -> None:
+    """Make a new secret and print it, once; the old one stays good for a while."""
+    _print_secret(endpoints.rotate(vault(), endpoint_id, overlap_seconds=overlap, now=now()))
+
+
+@group.command(epilog=example("flask endpoints disable 1"))
+@click.argument("endpoint_id", type=NUMBER)
+def disable(endpoint_id: int) -> None:
+    """Stop announcing to an endpoint; what is under way is set aside."""
+    endpoints.disable(endpoint_id, now=now())
+    click.echo("Disabled. What happens meanwhile can be replayed.")
+
+
+@group.command(epilog=example("flask endpoints enable 1"))
+@click.argument("endpoint_id", type=NUMBER)
+def enable(endpoint_id: int) -> None:
+    """Announce to an endpoint again, beginning with what was set aside."""
+    endpoints.enable(endpoint_id, now=now())
+    click.echo("Enabled. What happened while it was disabled comes with `flask endpoints replay`.")
+
+
+@group.command(epilog=example("flask endpoints delete 1"))
+@click.argument("endpoint_id", type=NUMBER)
+def delete(endpoint_id: int) -> None:
+    """Delete an endpoint and its secret; its deliveries stay to be read."""
+    endpoints.remove(endpoint_id, now=now())
+    click.echo("Deleted.")
+
+
+@group.command(epilog=example("flask endpoints replay 1 --since 2026-03-01T00:00:00Z"))
+@click.argument("endpoint_id", type=NUMBER)
+@click.option("--since", type=MOMENT, required=True, help="From this moment on.")
+def replay(endpoint_id: int, since: datetime) -> None:
+    """Have everything since a moment sent again, also what the endpoint never heard of."""
+    replay_id = replays.start(endpoint_id, since=since, by=operator(), now=now())
+    jobs.replay()
+    queued = replays.find(endpoint_id, replay_id)["queued"]
+    click.echo(f"Replay {replay_id}: {queued} events are queued; a worker sends them.")
+
+
+def _print_secret(revealed: Reveal) -> None:
+    click.echo(f"Endpoint {revealed.id}. Give this to whoever runs it; it is not shown again:", err=True)
+    click.echo(revealed.secret)
+    if revealed.public_key:
+        click.echo(f"Or this, if it should not be able to sign: {revealed.public_key}", err=True)
