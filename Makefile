@@ -11,13 +11,15 @@ help: ## Say what there is
 
 install: .venv/run ## Put what Kopeck runs on into .venv, and nothing else
 
-run: .venv/run .env ## Serve Kopeck here: set up what is missing, migrate, seed, print a signed curl
+run: .venv/run .env ## Serve Kopeck here, web and worker: set up what is missing, migrate, seed, print a signed curl
 	@$(BIN)/flask db upgrade
 	@$(BIN)/flask orgs seed --demo 3
 	@echo
 	@$(BIN)/flask bank welcome
 	@echo
-	@exec $(BIN)/gunicorn
+	@# Settings are read by the processes themselves; honcho would give each a PORT of its own choice.
+	@PATH="$(CURDIR)/$(BIN):$$PATH" exec honcho start -e /dev/null \
+		-p $$($(BIN)/python -c 'import config; print(config.load().port)')
 
 test: .venv/dev ## Run every test on every database that is there
 	@$(BIN)/python -m pytest
@@ -57,8 +59,14 @@ clean: ## Take away what the other targets made, except .env and the database
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@ .venv/run
 
-# Only its owner may read it: it holds the secret that a bank signs with.
+# Only its owner may read it: it holds the secrets. One from an earlier version gets those that are new.
 .env: .env.example
-	@test -e $@ || { umask 077; sed "s/^BANK_WEBHOOK_SECRETS=$$/&$$($(BIN)/python -c \
-		'import secrets; print(secrets.token_hex(32))')/" .env.example > $@; echo 'Made .env with a fresh secret.'; }
+	@test -e $@ || { umask 077; cat .env.example > $@; echo 'Made .env.'; }
+	@for name in BANK_WEBHOOK_SECRETS SECRETS_KEYS; do \
+		grep -q "^$$name=." $@ && continue; \
+		secret=$$($(BIN)/python -c 'import secrets; print(secrets.token_hex(32))'); \
+		grep -q "^$$name=" $@ || echo "$$name=" >> $@; \
+		sed -i.old "s/^$$name=.*/$$name=$$secret/" $@ && rm -f $@.old; \
+		echo "Put a fresh secret into .env: $$name."; \
+	done
 	@touch $@

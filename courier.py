@@ -51,8 +51,10 @@ class Courier:
         Raises what the database raises; what could not be settled is settled in a later step.
         """
         settled = self._settle()
+        # Leases begin when the claim is asked for, however long the database takes over it.
+        until = time.monotonic() + UNTRIED_AFTER_SECONDS
         claimed = outbox.claim(self._vault, room=self._room, now=self._clock())
-        self._load(claimed)
+        self._load(claimed, until)
         return settled + len(claimed)
 
     def rest(self, seconds: float) -> None:
@@ -87,6 +89,7 @@ class Courier:
         try:
             if tried:
                 outbox.settle(tried, now=self._clock())
+            self._unsettled = [(parcel, None) for parcel in untried]
             if untried:
                 outbox.release(untried, now=self._clock())
         except Exception as error:
@@ -105,8 +108,7 @@ class Courier:
             lane = self._lanes.get(endpoint_id) or _Lane()
             return LANE_ROUNDS * lane.senders_max - lane.in_hand
 
-    def _load(self, parcels: Sequence[Parcel]) -> None:
-        until = time.monotonic() + UNTRIED_AFTER_SECONDS
+    def _load(self, parcels: Sequence[Parcel], until: float) -> None:
         with self._lock:
             for parcel in parcels:
                 lane = self._lanes.setdefault(parcel.receiver.id, _Lane())

@@ -8,10 +8,11 @@ import json
 import logging
 import random
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cache
+from itertools import islice
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from sqlalchemy import Connection, Integer, Select, and_, bindparam, func, or_, select, update
 from sqlalchemy.orm import Session
@@ -25,6 +26,7 @@ from database import (
     among,
     insert,
     look_up,
+    new_id,
     survives_deadlock,
     table_of,
     transaction,
@@ -41,6 +43,9 @@ DELIVERIES, ATTEMPTS, ENDPOINTS = table_of(Delivery), table_of(DeliveryAttempt),
 EVENTS = table_of(EventRow)
 
 log = logging.getLogger("kopeck")
+
+PARKED_AT_ONCE = 500
+"""How many deliveries to a disabled endpoint one claim sets aside."""
 
 LOST = "The worker that tried this ended before it could say what came of it."
 
@@ -118,8 +123,10 @@ def claim(vault: Vault, *, room: Room, now: datetime) -> list[Parcel]:
     Reads first whether there is anything, so that an idle worker locks nothing. The endpoint that has waited longest
     comes first, and no endpoint's backlog hides another's.
     """
-    waiting = [row.id for row in look_up(_waiting_query(now)) if room(row.id) > 0]
-    return _claim(vault, waiting[:CLAIM_ENDPOINTS_MAX], room, now) if waiting else []
+    waiting = ((row.id, room(row.id)) for row in look_up(_waiting_query(now)))
+    # Asked once: in the middle of the claim there may be less room than none.
+    places = dict(islice((each for each in waiting if each[1] > 0), CLAIM_ENDPOINTS_MAX))
+    return _claim(vault, places, now) if places else []
 
 
 @survives_deadlock
@@ -189,16 +196,16 @@ def _waiting_query(now: datetime) -> Select[Any]:
 
 
 @survives_deadlock
-def _claim(vault: Vault, endpoint_ids: Sequence[int], room: Room, now: datetime) -> list[Parcel]:
+def _claim(vault: Vault, places: Mapping[int, int], now: datetime) -> list[Parcel]:
     with transaction() as session:
         connection = session.connection()
-        endpoints = _endpoints(connection, vault, endpoint_ids)
+        endpoints = _endpoints(connection, vault, places.keys())
         due: list[AnyRow] = []
         for endpoint in endpoints.values():
             if endpoint.disabled:
                 _park(connection, endpoint.id, now)
             elif endpoint.keys:
-                due += _due(connection, endpoint, room(endpoint.id), now)
+                due += _due(connection, endpoint, places[endpoint.id], now)
         return _lease(connection, endpoints, due, now) if due else []
 
 
@@ -213,7 +220,7 @@ def _receiver(vault: Vault, row: AnyRow) -> Receiver:
         keys = keys_of(vault, row.secrets) if row.disabled_at is None else ()
     except VaultClosed as error:
         # Its deliveries wait; those of others must not.
-        log.error("endpoint %s cannot be signed for: %s", row.id, error)
+        _tell_closed(row.id, str(error))
         keys = ()
     return Receiver(
         id=row.id,
@@ -224,6 +231,12 @@ def _receiver(vault: Vault, row: AnyRow) -> Receiver:
         failing=row.failing_since is not None,
         disabled=row.disabled_at is not None,
     )
+
+
+@cache
+def _tell_closed(endpoint_id: int, words: str) -> None:
+    """Say it once in each process, and not at every look."""
+    log.error("endpoint %s cannot be signed for, its deliveries wait: %s", endpoint_id, words)
 
 
 def _due(connection: Connection, endpoint: Receiver, places: int, now: datetime) -> Sequence[AnyRow]:
@@ -288,20 +301,26 @@ def _unblocked(connection: Connection, rows: Sequence[AnyRow], now: datetime) ->
 
 def _park(connection: Connection, endpoint_id: int, now: datetime) -> None:
     """Set aside what is due to an endpoint that is disabled, until it is enabled again; what is leased is not due."""
-    due = (DELIVERIES.c.endpoint_id == endpoint_id, DELIVERIES.c.due_at <= now)
+    # Under a lock: what is set aside just after somebody has enabled it would stay there.
+    disabled = (ENDPOINTS.c.id == endpoint_id, ENDPOINTS.c.disabled_at.is_not(None))
+    lock = select(ENDPOINTS.c.id).where(*disabled).with_for_update(key_share=True, skip_locked=True)
+    if connection.execute(lock).first() is None:
+        return
+    told = {"endpoint_id": endpoint_id, "places": PARKED_AT_ONCE, "now": now}
+    rows = connection.execute(_due_of_endpoint_query(), told).all()
+    _note_lost(connection, rows)
+    due = DELIVERIES.c.id.in_([row.id for row in rows])
     parked = {"status": "parked", "due_at": None, "scheduled_at": None, "lease": None}
-    connection.execute(update(DELIVERIES).where(*due, DELIVERIES.c.status == "pending").values(parked))
-    connection.execute(update(DELIVERIES).where(*due).values(due_at=None, lease=None))
+    connection.execute(update(DELIVERIES).where(due, DELIVERIES.c.status == "pending").values(parked))
+    connection.execute(update(DELIVERIES).where(due).values(due_at=None, lease=None))
 
 
 def _lease(
     connection: Connection, endpoints: Mapping[int, Receiver], rows: Sequence[AnyRow], now: datetime
 ) -> list[Parcel]:
-    """Hand deliveries to this worker alone; a lease that is still there is one whose worker vanished."""
-    for row in rows:
-        if row.lease is not None:
-            _note_lost(connection, row)
-    lease, ends_at = uuid4(), now + timedelta(seconds=LEASE_SECONDS)
+    """Hand deliveries to this worker alone."""
+    _note_lost(connection, rows)
+    lease, ends_at = new_id(now), now + timedelta(seconds=LEASE_SECONDS)
     ids = [row.id for row in rows]
     connection.execute(update(DELIVERIES).where(DELIVERIES.c.id.in_(ids)).values(lease=lease, due_at=ends_at))
     event_ids = {row.event_id for row in rows}
@@ -322,19 +341,31 @@ def _parcel(row: AnyRow, lease: UUID, receiver: Receiver, event: AnyRow) -> Parc
     )
 
 
-def _note_lost(connection: Connection, row: AnyRow) -> None:
-    attempt = {
-        "delivery_id": row.id,
-        "number": row.tries + 1,
-        "cause": row.cause,
-        "started_at": row.due_at - timedelta(seconds=LEASE_SECONDS),
-        "duration_ms": None,
-        "status_code": None,
-        "excerpt": "",
-        "error": LOST,
-    }
-    insert(connection, ATTEMPTS, [attempt])
-    connection.execute(update(DELIVERIES).where(DELIVERIES.c.id == row.id).values(tries=row.tries + 1))
+def _note_lost(connection: Connection, rows: Iterable[AnyRow]) -> None:
+    """Log the attempts of workers that vanished: those whose leases are still there, and have run out."""
+    lost = [row for row in rows if row.lease is not None]
+    attempts = [
+        {
+            "delivery_id": row.id,
+            "number": row.tries + 1,
+            "cause": row.cause,
+            # Not from due_at: a person may have asked for another try since.
+            "started_at": _claimed_at(row.lease),
+            "duration_ms": None,
+            "status_code": None,
+            "excerpt": "",
+            "error": LOST,
+        }
+        for row in lost
+    ]
+    if attempts:
+        insert(connection, ATTEMPTS, attempts)
+        update_each(connection, DELIVERIES, [{"id": row.id, "tries": row.tries + 1} for row in lost])
+
+
+def _claimed_at(lease: UUID) -> datetime:
+    """Return when a lease began: it is a UUIDv7, milliseconds first."""
+    return datetime.fromtimestamp((lease.int >> 80) / 1000, UTC)
 
 
 def _lock(connection: Connection, delivery_ids: Collection[int]) -> dict[int, dict[str, Any]]:

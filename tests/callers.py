@@ -43,5 +43,8 @@ class Operator:
     def post(self, path: str, **body: object) -> TestResponse:
         return self.client.post(f"/api/v1{path}", json=body, headers=self._headers())
 
+    def delete(self, path: str) -> TestResponse:
+        return self.client.delete(f"/api/v1{path}", headers=self._headers())
+
     def _headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.key}"}
