@@ -80,7 +80,8 @@ def rotate(vault: Vault, endpoint_id: int, *, overlap_seconds: int, now: datetim
     with transaction() as session:
         endpoint = _lock(session, endpoint_id)
         key, until = delivery.new_key(Scheme(endpoint.scheme)), now + timedelta(seconds=overlap_seconds)
-        old = [_ending(key, until) for key in outbox.keys_of(vault, endpoint.secrets)]
+        # Without an overlap the old ones need not be unlocked: this is the way out when the key of the vault is lost.
+        old = [_ending(key, until) for key in outbox.keys_of(vault, endpoint.secrets)] if overlap_seconds else []
         keys = [key, *(key for key in old if key.until is not None and key.until > now)]
         _change(session, endpoint_id, {"secrets": outbox.lock_keys(vault, keys)})
     return _reveal(endpoint_id, key)

@@ -17,6 +17,9 @@ from models import Inbox
 WEBHOOKS = table_of(Inbox)
 FIRST_WAIT_SECONDS = 5
 
+CONTENT_TYPE_CHARACTERS_MAX = 255
+"""How much of a Content-Type is kept; what kind of body it is stands at the beginning."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Arrival:
@@ -31,7 +34,15 @@ class Arrival:
 
 def put(session: Session, arrivals: Sequence[Arrival]) -> list[bool]:
     """Store webhooks; True for each, which is what its sender waits for."""
-    rows = [{**vars(arrival), "tries": 0, "due_at": arrival.received_at} for arrival in arrivals]
+    rows = [
+        {
+            **vars(arrival),
+            "content_type": arrival.content_type[:CONTENT_TYPE_CHARACTERS_MAX],
+            "tries": 0,
+            "due_at": arrival.received_at,
+        }
+        for arrival in arrivals
+    ]
     insert(session.connection(), WEBHOOKS, rows)
     return [True for _ in rows]
 

@@ -16,6 +16,9 @@ from endpoints import Reveal
 from limits import ROTATION_SECONDS_MAX
 from rules import CREDITED, EVERYTHING
 
+SCHEMES = [scheme.value for scheme in Scheme]
+"""As they are written: click would offer the names of an Enum's members."""
+
 group = Group("endpoints", help="Endpoints: where events are announced.")
 
 
@@ -26,7 +29,7 @@ group = Group("endpoints", help="Endpoints: where events are announced.")
     )
 )
 @click.argument("url")
-@click.option("--scheme", type=click.Choice(list(Scheme)), default="standard", show_default=True, help="How to sign.")
+@click.option("--scheme", type=click.Choice(SCHEMES), default="standard", show_default=True, help="How to sign.")
 @click.option("--organization", type=INN, help="The INN of the only organisation to announce; all, if left out.")
 @click.option("--event", "event_types", multiple=True, type=click.Choice([CREDITED]), help="Only these events.")
 @click.option("--ordered", is_flag=True, help="One after the other, for each organisation.")
@@ -75,9 +78,12 @@ def show(endpoint_id: int) -> None:
 @click.argument("endpoint_id", type=NUMBER)
 def ping(endpoint_id: int) -> None:
     """Send a `ping` now, and show what came back."""
-    attempt = jobs.deliver_one(endpoints.ping(endpoint_id, now=now()))
+    delivery_id = endpoints.ping(endpoint_id, now=now())
+    attempt = jobs.deliver_one(delivery_id)
     if attempt is None:
-        click.echo("A worker was faster; look at `flask deliveries list`.")
+        click.echo(
+            f"Not sent here: a worker was faster, or the log says why. Look at `flask deliveries show {delivery_id}`."
+        )
     elif attempt.status is None:
         raise click.ClickException(f"No answer: {attempt.error}")
     else:

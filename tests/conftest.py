@@ -13,10 +13,11 @@ import audit
 import keys
 from app import create_app
 from database import db
-from tests import databases
+from tests import brokers, databases
 from tests.callers import Bank, Operator
 from tests.databases import Database
 from tests.factories import START, make_config
+from tests.receivers import Receiver
 
 
 class Clock:
@@ -105,6 +106,12 @@ def operator(app: Flask, client: FlaskClient) -> Operator:
 
 
 @pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with Receiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture
 def check_ledger(app: Flask) -> Callable[[], None]:
     """Re-add every log and compare; what each test of money ends with."""
 
@@ -117,17 +124,18 @@ def check_ledger(app: Flask) -> Callable[[], None]:
 
 
 def pytest_configure() -> None:
-    absent = set(os.environ.get("TEST_REQUIRE", "").split()) & set(databases.MISSING)
+    absent = set(os.environ.get("TEST_REQUIRE", "").split()) & {*databases.MISSING, *brokers.MISSING}
     if absent:
         pytest.exit(f"installed, but not answering: {', '.join(sorted(absent))}", returncode=1)
 
 
 def pytest_report_header() -> list[str]:
-    return [_databases_line()]
+    return [_databases_line(), _brokers_line()]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.write_line(_databases_line())
+    terminalreporter.write_line(_brokers_line())
 
 
 @cache
@@ -140,3 +148,9 @@ def _databases_line() -> str:
         database.drop()
     missing = f"; NOT TESTED, no server found: {', '.join(databases.MISSING)}" if databases.MISSING else ""
     return f"databases tested: {', '.join(versions)}{missing}"
+
+
+def _brokers_line() -> str:
+    versions = [f"{family} {version}" for family, version in brokers.VERSIONS.items()]
+    missing = f"; NOT TESTED, no server found: {', '.join(brokers.MISSING)}" if brokers.MISSING else ""
+    return f"brokers tested: {', '.join(versions) or 'none'}{missing}"

@@ -5,8 +5,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,9 +22,17 @@ PATIENCE_SECONDS = 60
 
 @contextmanager
 def served(
-    end_with: signal.Signals = signal.SIGTERM, *, to_group: bool = False, access_log: Path = Path(os.devnull)
+    end_with: signal.Signals = signal.SIGTERM,
+    *,
+    to_group: bool = False,
+    access_log: Path = Path(os.devnull),
+    environ: Mapping[str, str] | None = None,
+    told: list[str] | None = None,
 ) -> Iterator[int]:
-    """Run gunicorn as `make run` does, on a database of its own, and give its port; end it in good order."""
+    """Run gunicorn as `make run` does, on a database of its own, and give its port; end it in good order.
+
+    Settings in `environ` win, and `told` gets each line of its log as it is written.
+    """
     database = Database("sqlite")
     app = create_app(make_config(database.url))
     database.migrate(app)
@@ -32,31 +41,43 @@ def served(
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environ = {
+    settings = {
         "PATH": os.environ["PATH"],
         "DATABASE_URL": str(database.url),
         "BANK_WEBHOOK_SECRETS": SECRET,
         "SECRETS_KEYS": SECRETS_KEY,
         "PORT": str(port),
+        **(environ or {}),
     }
     with access_log.open("wb") as output:
         server = subprocess.Popen(
             [Path(sys.executable).with_name("gunicorn")],
             cwd=ROOT,
-            env=environ,
+            env=settings,
             stdout=output,
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
         )
     _wait_until_served(server, port)
+    lines: list[str] = [] if told is None else told
+    listener = threading.Thread(target=_listen, args=(server, lines))
+    listener.start()
     yield port
     os.killpg(server.pid, end_with) if to_group else server.send_signal(end_with)
-    _, errors = server.communicate(timeout=PATIENCE_SECONDS)
+    server.wait(PATIENCE_SECONDS)
+    listener.join()
     database.drop()
+    errors = "".join(lines)
     assert server.returncode == 0
     assert "Traceback" not in errors, errors
     assert "SIGKILL" not in errors, errors
+
+
+def _listen(server: subprocess.Popen[str], told: list[str]) -> None:
+    with server.stderr:
+        for line in server.stderr:
+            told.append(line)
 
 
 def _wait_until_served(server: subprocess.Popen[str], port: int) -> None:

@@ -1,0 +1,162 @@
+"""Door: Celery. Runs the jobs when a message wakes it and on every tick of beat, on as many machines as there are.
+
+Loaded by `celery -A tasks worker`, `beat` and `flower`, with the settings of everything else. Holds no lock and keeps
+no result: messages only wake, rows say what there is to do, and every job may run any number of times at once.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from functools import cache, wraps
+from typing import Any
+
+from celery.beat import Scheduler, SchedulingError
+from flask import Flask
+from werkzeug.utils import import_string
+
+import config
+import jobs
+import wakeups
+from context import bell
+from courier import Courier
+from errors import is_unavailable, log_crash, log_unavailable
+from limits import BEAT_SECONDS, JOB_SECONDS_MAX, REPLAY_BEAT_SECONDS, TICK_SECONDS, TURN_SECONDS
+
+log = logging.getLogger("kopeck")
+
+create_app: Callable[[config.Config], Flask] = import_string("app:create_app")
+"""By name, as gunicorn does: the app stands above its doors. At once: later this folder is not in Python's path."""
+
+TICKS: dict[wakeups.Job, float] = {
+    "deliver": BEAT_SECONDS,
+    "credit": BEAT_SECONDS,
+    "replay": REPLAY_BEAT_SECONDS,
+}
+
+settings = config.load()
+if settings.broker_url is None:
+    config.end_if(["CELERY_BROKER_URL is missing: Celery needs a broker, and `flask worker` does the same without one"])
+
+celery = wakeups.new_celery(str(settings.broker_url))
+celery.set_current()
+celery.conf.update(
+    task_ignore_result=True,
+    # Acknowledged before it runs, and not sent again when its process dies: a wake-up that is lost costs one tick,
+    # one that kills its process would come back for ever, and a broker that waits long for an answer hangs up.
+    task_acks_late=False,
+    task_reject_on_worker_lost=False,
+    worker_prefetch_multiplier=1,
+    task_time_limit=JOB_SECONDS_MAX,
+    # The log is ours to set up; what is printed is not a warning.
+    worker_hijack_root_logger=False,
+    worker_redirect_stdouts=False,
+    # A broker may be away for as long as it likes.
+    broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,
+    # Concerns late acknowledgements, which there are none of; said so that Celery does not warn of its next version.
+    worker_cancel_long_running_tasks_on_connection_loss=True,
+    beat_scheduler="tasks:Metronome",
+    beat_schedule={
+        job: {"task": wakeups.task_name(job), "schedule": seconds, "options": wakeups.MESSAGE}
+        for job, seconds in TICKS.items()
+    },
+)
+
+
+class Metronome(Scheduler):  # type: ignore[misc]
+    """Celery's scheduler, without a file: there is nothing to remember of "each second".
+
+    Says in one line that the broker is away, where Celery writes two stacks at every tick.
+    """
+
+    well = True
+
+    def apply_entry(self, entry: Any, producer: Any = None) -> None:
+        """Send a tick; one that cannot be sent is not made up for."""
+        try:
+            self.apply_async(entry, producer=producer, advance=False)
+            self.well = True
+        except SchedulingError as error:
+            if self.well:
+                log.warning(
+                    "broker not available (%s): no job is started until it is", type(error.__context__).__name__
+                )
+            self.well = False
+
+
+class JobFailed(Exception):
+    """A job ended early; the log has said why. Celery gets no more: databases quote what a bank sent."""
+
+
+def _task(job: Callable[[], None]) -> Callable[[], None]:
+    """Make a job a task, inside the app of this process."""
+
+    @wraps(job)
+    def run() -> None:
+        with _app().app_context():
+            try:
+                job()
+                return
+            except Exception as error:
+                _tell(job.__name__, error)
+        raise JobFailed
+
+    celery.task(run, name=f"kopeck.{job.__name__}", throws=(JobFailed,))
+    return run
+
+
+@_task
+def deliver() -> None:
+    """Send what is due."""
+    courier = jobs.new_courier()
+    try:
+        _take_turn(lambda: _send(courier))
+    finally:
+        courier.close()
+
+
+@_task
+def credit() -> None:
+    """Credit what waits in the inbox."""
+    if _take_turn(jobs.credit_some):
+        bell().ring("deliver")
+
+
+@_task
+def replay() -> None:
+    """Queue what replays ask for."""
+    if _take_turn(jobs.replay_some):
+        bell().ring("deliver")
+
+
+def _take_turn(step: Callable[[], int]) -> int:
+    """Repeat a step until it finds nothing, or until others must have their turn; return how much it found.
+
+    Under steady load the first never happens; a task without end would keep all others from its process, and the
+    worker from ending in good order.
+    """
+    ends_at, found = time.monotonic() + TURN_SECONDS, 0
+    while time.monotonic() < ends_at and (more := step()):
+        found += more
+    return found
+
+
+def _send(courier: Courier) -> int:
+    moved = courier.step()
+    if moved or courier.is_idle():
+        return moved
+    courier.rest(TICK_SECONDS)
+    return 1
+
+
+@cache
+def _app() -> Flask:
+    """Make the app when the first task runs: after the fork, which connections and threads would not survive."""
+    return create_app(settings)
+
+
+def _tell(job: str, error: Exception) -> None:
+    if is_unavailable(error):
+        log_unavailable(f"task {job}", error)
+    else:
+        log_crash(f"task {job}", error)

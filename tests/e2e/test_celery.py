@@ -1,0 +1,273 @@
+"""Real Celery workers, beat and flower, on each broker that is there, fed by the real server."""
+
+import base64
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Self
+from urllib.error import HTTPError
+
+import pytest
+
+import banks
+import endpoints
+import services
+import signing
+from app import create_app
+from banks.base import Message
+from config import ROOT
+from context import now, vault
+from database import db
+from delivery import Scheme
+from tests import brokers
+from tests.databases import FAMILIES, Database
+from tests.e2e.server import PATIENCE_SECONDS, served, talk
+from tests.factories import INN, SECRET, SECRETS_KEY, make_body, make_config
+from tests.faults.proxy import Proxy
+from tests.receivers import Receiver
+
+CELERY = Path(sys.executable).with_name("celery")
+WORKER = ("-c", "2", "-l", "INFO", "--without-mingle")
+
+
+def wait_until(true: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not true():
+        assert time.monotonic() < deadline, f"in vain: {what}"
+        time.sleep(0.02)
+
+
+class Process:
+    """One `celery -A tasks …`, whose log can be read while it runs."""
+
+    def __init__(self, log: Path, environ: dict[str, str], *arguments: str) -> None:
+        self.log = log
+        with log.open("wb") as output:
+            self.popen = subprocess.Popen(
+                [CELERY, "-A", "tasks", *arguments],
+                cwd=ROOT,
+                env=environ,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def has_said(self, words: str) -> bool:
+        assert self.popen.poll() is None, self.log.read_text()
+        return words in self.log.read_text()
+
+    def end(self) -> None:
+        """End in good order, or take all of its processes away."""
+        self.popen.send_signal(signal.SIGTERM)
+        try:
+            self.popen.wait(PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.popen.pid, signal.SIGKILL)
+            raise
+
+
+class Stage:
+    """A database, a broker behind a proxy, one Celery worker, and an app of the test's own that has no broker."""
+
+    def __init__(self, folder: Path, broker: str) -> None:
+        self.folder = folder
+        self.broker = broker
+        self.database = Database("postgresql" if "postgresql" in FAMILIES else "sqlite")
+        self.open = ExitStack()
+
+    def __enter__(self) -> Self:
+        url = self.open.enter_context(brokers.place_on(self.broker))
+        self.proxy = self.open.enter_context(Proxy(url.port))
+        self.database.create()
+        self.open.callback(self.database.drop)
+        self.app = create_app(make_config(self.database.url, ENDPOINTS_ON_LOOPBACK="allow"))
+        self.database.migrate(self.app)
+        self.settings = {
+            "DATABASE_URL": self.database.url.render_as_string(hide_password=False),
+            "CELERY_BROKER_URL": url.set(port=self.proxy.port).render_as_string(hide_password=False),
+            "ENDPOINTS_ON_LOOPBACK": "allow",
+        }
+        self.worker = self.open.enter_context(self.celery("worker", *WORKER, "-n", "first@%h", ready="ready."))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self.app.app_context():
+            db.engine.dispose()
+        self.open.close()
+
+    @contextmanager
+    def celery(self, *arguments: str, ready: str) -> Iterator[Process]:
+        secrets = {"BANK_WEBHOOK_SECRETS": SECRET, "SECRETS_KEYS": SECRETS_KEY}
+        environ = {"PATH": os.environ["PATH"], **secrets, **self.settings}
+        process = Process(self.folder / f"{arguments[0]}-{time.monotonic_ns()}.log", environ, *arguments)
+        try:
+            wait_until(lambda: process.has_said(ready), f"celery {arguments[0]} is ready")
+            yield process
+        finally:
+            process.end()
+
+    def beat(self) -> AbstractContextManager[Process]:
+        return self.celery("beat", "-l", "INFO", ready="beat: Starting")
+
+    def endpoint(self, receiver: Receiver) -> None:
+        """Have everything announced to a receiver."""
+        with self.app.app_context():
+            endpoints.create(
+                vault(),
+                url=receiver.url,
+                scheme=Scheme.STANDARD,
+                organization=None,
+                event_types="*",
+                ordered=False,
+                description="",
+                loopback_allowed=True,
+                https_only=False,
+                now=now(),
+            )
+
+    def credit_unseen(self, times: int = 1) -> None:
+        """Commit credits as a server does that is killed before it can wake anybody."""
+        with self.app.app_context():
+            for _ in range(times):
+                message = Message(body=make_body(), headers={}, content_type="application/json")
+                services.receive(banks.find("plain"), message, key_id="k", unknown_inn="create", now=now())
+
+
+@pytest.fixture(scope="module", params=brokers.CANDIDATES)
+def crew(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    with Stage(tmp_path_factory.mktemp("celery"), request.param) as stage:
+        yield stage
+
+
+@pytest.fixture
+def stage(crew: Stage) -> Stage:
+    crew.database.clean()
+    return crew
+
+
+@pytest.fixture
+def receiver(stage: Stage) -> Iterator[Receiver]:
+    with Receiver() as receiver:
+        stage.endpoint(receiver)
+        yield receiver
+
+
+def announce(port: int) -> tuple[int, dict[str, object]]:
+    """Send a webhook as the bank does."""
+    body = make_body()
+    head = (
+        "POST /api/v1/webhook/bank/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+        f"Content-Type: application/json\r\nX-Signature: {signing.sign(body, SECRET)}\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    status, _, answer = talk(port, head.encode() + body)
+    return status, json.loads(answer)
+
+
+def delivered(stage: Stage) -> int:
+    with stage.app.app_context():
+        return db.session.execute(db.text("SELECT count(*) FROM deliveries WHERE status = 'delivered'")).scalar_one()
+
+
+@pytest.mark.parametrize(("updates", "word"), [("immediate", "credited"), ("queued", "accepted")])
+def test_webhook_wakes_a_worker_that_delivers_without_beat(stage, receiver, updates, word):
+    with served(environ={**stage.settings, "BALANCE_UPDATES": updates}) as port:
+        status, answer = announce(port)
+        wait_until(lambda: receiver.heard, "the event arrives")
+        wait_until(lambda: delivered(stage) == 1, "its delivery is settled")
+
+    assert (status, answer["status"]) == (200, word)
+    assert json.loads(receiver.heard[0].body)["data"]["organization"] == INN
+
+
+def test_next_tick_delivers_what_nobody_was_woken_for(stage, receiver):
+    stage.credit_unseen()
+    with stage.beat():
+        wait_until(lambda: delivered(stage) == 1, "the event is delivered")
+
+    assert len(receiver.heard) == 1
+
+
+def test_two_workers_deliver_each_event_once(stage, receiver):
+    second = stage.celery("worker", *WORKER, "-n", "second@%h", ready="ready.")
+    with second, stage.beat():
+        for _ in range(5):
+            stage.credit_unseen(20)
+        wait_until(lambda: delivered(stage) == 100, "all are delivered")
+    heard = [heard.headers["webhook-id"] for heard in receiver.heard]
+
+    assert (len(heard), len(set(heard))) == (100, 100)
+
+
+def test_without_a_broker_requests_go_on_and_the_tick_after_it_makes_up_for_it(stage, receiver):
+    told: list[str] = []
+    stage.credit_unseen()
+    with stage.beat() as beat, served(environ=stage.settings, told=told) as port:
+        wait_until(lambda: delivered(stage) == 1, "all are at work")
+        with barred(stage.proxy):
+            answers = [announce(port)[0] for _ in range(20)]
+            wait_until(lambda: warnings(told), "the outage is told by the server")
+            wait_until(lambda: beat.has_said("broker not available"), "and by beat")
+            answers += [announce(port)[0] for _ in range(20)]
+        wait_until(lambda: delivered(stage) == 41, "all are delivered")
+
+    assert answers == [200] * 40
+    # One of each gunicorn worker that was asked.
+    assert 1 <= len(warnings(told)) <= 2
+    assert len(warnings(beat.log.read_text().splitlines())) == 1
+    assert "Traceback" not in beat.log.read_text()
+
+
+@contextmanager
+def barred(proxy: Proxy) -> Iterator[None]:
+    proxy.bar()
+    try:
+        yield
+    finally:
+        proxy.open()
+
+
+def warnings(told: list[str]) -> list[str]:
+    return [line for line in told if "broker not available" in line]
+
+
+def test_flower_shows_the_workers_to_those_who_know_its_password(stage):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    arguments = ("--address=127.0.0.1", f"--port={port}", "--basic-auth=duty:a-password")
+    with stage.celery("flower", *arguments, ready="Connected to"):
+        wait_until(lambda: workers_in_flower(port, "duty:a-password"), "flower knows the worker")
+        (worker,) = workers_in_flower(port, "duty:a-password").values()
+
+        with pytest.raises(HTTPError, match="401"):
+            workers_in_flower(port, "duty:another")
+    assert set(worker["registered"]) >= {"kopeck.deliver", "kopeck.credit", "kopeck.replay"}
+    assert {queue["name"] for queue in worker["active_queues"]} == {"kopeck.deliver", "kopeck.credit", "kopeck.replay"}
+
+
+def workers_in_flower(port: int, who: str) -> dict[str, dict[str, Any]]:
+    login = base64.b64encode(who.encode()).decode()
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/api/workers?refresh=1", headers={"Authorization": f"Basic {login}"}
+    )
+    with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:
+        return json.load(answer)
+
+
+def test_celery_without_a_broker_says_which_setting_is_missing():
+    environ = {"PATH": os.environ["PATH"], "BANK_WEBHOOK_SECRETS": SECRET, "SECRETS_KEYS": SECRETS_KEY}
+    command = [CELERY, "-A", "tasks", "worker"]
+    ended = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
+
+    assert ended.returncode == 1
+    assert "CELERY_BROKER_URL is missing" in ended.stderr
+    assert "Traceback" not in ended.stderr
