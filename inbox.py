@@ -47,20 +47,16 @@ def put(session: Session, arrivals: Sequence[Arrival]) -> list[bool]:
     return [True for _ in rows]
 
 
-def is_waiting(now: datetime) -> bool:
-    """Tell whether there is anything to take, without locking anything."""
-    return bool(look_up(select(WEBHOOKS.c.id).where(WEBHOOKS.c.due_at <= now).limit(1)))
+def due(*, places: int, now: datetime) -> list[int]:
+    """Return the numbers of webhooks that are due, the oldest first, without locking anything."""
+    first = select(WEBHOOKS.c.id).where(WEBHOOKS.c.due_at <= now).order_by(WEBHOOKS.c.due_at, WEBHOOKS.c.id)
+    return [row.id for row in look_up(first.limit(places))]
 
 
-def take(session: Session, *, places: int, now: datetime) -> Sequence[AnyRow]:
-    """Lock webhooks that are due, the oldest first, passing over those that another job is crediting."""
-    return session.execute(
-        select(*WEBHOOKS.c)
-        .where(WEBHOOKS.c.due_at <= now)
-        .order_by(WEBHOOKS.c.due_at, WEBHOOKS.c.id)
-        .limit(places)
-        .with_for_update(skip_locked=True)
-    ).all()
+def take(session: Session, ids: Collection[int]) -> Sequence[AnyRow]:
+    """Lock these webhooks, passing over those that another job is crediting, or has credited."""
+    query = select(*WEBHOOKS.c).where(WEBHOOKS.c.id.in_(ids)).order_by(WEBHOOKS.c.id)
+    return session.execute(query.with_for_update(skip_locked=True)).all()
 
 
 def remove(session: Session, ids: Collection[int]) -> None:

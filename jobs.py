@@ -1,7 +1,11 @@
 """The jobs of a worker: deliver, credit, replay; each may run any number of times at once, on any machine.
 
-Called by worker.py, by tasks.py and by the CLI, inside the app. Holds no loop that never ends.
+Called by worker.py, by tasks.py and by the CLI, inside the app.
 """
+
+import math
+import time
+from collections.abc import Callable
 
 import delivery
 import outbox
@@ -19,17 +23,13 @@ def new_courier() -> Courier:
     return Courier(vault(), _client(), clock=clock())
 
 
-def deliver() -> int:
-    """Send whatever is due, until nothing is; return how many deliveries moved on."""
-    courier, moved = new_courier(), 0
+def deliver(seconds: float = math.inf) -> int:
+    """Send what is due, until nothing is or the time is up; return how many deliveries moved on."""
+    courier = new_courier()
     try:
-        while (step := courier.step()) or not courier.is_idle():
-            moved += step
-            if not step:
-                courier.rest(TICK_SECONDS)
+        return _take_turns(lambda: _send_some(courier), seconds)
     finally:
         courier.close()
-    return moved
 
 
 def deliver_one(delivery_id: int) -> Attempt | None:
@@ -46,14 +46,14 @@ def deliver_one(delivery_id: int) -> Attempt | None:
     return attempt
 
 
-def credit() -> int:
-    """Credit what waits in the inbox, until nothing does; return how many webhooks were taken up."""
-    return sum(iter(credit_some, 0))
+def credit(seconds: float = math.inf) -> int:
+    """Credit what waits in the inbox, until nothing does or the time is up; return how many webhooks were taken up."""
+    return _take_turns(credit_some, seconds)
 
 
-def replay() -> int:
-    """Queue what replays ask for, until they are finished; return how many moves were looked at."""
-    return sum(iter(replay_some, 0))
+def replay(seconds: float = math.inf) -> int:
+    """Queue what replays ask for, until that is done or the time is up; return how many moves were looked at."""
+    return _take_turns(replay_some, seconds)
 
 
 def credit_some() -> int:
@@ -68,3 +68,19 @@ def replay_some() -> int:
 
 def _client() -> Client:
     return Client(loopback_allowed=settings().loopback_endpoints)
+
+
+def _send_some(courier: Courier) -> int:
+    moved = courier.step()
+    if moved or courier.is_idle():
+        return moved
+    courier.rest(TICK_SECONDS)
+    return 1
+
+
+def _take_turns(step: Callable[[], int], seconds: float) -> int:
+    """Repeat a step until it finds nothing; under steady load that never comes, hence the limit."""
+    ends_at, found = time.monotonic() + seconds, 0
+    while time.monotonic() < ends_at and (more := step()):
+        found += more
+    return found

@@ -22,6 +22,8 @@ from models import Event as EventRow
 
 ENDPOINTS, DELIVERIES, EVENTS, REPLAYS = (table_of(model) for model in (Endpoint, Delivery, EventRow, Replay))
 
+NO_ENDPOINT = "No endpoint has this number; it may have been deleted."
+
 
 @survives_deadlock
 def start(endpoint_id: int, *, since: datetime, by: str, now: datetime) -> int:
@@ -30,7 +32,10 @@ def start(endpoint_id: int, *, since: datetime, by: str, now: datetime) -> int:
     Returns the number of the replay; a worker queues the events. Raises EndpointUnknown or EndpointDisabled.
     """
     with transaction() as session:
-        if _endpoint(session, endpoint_id).disabled_at is not None:
+        endpoint = _endpoint(session, endpoint_id)
+        if endpoint.deleted_at is not None:
+            raise EndpointUnknown(NO_ENDPOINT)
+        if endpoint.disabled_at is not None:
             raise EndpointDisabled("Nothing is sent to an endpoint that is disabled; enable it first.")
         row = {"endpoint_id": endpoint_id, "since": since, "asked_by": by, "created_at": now, "queued": 0}
         return inserted_id(session.execute(insert(REPLAYS).values(row)))
@@ -94,8 +99,11 @@ def _moves_query(wish: AnyRow, endpoint: AnyRow) -> Select[Any]:
 
 
 def _first_id_at(moment: datetime) -> UUID:
-    """Return what sorts before the id of every payment since a moment: ids are UUIDv7, milliseconds first."""
-    return UUID(int=int(moment.timestamp() * 1000) << 80)
+    """Return what sorts before the id of every payment since a moment: ids are UUIDv7, milliseconds first.
+
+    They count from 1970, and nothing was paid before.
+    """
+    return UUID(int=max(0, int(moment.timestamp() * 1000)) << 80)
 
 
 def _queue(session: Session, wish: AnyRow, moves: Sequence[AnyRow], now: datetime) -> None:
@@ -118,5 +126,5 @@ def _queue(session: Session, wish: AnyRow, moves: Sequence[AnyRow], now: datetim
 def _endpoint(session: Session, endpoint_id: int) -> AnyRow:
     row = session.execute(select(*ENDPOINTS.c).where(ENDPOINTS.c.id == endpoint_id)).one_or_none()
     if row is None:
-        raise EndpointUnknown("No endpoint has this number; it may have been deleted.")
+        raise EndpointUnknown(NO_ENDPOINT)
     return row

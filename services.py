@@ -6,7 +6,6 @@ Called by the doors with plain values and a moment; each opens one transaction a
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import takewhile
 from typing import Any
 from uuid import UUID
 
@@ -96,14 +95,15 @@ def credit_waiting(*, unknown_inn: UnknownInn, now: datetime) -> int:
 
     Of a batch that fails for a reason of ours each is tried by itself, and only those that fail again wait.
     """
-    if not inbox.is_waiting(now):
+    ids = inbox.due(places=INBOX_BATCH_WEBHOOKS, now=now)
+    if not ids:
         return 0
     try:
-        return _credit_batch(INBOX_BATCH_WEBHOOKS, unknown_inn, now)
+        return _credit_batch(ids, unknown_inn)
     except Exception as error:
         if is_unavailable(error):
             raise
-    return sum(takewhile(bool, (_credit_alone(unknown_inn, now) for _ in range(INBOX_BATCH_WEBHOOKS))))
+    return sum(_credit_alone(inbox_id, unknown_inn, now) for inbox_id in ids)
 
 
 def _take(session: Session, credits: Sequence[Credit]) -> list[Receipt]:
@@ -121,9 +121,9 @@ _letterbox = GroupCommit(inbox.put)
 
 
 @survives_deadlock
-def _credit_batch(places: int, unknown_inn: UnknownInn, now: datetime) -> int:
+def _credit_batch(ids: Sequence[int], unknown_inn: UnknownInn) -> int:
     with transaction() as session:
-        rows = inbox.take(session, places=places, now=now)
+        rows = inbox.take(session, ids)
         readable = [credit for row in rows if (credit := _read_arrival(session, row, unknown_inn)) is not None]
         if readable:
             _take(session, readable)
@@ -143,16 +143,16 @@ def _read_arrival(session: Session, row: AnyRow, unknown_inn: UnknownInn) -> Cre
         return None
 
 
-def _credit_alone(unknown_inn: UnknownInn, now: datetime) -> int:
-    """Credit the next webhook of the inbox by itself; let it wait, and say so, when that fails."""
+def _credit_alone(inbox_id: int, unknown_inn: UnknownInn, now: datetime) -> int:
+    """Credit one webhook of the inbox by itself; let it wait, and say so, when that fails."""
     try:
-        return _credit_batch(1, unknown_inn, now)
+        return _credit_batch([inbox_id], unknown_inn)
     except Exception as error:
         if is_unavailable(error):
             raise
-        log_crash("a webhook in the inbox, which is tried again later", error)
+        log_crash(f"webhook {inbox_id} in the inbox, which is tried again later", error)
     with transaction() as session:
-        for row in inbox.take(session, places=1, now=now):
+        for row in inbox.take(session, [inbox_id]):
             inbox.postpone(session, row, now=now)
             if row.tries + 1 == INBOX_TRIES_BEFORE_INCIDENT:
                 _tell_stuck(session, row, now)

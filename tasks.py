@@ -5,7 +5,6 @@ no result: messages only wake, rows say what there is to do, and every job may r
 """
 
 import logging
-import time
 from collections.abc import Callable
 from functools import cache, wraps
 from typing import Any
@@ -18,9 +17,8 @@ import config
 import jobs
 import wakeups
 from context import bell
-from courier import Courier
 from errors import is_unavailable, log_crash, log_unavailable
-from limits import BEAT_SECONDS, JOB_SECONDS_MAX, REPLAY_BEAT_SECONDS, TICK_SECONDS, TURN_SECONDS
+from limits import BEAT_SECONDS, JOB_SECONDS_MAX, REPLAY_BEAT_SECONDS, TURN_SECONDS
 
 log = logging.getLogger("kopeck")
 
@@ -108,45 +106,21 @@ def _task(job: Callable[[], None]) -> Callable[[], None]:
 @_task
 def deliver() -> None:
     """Send what is due."""
-    courier = jobs.new_courier()
-    try:
-        _take_turn(lambda: _send(courier))
-    finally:
-        courier.close()
+    jobs.deliver(TURN_SECONDS)
 
 
 @_task
 def credit() -> None:
     """Credit what waits in the inbox."""
-    if _take_turn(jobs.credit_some):
+    if jobs.credit(TURN_SECONDS):
         bell().ring("deliver")
 
 
 @_task
 def replay() -> None:
     """Queue what replays ask for."""
-    if _take_turn(jobs.replay_some):
+    if jobs.replay(TURN_SECONDS):
         bell().ring("deliver")
-
-
-def _take_turn(step: Callable[[], int]) -> int:
-    """Repeat a step until it finds nothing, or until others must have their turn; return how much it found.
-
-    Under steady load the first never happens; a task without end would keep all others from its process, and the
-    worker from ending in good order.
-    """
-    ends_at, found = time.monotonic() + TURN_SECONDS, 0
-    while time.monotonic() < ends_at and (more := step()):
-        found += more
-    return found
-
-
-def _send(courier: Courier) -> int:
-    moved = courier.step()
-    if moved or courier.is_idle():
-        return moved
-    courier.rest(TICK_SECONDS)
-    return 1
 
 
 @cache

@@ -89,6 +89,20 @@ def make_app(database: Database, clock: Clock) -> Iterator[Callable[..., Flask]]
             db.engine.dispose()
 
 
+@pytest.fixture(scope="session")
+def migrated_loopback(migrated: tuple[Database, Flask], session_clock: Clock) -> Iterator[Flask]:
+    app = create_app(make_config(migrated[0].url, ENDPOINTS_ON_LOOPBACK="allow"), session_clock)
+    yield app
+    with app.app_context():
+        db.engine.dispose()
+
+
+@pytest.fixture
+def loopback_app(migrated_loopback: Flask, database: Database, clock: Clock) -> Flask:
+    """The app of tests in which receivers on this machine hear of events."""
+    return migrated_loopback
+
+
 @pytest.fixture
 def client(app: Flask) -> FlaskClient:
     return app.test_client()
