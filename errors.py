@@ -179,6 +179,14 @@ class EndpointDisabled(PaymentError):
     title = "The endpoint is disabled"
 
 
+class VaultClosed(PaymentError):
+    """A stored secret cannot be decrypted; `detail` says which setting to look at."""
+
+    status = 409
+    slug = "vault-closed"
+    title = "The secrets of this endpoint are locked"
+
+
 class DeliveryUnknown(PaymentError):
     """No delivery has this number."""
 

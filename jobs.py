@@ -24,7 +24,7 @@ def new_courier() -> Courier:
 
 
 def deliver(seconds: float = math.inf) -> int:
-    """Send what is due, until nothing is or the time is up; return how many deliveries moved on."""
+    """Send what is due, until nothing is or the time is up; return how many turns that took."""
     courier = new_courier()
     try:
         return _take_turns(lambda: _send_some(courier), seconds)

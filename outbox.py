@@ -10,7 +10,6 @@ import random
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from itertools import islice
 from typing import Any
 from uuid import UUID
 
@@ -33,11 +32,12 @@ from database import (
     update_each,
 )
 from delivery import Attempt, Key, Parcel, Receiver, Scheme
+from errors import VaultClosed
 from events import Event
 from limits import BLOCKED_SECONDS, CLAIM_ENDPOINTS_MAX, FAILING_SECONDS_MAX, LEASE_SECONDS
 from models import Delivery, DeliveryAttempt, Endpoint
 from models import Event as EventRow
-from vault import Vault, VaultClosed
+from vault import Vault
 
 DELIVERIES, ATTEMPTS, ENDPOINTS = table_of(Delivery), table_of(DeliveryAttempt), table_of(Endpoint)
 EVENTS = table_of(EventRow)
@@ -123,10 +123,13 @@ def claim(vault: Vault, *, room: Room, now: datetime) -> list[Parcel]:
     Reads first whether there is anything, so that an idle worker locks nothing. The endpoint that has waited longest
     comes first, and no endpoint's backlog hides another's.
     """
-    waiting = ((row.id, room(row.id)) for row in look_up(_waiting_query(now)))
     # Asked once: in the middle of the claim there may be less room than none.
-    places = dict(islice((each for each in waiting if each[1] > 0), CLAIM_ENDPOINTS_MAX))
-    return _claim(vault, places, now) if places else []
+    waiting = [(row.id, places) for row in look_up(_waiting_query(now)) if (places := room(row.id)) > 0]
+    # Further than the first lot only if that gave nothing, as when none of those endpoints can be signed for.
+    for start in range(0, len(waiting), CLAIM_ENDPOINTS_MAX):
+        if parcels := _claim(vault, dict(waiting[start : start + CLAIM_ENDPOINTS_MAX]), now):
+            return parcels
+    return []
 
 
 @survives_deadlock
@@ -395,8 +398,8 @@ def _verdict(row: Mapping[str, Any], parcel: Parcel, attempt: Attempt, now: date
         return {"status": "delivered", **done}
     if row["lease"] != parcel.lease:
         return {}
-    if parcel.cause == "person":
-        # The schedule goes on as if nobody had asked.
+    if parcel.cause == "person" and (row["scheduled_at"] is None or row["scheduled_at"] > now):
+        # The schedule goes on as if nobody had asked. A try that was due anyway counts as the one that was due.
         return {"due_at": row["scheduled_at"], "lease": None, "cause": "schedule"}
     failures = row["step"] + 1
     wait = rules.retry_in(

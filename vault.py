@@ -11,13 +11,10 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from config import SECRET_CHARACTERS_MIN
+from errors import VaultClosed
 
 PURPOSE = b"kopeck secrets at rest"
 """Makes the derived keys good for this alone; another value here would close every vault there is."""
-
-
-class VaultClosed(Exception):
-    """What is stored cannot be unlocked; the message says which setting to look at."""
 
 
 class Vault:

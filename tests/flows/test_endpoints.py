@@ -16,6 +16,7 @@ import keys
 import outbox
 import signing
 from config import ConfigError
+from limits import CLAIM_ENDPOINTS_MAX
 from tests.callers import Operator
 from tests.factories import INN, START, make_config, make_org
 from tests.listeners import answering, deliver, deliveries, members, moment, only_delivery, replay, subscribe, told
@@ -410,6 +411,20 @@ class TestPing:
         assert (delivery["event_type"], delivery["organization"], delivery["version"]) == ("ping", None, None)
         assert members(delivery["attempts"], "number", "cause", "status_code", "excerpt") == [(1, "person", 200, "ok")]
 
+    def test_ping_that_fails_is_tried_again_by_the_schedule_and_not_at_once(self, operator, app, clock, receiver):
+        receiver.answer = answering(500)
+        endpoint_id = subscribe(operator, receiver.url)["id"]
+        operator.post(f"/endpoints/{endpoint_id}/ping/")
+
+        deliver(app)
+        deliver(app)
+        assert len(receiver.heard) == 1
+        clock.move(seconds=6)
+        deliver(app)
+
+        (delivery,) = deliveries(operator)
+        assert (delivery["status"], delivery["tries"]) == ("delivered", 2)
+
     def test_ping_goes_to_its_own_endpoint_alone(self, operator, app, receiver):
         pinged = subscribe(operator, receiver.url)["id"]
         with Receiver() as another:
@@ -577,6 +592,27 @@ class TestVault:
             (locked, "pending", 0),
             (fine, "delivered", 1),
         ]
+
+    def test_endpoints_that_cannot_be_signed_for_do_not_starve_those_behind_them(
+        self, stranger, operator, bank, receiver
+    ):
+        for _ in range(CLAIM_ENDPOINTS_MAX + 1):
+            subscribe(operator, receiver.url)
+        fine = subscribe(Operator(stranger.test_client(), operator.key), receiver.url)["id"]
+        bank.send()
+
+        deliver(stranger)
+
+        delivered = operator.get("/deliveries/", status="delivered").json["items"]
+        assert [delivery["endpoint_id"] for delivery in delivered] == [fine]
+
+    def test_rotation_with_an_overlap_needs_the_key_and_says_so(self, stranger, operator, receiver):
+        endpoint_id = subscribe(operator, receiver.url)["id"]
+
+        answer = Operator(stranger.test_client(), operator.key).post(f"/endpoints/{endpoint_id}/rotate/")
+
+        assert (answer.status_code, answer.json["type"]) == (409, "urn:kopeck:problem:vault-closed")
+        assert "SECRETS_KEYS" in answer.json["detail"]
 
     def test_deliveries_wait_until_the_key_is_back(self, stranger, app, operator, bank, clock, receiver):
         subscribe(operator, receiver.url)

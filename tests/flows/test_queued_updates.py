@@ -262,7 +262,7 @@ class TestStuck:
         assert (incident["kind"], incident["source"], incident["seen_count"]) == ("stuck_webhook", "vanished", 1)
         assert incident["facts"]["received_at"] == "2026-03-01T12:00:00Z"
         assert database.count("inbox") == 1
-        assert "a webhook in the inbox" in caplog.text
+        assert "in the inbox, which is tried again later" in caplog.text
         assert stuck.decode() not in caplog.text
 
     def test_its_money_cannot_be_assigned_beside_the_inbox(self, operator, app, clock, context, stuck):

@@ -182,6 +182,7 @@ def test_only_a_2xx_means_that_the_event_is_delivered(status, delivered):
     [
         ("*", "balance.credited", True),
         ("*", "something.new", True),
+        ("* balance.credited", "something.new", True),
         ("balance.credited", "balance.credited", True),
         ("balance.credited something.new", "balance.credited", True),
         ("something.new balance.credited", "balance.credited", True),

@@ -2,7 +2,8 @@
 
 import pytest
 
-from vault import Vault, VaultClosed
+from errors import VaultClosed
+from vault import Vault
 
 NEW, OLD, OTHER = "n" * 32, "o" * 64, "x" * 32
 TEXT = "whsec_c2VjcmV0 ключ"
