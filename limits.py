@@ -94,6 +94,9 @@ CLAIM_ENDPOINTS_MAX = 32
 BLOCKED_SECONDS = 5
 """How long a delivery waits before it is looked at again when the one before it is under way."""
 
+ORDERED_LOOK_DELIVERIES = 500
+"""How many deliveries one claim looks at to find those that may go to an endpoint that wants them in order."""
+
 TICK_SECONDS = 0.5
 """How long a worker that found nothing to do waits before it looks again."""
 

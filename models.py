@@ -249,6 +249,7 @@ class Delivery(Model):
             "ix_deliveries_order",
             "endpoint_id",
             "organization_id",
+            "due_at",
             "version",
             postgresql_where=OPEN_IN_ORDER,
             sqlite_where=OPEN_IN_ORDER,

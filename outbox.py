@@ -34,7 +34,13 @@ from database import (
 from delivery import Attempt, Key, Parcel, Receiver, Scheme
 from errors import VaultClosed
 from events import Event
-from limits import BLOCKED_SECONDS, CLAIM_ENDPOINTS_MAX, FAILING_SECONDS_MAX, LEASE_SECONDS
+from limits import (
+    BLOCKED_SECONDS,
+    CLAIM_ENDPOINTS_MAX,
+    FAILING_SECONDS_MAX,
+    LEASE_SECONDS,
+    ORDERED_LOOK_DELIVERIES,
+)
 from models import Delivery, DeliveryAttempt, Endpoint
 from models import Event as EventRow
 from vault import Vault
@@ -243,17 +249,21 @@ def _tell_closed(endpoint_id: int, words: str) -> None:
 
 
 def _due(connection: Connection, endpoint: Receiver, places: int, now: datetime) -> Sequence[AnyRow]:
-    told = {"endpoint_id": endpoint.id, "places": places, "now": now}
-    if not endpoint.ordered:
-        return connection.execute(_due_of_endpoint_query(), told).all()
-    return _unblocked(connection, connection.execute(_due_in_order_query(), told).all(), now)
+    looked_at = max(places, ORDERED_LOOK_DELIVERIES) if endpoint.ordered else places
+    told = {"endpoint_id": endpoint.id, "places": looked_at, "now": now}
+    rows = connection.execute(_due_of_endpoint_query(), told).all()
+    return _in_order(connection, endpoint.id, rows, now)[:places] if endpoint.ordered else rows
 
 
 @cache
 def _due_query() -> Select[Any]:
     """Lock deliveries that are due, passing over those that somebody else is looking at."""
     return (
-        select(*DELIVERIES.c["id", "endpoint_id", "event_id", "cause", "lease", "tries", "due_at"])
+        select(
+            *DELIVERIES.c[
+                "id", "endpoint_id", "event_id", "organization_id", "version", "cause", "lease", "tries", "due_at"
+            ]
+        )
         .where(DELIVERIES.c.due_at <= bindparam("now", type_=UtcDateTime))
         .order_by(DELIVERIES.c.due_at, DELIVERIES.c.id)
         .with_for_update(skip_locked=True)
@@ -266,40 +276,34 @@ def _due_of_endpoint_query() -> Select[Any]:
     return _due_query().where(of_endpoint).limit(bindparam("places", type_=Integer))
 
 
-@cache
-def _due_in_order_query() -> Select[Any]:
-    """Lock deliveries as above, each with what stands before it: the earliest open one of the same organisation."""
-    earlier = DELIVERIES.alias("earlier")
-    before = (
-        select(earlier.c.due_at)
-        .where(
-            earlier.c.endpoint_id == DELIVERIES.c.endpoint_id,
-            earlier.c.organization_id == DELIVERIES.c.organization_id,
-            earlier.c.version < DELIVERIES.c.version,
-            earlier.c.due_at.is_not(None),
-        )
-        .order_by(earlier.c.version)
-        .limit(1)
-    )
-    return _due_of_endpoint_query().add_columns(
-        before.scalar_subquery().label("before_due_at"),
-        before.with_only_columns(earlier.c.lease).scalar_subquery().label("before_lease"),
-    )
+def _in_order(connection: Connection, endpoint_id: int, rows: Sequence[AnyRow], now: datetime) -> list[AnyRow]:
+    """Return what may go now, of each organisation what stands first, and let the rest wait for that.
 
-
-def _unblocked(connection: Connection, rows: Sequence[AnyRow], now: datetime) -> list[AnyRow]:
-    """Return what may go now; let the rest wait for what stands before it, so that it is not looked at all the time."""
+    Asked after the rows were locked, so that nothing can have come in between; whoever settles what stands first wakes
+    the next.
+    """
+    told = {"endpoint_id": endpoint_id, "owners": list({row.organization_id for row in rows} - {None})}
+    first = {row.organization_id: row for row in connection.execute(_first_query(connection.dialect.name), told)}
     soon = now + timedelta(seconds=BLOCKED_SECONDS)
-    blocked = [row for row in rows if row.before_due_at is not None]
-    update_each(
-        connection,
-        DELIVERIES,
-        [
-            {"id": row.id, "due_at": max(row.before_due_at, soon) if row.before_lease is None else soon}
-            for row in blocked
-        ],
-    )
-    return [row for row in rows if row.before_due_at is None]
+    blocked: dict[datetime, list[int]] = {}
+    for row in rows:
+        if row.version is not None and row.version != first[row.organization_id].version:
+            blocked.setdefault(max(first[row.organization_id].due_at, soon), []).append(row.id)
+    for until, ids in blocked.items():
+        connection.execute(update(DELIVERIES).where(DELIVERIES.c.id.in_(ids)).values(due_at=until))
+    held_back = {delivery_id for ids in blocked.values() for delivery_id in ids}
+    return [row for row in rows if row.id not in held_back]
+
+
+@cache
+def _first_query(dialect: str) -> Select[Any]:
+    """Find what stands first for each organisation: its earliest open delivery to the endpoint."""
+    to_endpoint = (DELIVERIES.c.endpoint_id == bindparam("endpoint_id"), DELIVERIES.c.due_at.is_not(None))
+    of_owners = among(DELIVERIES.c.organization_id, "owners", dialect)
+    owner, version = DELIVERIES.c.organization_id, func.min(DELIVERIES.c.version).label("version")
+    first = select(owner, version).where(*to_endpoint, of_owners).group_by(owner).subquery()
+    same = and_(first.c.organization_id == owner, first.c.version == DELIVERIES.c.version)
+    return select(*DELIVERIES.c["organization_id", "version", "due_at"]).join(first, same).where(*to_endpoint)
 
 
 def _park(connection: Connection, endpoint_id: int, now: datetime) -> None:
@@ -427,7 +431,7 @@ def _let_next_go(connection: Connection, delivery_id: int, now: datetime) -> Non
         .limit(1)
     )
     waits = (behind.c.id == next_id, behind.c.lease.is_(None), behind.c.scheduled_at <= now)
-    connection.execute(update(behind).where(*waits).values(due_at=now))
+    connection.execute(update(behind).where(*waits).values(due_at=behind.c.scheduled_at))
 
 
 def _note_health(session: Session, finished: Sequence[tuple[Parcel, Attempt]], now: datetime) -> None:

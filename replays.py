@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 import events
 import outbox
 import rules
-from database import AnyRow, db, insert_absent, inserted_id, survives_deadlock, table_of, transaction
+from database import AnyRow, db, insert_absent, inserted_id, look_up, survives_deadlock, table_of, transaction
 from errors import EndpointDisabled, EndpointUnknown, ReplayUnknown
 from limits import REPLAY_BATCH_EVENTS
 from models import Delivery, Endpoint, Payment, Replay
@@ -64,6 +64,9 @@ def continue_oldest(*, now: datetime) -> int:
 
     Read from the ledger, by payment: what happened while nobody listened has its event made now.
     """
+    unfinished = select(REPLAYS.c.id).where(REPLAYS.c.finished_at.is_(None)).limit(1)
+    if not look_up(unfinished):
+        return 0
     with transaction() as session:
         wish = session.execute(
             select(*REPLAYS.c)

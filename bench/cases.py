@@ -121,7 +121,7 @@ def deep_pages(stage: Stage) -> Iterator[Round]:
         for number in range(stage.scale.rounds):
             milliseconds = singles.medians(deep, first, stage.scale.pairs)
             figures = dict(zip(("deep page, ms", "first page, ms"), milliseconds, strict=True))
-            say(f"  round {number + 1} of {stage.scale.rounds}: {_listed(figures)}")
+            say(f"  round {number + 1} of {stage.scale.rounds}: {listed(figures)}")
             yield Round(values=(milliseconds[0] / milliseconds[1],), figures=figures)
 
 
@@ -135,7 +135,7 @@ def added_latency(stage: Stage) -> Iterator[Round]:
         for number in range(stage.scale.rounds):
             milliseconds = singles.medians(grouped, alone, stage.scale.pairs)
             figures = dict(zip(("group commit, ms", "a transaction each, ms"), milliseconds, strict=True))
-            say(f"  round {number + 1} of {stage.scale.rounds}: {_listed(figures)}")
+            say(f"  round {number + 1} of {stage.scale.rounds}: {listed(figures)}")
             yield Round(values=(milliseconds[0] - milliseconds[1],), figures=figures)
 
 
@@ -165,5 +165,6 @@ def _resident_mb(pid: int) -> float:
     return round(int(kilobytes) / 1024, 1)
 
 
-def _listed(figures: dict[str, float]) -> str:
+def listed(figures: dict[str, float]) -> str:
+    """Write figures in a line."""
     return ", ".join(f"{name}: {value:.2f}" for name, value in figures.items())

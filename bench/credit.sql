@@ -8,7 +8,9 @@
 \set moment :moment + 1
 \set moment_rest random(1000000000000000, 9999999999999999)
 BEGIN;
-SELECT organizations.inn, organizations.id, organizations.balance, organizations.version
+SELECT organizations.inn, organizations.id, organizations.balance, organizations.version, EXISTS (SELECT endpoints.id
+    FROM endpoints WHERE endpoints.disabled_at IS NULL
+    AND (endpoints.organization_id IS NULL OR endpoints.organization_id = organizations.id)) AS heard
 FROM organizations WHERE organizations.inn = ANY (ARRAY[:inn]::varchar(12)[])
 ORDER BY organizations.inn FOR NO KEY UPDATE \gset
 \set after :balance + :amount

@@ -20,13 +20,11 @@ from sqlalchemy import event
 
 import ledger
 import signing
-from app import create_app
 from bench.databases import Database
+from bench.inside import inside
 from bench.load import DOCUMENT_DATE, SECRET, Reading, credit_body
 from bench.measures import settled
-from bench.servers import environment
 from bench.truth import hold
-from config import Config
 from database import db, transaction
 from ledger import Credit
 from models import CURRENCY
@@ -59,15 +57,11 @@ def script_statements(text: str) -> list[str]:
 
 def ledger_statements(database: Database) -> list[str]:
     """Return the statements of a second credit in their normal form: the first one also warms up."""
-    settings = Config.from_env(environment(database.url))
     statements: list[str] = []
-    app = create_app(settings)
-    with app.app_context():
+    with inside(database):
         _credit_once(database.inns[0], 1)
         with _watched(statements):
             _credit_once(database.inns[0], 2)
-        db.session.remove()
-        db.engine.dispose()
     return statements
 
 

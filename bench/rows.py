@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from bench import cases
+from bench import cases, sending
 from bench.measures import Round
 from bench.servers import KOPECK, UNGROUPED
 from bench.stage import Stage
@@ -186,6 +186,34 @@ CASES = (
             bar=1.0,
             at_least=False,
             unit="ms",
+        ),
+    ),
+    case(
+        sending.against_bare,
+        Goal(
+            name="deliveries",
+            measured="deliveries, one worker to one endpoint",
+            reference="a bare requests loop, as many threads",
+            bar=0.50,
+        ),
+    ),
+    case(
+        sending.with_endpoint,
+        Goal(
+            name="subscribed",
+            measured="credits, an endpoint hears of each",
+            reference="credits, no endpoint",
+            bar=0.75,
+        ),
+    ),
+    case(
+        sending.among_finished,
+        Goal(
+            name="claim-million",
+            measured="claim + settle, {finished:,} finished there",
+            reference="the same, nothing finished there",
+            bar=1.5,
+            at_least=False,
         ),
     ),
 )

@@ -1,11 +1,11 @@
-"""The real gunicorn with the repository's own configuration, serving Kopeck or one of the bench's applications."""
+"""The processes that are measured: gunicorn with the repository's own configuration, and `flask worker`."""
 
 import re
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
@@ -60,7 +60,32 @@ def environment(url: URL, port: int = 8000) -> dict[str, str]:
         "BANK_WEBHOOK_SECRETS": SECRET,
         "SECRETS_KEYS": SECRETS_KEY,
         "UNKNOWN_INN": "create",
+        "ENDPOINTS_ON_LOOPBACK": "allow",
     }
+
+
+@contextmanager
+def running(words: Sequence[str], env: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a process as long as this lasts; raise Untrue if it does not end in good order, with what it said."""
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(  # noqa: S603 - our own words
+            words,
+            cwd=ROOT,
+            env=env,
+            # Production's access log goes to a pipe; it is written here too, to where it costs nobody's disk.
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+            start_new_session=True,
+        )
+        try:
+            yield process
+        except Untrue as error:
+            raise Untrue(f"{error}\n{_tail(log)}") from None
+        finally:
+            process.terminate()
+            code = process.wait(timeout=STOP_SECONDS)
+        told = _tail(log)
+    hold(code == 0 and not re.search("Traceback|SIGKILL", told), f"{' '.join(words[1:])} had trouble:\n{told}")
 
 
 @contextmanager
@@ -70,26 +95,16 @@ def served(application: str, url: URL, *flags: str) -> Iterator[Server]:
     Flags are gunicorn's, and win over gunicorn.conf.py.
     """
     port = free_port()
-    with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen(  # noqa: S603 - our own words
-            [command("gunicorn"), *flags, application],
-            cwd=ROOT,
-            env=environment(url, port),
-            # Production's access log goes to a pipe; it is written here too, to where it costs nobody's disk.
-            stdout=subprocess.DEVNULL,
-            stderr=log,
-            start_new_session=True,
-        )
-        try:
-            _wait_until_served(process, port)
-            yield Server(port=port, pid=process.pid)
-        except Untrue as error:
-            raise Untrue(f"{error}\n{_tail(log)}") from None
-        finally:
-            process.terminate()
-            code = process.wait(timeout=STOP_SECONDS)
-        told = _tail(log)
-    hold(code == 0 and not re.search("Traceback|SIGKILL", told), f"{application} had trouble:\n{told}")
+    with running([command("gunicorn"), *flags, application], environment(url, port)) as process:
+        _wait_until_served(process, port)
+        yield Server(port=port, pid=process.pid)
+
+
+@contextmanager
+def working(url: URL) -> Iterator[None]:
+    """Run one worker on a database; raise Untrue if it does not end in good order."""
+    with running([command("flask"), "worker"], environment(url)):
+        yield
 
 
 def _tail(log: IO[str]) -> str:

@@ -34,6 +34,10 @@ class Scale:
     """After how many credits the memory is read."""
     pairs: int
     """Single requests of each kind a round."""
+    finished: int
+    """Deliveries that are over, in the outbox that is compared with an empty one."""
+    turns: int
+    """A worker's turns at each of them a round."""
 
 
 FULL = Scale(
@@ -45,6 +49,8 @@ FULL = Scale(
     resident_first=20_000,
     resident_last=200_000,
     pairs=300,
+    finished=1_000_000,
+    turns=100,
 )
 QUICK = Scale(
     rounds=1,
@@ -55,6 +61,8 @@ QUICK = Scale(
     resident_first=1_000,
     resident_last=4_000,
     pairs=30,
+    finished=20_000,
+    turns=30,
 )
 
 

@@ -5,48 +5,20 @@ Served by `gunicorn bench.ungrouped:app`.
 
 from datetime import datetime
 
-import ledger
 import services
 from app import create_app
 from banks.base import Bank, Message
+from config import UnknownInn
 from database import transaction
-from ledger import Credit
-from rules import Facts
 from services import Receipt
 
 
-def receive(bank: Bank, message: Message, *, key_id: str, now: datetime, **_settings: str) -> Receipt:
-    """Credit one webhook; the bench sends none that would have to be kept for a person."""
-    credit = _credit(bank, message, key_id, now)
+def receive(bank: Bank, message: Message, *, key_id: str, unknown_inn: UnknownInn, now: datetime) -> Receipt:
+    """Take one webhook as services.receive() does; the bench sends none that cannot be read."""
+    credit = services._read(bank, message, key_id=key_id, may_create=unknown_inn == "create", now=now)
     with transaction() as session:
-        (outcome,) = ledger.post(session, [credit])
-    return Receipt(
-        status=str(outcome.status),
-        operation_id=credit.operation_id,
-        payment_id=outcome.first.payment_id if outcome.first else None,
-        incident_id=None,
-    )
-
-
-def _credit(bank: Bank, message: Message, key_id: str, now: datetime) -> Credit:
-    announcement = bank.read(message)
-    facts = Facts(
-        source=bank.name,
-        amount=announcement.amount,
-        payer_inn=announcement.payer_inn,
-        document_number=announcement.document_number,
-        document_date=announcement.document_date,
-    )
-    return Credit(
-        operation_id=announcement.operation_id,
-        inn=announcement.payer_inn,
-        facts=facts,
-        external_id=announcement.external_id,
-        body=message.body,
-        key_id=key_id,
-        received_at=now,
-        may_create=True,
-    )
+        (receipt,) = services._take(session, [credit])
+    return receipt
 
 
 services.receive = receive

@@ -160,7 +160,7 @@ def _create_deliveries() -> None:
     op.create_index(
         "ix_deliveries_order",
         "deliveries",
-        ["endpoint_id", "organization_id", "version"],
+        ["endpoint_id", "organization_id", "due_at", "version"],
         postgresql_where=OPEN_IN_ORDER,
         sqlite_where=OPEN_IN_ORDER,
     )
