@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test faults bench check format clean
+.PHONY: help install run test faults bench check format clean ALWAYS
 
 help: ## Say what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -18,8 +18,8 @@ run: .venv/run .env ## Serve Kopeck here, web and worker: set up what is missing
 	@$(BIN)/flask bank welcome
 	@echo
 	@# Settings are read by the processes themselves; honcho would give each a PORT of its own choice.
-	@PATH="$(CURDIR)/$(BIN):$$PATH" exec honcho start -e /dev/null \
-		-p $$($(BIN)/python -c 'import config; print(config.load().port)')
+	@PATH="$(CURDIR)/$(BIN):$$PATH" honcho start -e /dev/null \
+		-p $$($(BIN)/python -c 'import config; print(config.load().port)') || [ $$? -eq 130 ]
 
 test: .venv/dev ## Run every test on every database that is there
 	@$(BIN)/python -m pytest
@@ -60,7 +60,7 @@ clean: ## Take away what the other targets made, except .env and the database
 	@touch $@ .venv/run
 
 # Only its owner may read it: it holds the secrets. One from an earlier version gets those that are new.
-.env: .env.example
+.env: .env.example ALWAYS
 	@test -e $@ || { umask 077; cat .env.example > $@; echo 'Made .env.'; }
 	@for name in BANK_WEBHOOK_SECRETS SECRETS_KEYS; do \
 		grep -q "^$$name=." $@ && continue; \
@@ -69,4 +69,7 @@ clean: ## Take away what the other targets made, except .env and the database
 		sed -i.old "s/^$$name=.*/$$name=$$secret/" $@ && rm -f $@.old; \
 		echo "Put a fresh secret into .env: $$name."; \
 	done
-	@touch $@
+	@grep -qE '^(ENDPOINTS_ON_LOOPBACK=|KOPECK_ENV=production)' $@ \
+		|| { echo 'ENDPOINTS_ON_LOOPBACK=allow' >> $@; echo 'Put into .env: ENDPOINTS_ON_LOOPBACK=allow.'; }
+
+ALWAYS:

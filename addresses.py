@@ -61,6 +61,7 @@ AUTHORITY = re.compile(r"(?P<host>\[[^\[\]]*\]|[^\[\]:]+)(?::(?P<port>[0-9]{1,5}
 NAME = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?", re.ASCII)
 NUMBER = re.compile(r"0x[0-9a-f]*|[0-9]+", re.ASCII)
 
+NOT_HTTPS = "The address must start with https://, so that nobody on the way can read the events."
 NOT_PUBLIC = "This address is not on the public internet, and events are delivered nowhere else."
 
 
@@ -104,7 +105,7 @@ def problem_with(url: str, *, loopback_allowed: bool, https_only: bool) -> str |
     except Unusable as problem:
         return str(problem)
     if https_only and target.scheme != "https":
-        return "The address must start with https://, so that nobody on the way can read the events."
+        return NOT_HTTPS
     if is_address(target.host):
         fits = is_allowed(target.host, loopback_allowed=loopback_allowed)
     elif f".{target.host}".endswith(".localhost"):

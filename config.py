@@ -93,7 +93,9 @@ class Config:
         if environment == "production":
             problems += _weak_secrets(config.bank_secrets, config.secrets_keys)
             if config.loopback_endpoints:
-                problems.append("ENDPOINTS_ON_LOOPBACK=allow is for development; take it out")
+                problems.append(
+                    "ENDPOINTS_ON_LOOPBACK=allow is for development; take it out of .env or the environment"
+                )
         elif not _is_loopback(config.host):
             problems.append("HOST must be a loopback address in development; set KOPECK_ENV=production to be reached")
         if problems:

@@ -24,6 +24,7 @@ from limits import (
     QUICK_SECONDS,
     SENDERS_MAX,
     SLOW_LANE_SENDERS_MAX,
+    TICK_SECONDS,
 )
 from transport import Client
 from vault import Vault
@@ -44,6 +45,7 @@ class Courier:
         self._lanes: dict[int, _Lane] = {}
         self._results: SimpleQueue[tuple[Parcel, Attempt | None]] = SimpleQueue()
         self._unsettled: list[tuple[Parcel, Attempt | None]] = []
+        self._winding_down = False
 
     def step(self) -> int:
         """Settle what has been tried, claim what there is room for; return how many deliveries that moved on.
@@ -70,16 +72,35 @@ class Courier:
             under_way = any(lane.in_hand for lane in self._lanes.values())
         return not under_way and self._results.empty() and not self._unsettled
 
+    def wind_down(self) -> None:
+        """Take no more from endpoints that are slow, and serve the others until nothing slow is under way."""
+        ends_at = time.monotonic() + DELIVERY_SECONDS
+        self._winding_down = True
+        while self._let_slow_end() and time.monotonic() < ends_at:
+            if not self.step():
+                self.rest(TICK_SECONDS)
+
     def close(self) -> None:
         """Give back what was not begun, wait for what was, and settle it."""
         with self._lock:
             for lane in self._lanes.values():
-                for parcel, _ in lane.waiting:
-                    self._results.put((parcel, None))
-                lane.waiting.clear()
+                self._hand_back(lane)
         self._pool.shutdown()
         self._client.close()
         self._settle()
+
+    def _hand_back(self, lane: "_Lane") -> None:
+        for parcel, _ in lane.waiting:
+            self._results.put((parcel, None))
+        lane.waiting.clear()
+
+    def _let_slow_end(self) -> bool:
+        """Give back what waits for slow endpoints, and tell whether anything is still being sent to one."""
+        with self._lock:
+            slow = [lane for lane in self._lanes.values() if not lane.quick]
+            for lane in slow:
+                self._hand_back(lane)
+            return any(lane.running for lane in slow)
 
     def _settle(self) -> int:
         while not self._results.empty():
@@ -94,18 +115,33 @@ class Courier:
                 outbox.release(untried, now=self._clock())
         except Exception as error:
             # Kept for the next step if the database was away. Otherwise it would fail again, and hold up all others;
-            # forgotten, it costs no more than its lease, and is tried again.
-            if not is_unavailable(error):
-                self._unsettled = []
-            raise
+            # what is forgotten costs no more than its lease, and is tried again.
+            if is_unavailable(error):
+                raise
+            self._unsettled = []
+            log_crash("attempts that were to be settled together", error)
+            self._settle_apart(tried)
+            return len(tried)
         self._unsettled = []
         return len(tried)
+
+    def _settle_apart(self, tried: Sequence[tuple[Parcel, Attempt]]) -> None:
+        for parcel, attempt in tried:
+            try:
+                outbox.settle([(parcel, attempt)], now=self._clock())
+            except Exception as error:
+                if is_unavailable(error):
+                    raise
+                log_crash(f"the attempt at delivery {parcel.delivery_id}", error)
 
     def _room(self, endpoint_id: int) -> int:
         with self._lock:
             if sum(lane.running for lane in self._lanes.values()) >= SENDERS_MAX:
                 return 0
-            lane = self._lanes.get(endpoint_id) or _Lane()
+            lane = self._lanes.get(endpoint_id)
+            if self._winding_down and lane is not None and not lane.quick:
+                return 0
+            lane = lane or _Lane()
             return LANE_ROUNDS * lane.senders_max - lane.in_hand
 
     def _load(self, parcels: Sequence[Parcel], until: float) -> None:
@@ -124,6 +160,10 @@ class Courier:
             attempt = self._try(parcel)
             lane.note(attempt)
             self._results.put((parcel, attempt))
+            if attempt.status == rules.GONE:
+                # It wants nothing more, and what has been claimed for it already is parked with the rest.
+                with self._lock:
+                    self._hand_back(lane)
 
     def _next(self, lane: "_Lane") -> Parcel | None:
         with self._lock:

@@ -22,6 +22,8 @@ from transport import Client, Unreachable
 EXCERPT_CHARACTERS_MAX = 2048
 """How much of an answer is kept for whoever looks into a failure."""
 
+DURATION_MS_MAX = 2**31 - 1
+
 RETRY_AFTER = re.compile(r"(-?)([0-9]{1,9})", re.ASCII)
 """Whole seconds; what has more digits lies decades ahead and is no advice."""
 
@@ -125,8 +127,8 @@ def send(client: Client, parcel: Parcel, *, clock: Callable[[], datetime]) -> At
     ended_at = clock()
     return Attempt(
         started_at=started_at,
-        # The clock may be set back meanwhile.
-        duration_ms=max(0, round((ended_at - started_at).total_seconds() * 1000)),
+        # The clock may be set back meanwhile, or forward by a month.
+        duration_ms=min(max(0, round((ended_at - started_at).total_seconds() * 1000)), DURATION_MS_MAX),
         status=answer.status if answer else None,
         excerpt=_excerpt(answer.body) if answer else "",
         error=error,

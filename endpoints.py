@@ -4,11 +4,11 @@ Called by the API and the CLI with plain values and a moment. Sends nothing: a w
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, insert, select, update
+from sqlalchemy import and_, func, insert, select, update
 from sqlalchemy.orm import Session
 
 import addresses
@@ -23,8 +23,10 @@ from errors import (
     EndpointDisabled,
     EndpointRefused,
     EndpointUnknown,
+    LimitReached,
     OrganizationUnknown,
 )
+from limits import CURRENT_SECRETS_MAX, ENDPOINTS_MAX
 from models import Delivery, Endpoint, Organization
 from vault import Vault
 
@@ -36,7 +38,7 @@ class Reveal:
     """What a receiver needs to verify events, to be seen this once; `public_key` where the scheme has one."""
 
     id: int
-    secret: str
+    secret: str = field(repr=False)
     public_key: str | None
 
 
@@ -60,6 +62,9 @@ def create(
         raise EndpointRefused(problem)
     key = delivery.new_key(scheme)
     with transaction() as session:
+        count = session.scalar(select(func.count()).where(ENDPOINTS.c.deleted_at.is_(None)))
+        if count is not None and count >= ENDPOINTS_MAX:
+            raise LimitReached(f"There are {ENDPOINTS_MAX} endpoints already; delete one that is not needed.")
         row = {
             "organization_id": _organization_id(session, organization),
             "url": url,
@@ -81,6 +86,10 @@ def rotate(vault: Vault, endpoint_id: int, *, overlap_seconds: int, now: datetim
         endpoint = _lock(session, endpoint_id)
         key, until = delivery.new_key(Scheme(endpoint.scheme)), now + timedelta(seconds=overlap_seconds)
         # Without an overlap the old ones need not be unlocked: this is the way out when the key of the vault is lost.
+        if overlap_seconds and len(_current(vault, endpoint, now)) >= CURRENT_SECRETS_MAX:
+            raise LimitReached(
+                "Too many old secrets of this endpoint are still good; wait, or rotate without an overlap."
+            )
         old = [_ending(key, until) for key in outbox.keys_of(vault, endpoint.secrets)] if overlap_seconds else []
         keys = [key, *(key for key in old if key.until is not None and key.until > now)]
         _change(session, endpoint_id, {"secrets": outbox.lock_keys(vault, keys)})
@@ -166,6 +175,11 @@ def _lock(session: Session, endpoint_id: int) -> AnyRow:
     return row
 
 
+def _current(vault: Vault, endpoint: AnyRow, now: datetime) -> list[Key]:
+    keys = outbox.keys_of(vault, endpoint.secrets)
+    return [key for key in keys if key.until is None or key.until > now]
+
+
 def _change(session: Session, endpoint_id: int, values: Mapping[str, Any]) -> None:
     session.execute(update(ENDPOINTS).where(ENDPOINTS.c.id == endpoint_id).values(values))
 
@@ -180,5 +194,7 @@ def _reveal(endpoint_id: int, key: Key) -> Reveal:
 
 
 def _refuse_disabled(endpoint: AnyRow) -> None:
+    if endpoint.deleted_at is not None:
+        raise EndpointDisabled("This endpoint was deleted; nothing is sent there any more.")
     if endpoint.disabled_at is not None:
         raise EndpointDisabled("Nothing is sent to an endpoint that is disabled; enable it first.")

@@ -179,6 +179,14 @@ class EndpointDisabled(PaymentError):
     title = "The endpoint is disabled"
 
 
+class LimitReached(PaymentError):
+    """There are as many as there may be; `detail` says of what."""
+
+    status = 409
+    slug = "limit-reached"
+    title = "There are too many already"
+
+
 class VaultClosed(PaymentError):
     """A stored secret cannot be decrypted; `detail` says which setting to look at."""
 

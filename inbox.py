@@ -64,8 +64,8 @@ def remove(session: Session, ids: Collection[int]) -> None:
     session.execute(delete(WEBHOOKS).where(WEBHOOKS.c.id.in_(ids)))
 
 
-def postpone(session: Session, row: AnyRow, *, now: datetime) -> None:
-    """Let a webhook that failed for a reason of ours wait, twice as long each time."""
-    wait = min(FIRST_WAIT_SECONDS * 2.0 ** min(row.tries, 20), INBOX_WAIT_SECONDS_MAX)
-    later = {"tries": row.tries + 1, "due_at": now + timedelta(seconds=wait)}
+def postpone(session: Session, row: AnyRow, *, failed: bool, now: datetime) -> None:
+    """Let a webhook wait; twice as long each time if it failed for a reason of ours, and was not only held up."""
+    wait = min(FIRST_WAIT_SECONDS * 2.0 ** min(row.tries, 20), INBOX_WAIT_SECONDS_MAX) if failed else FIRST_WAIT_SECONDS
+    later = {"tries": row.tries + failed, "due_at": now + timedelta(seconds=wait)}
     session.execute(update(WEBHOOKS).where(WEBHOOKS.c.id == row.id).values(later))

@@ -27,7 +27,9 @@ def deliver(seconds: float = math.inf) -> int:
     """Send what is due, until nothing is or the time is up; return how many turns that took."""
     courier = new_courier()
     try:
-        return _take_turns(lambda: _send_some(courier), seconds)
+        turns = _take_turns(lambda: _send_some(courier), seconds)
+        courier.wind_down()
+        return turns
     finally:
         courier.close()
 
@@ -67,7 +69,7 @@ def replay_some() -> int:
 
 
 def _client() -> Client:
-    return Client(loopback_allowed=settings().loopback_endpoints)
+    return Client(loopback_allowed=settings().loopback_endpoints, https_only=settings().production)
 
 
 def _send_some(courier: Courier) -> int:

@@ -94,6 +94,15 @@ CLAIM_ENDPOINTS_MAX = 32
 BLOCKED_SECONDS = 5
 """How long a delivery waits before it is looked at again when the one before it is under way."""
 
+PARKED_DELIVERIES = 500
+"""How many deliveries to a disabled endpoint one claim sets aside."""
+
+ENDPOINTS_MAX = 1000
+"""How many endpoints there may be: a credit writes a delivery for each one that listens, in its own transaction."""
+
+CURRENT_SECRETS_MAX = 5
+"""How many secrets of an endpoint may be good at the same time; each makes the signature header longer."""
+
 ORDERED_LOOK_DELIVERIES = 500
 """How many deliveries one claim looks at to find those that may go to an endpoint that wants them in order."""
 

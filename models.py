@@ -224,6 +224,7 @@ class Replay(Model):
     cursor: Mapped[UUID | None] = mapped_column(uuid_type())
     queued: Mapped[int] = mapped_column(BigInteger)
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    sweep_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 OPEN = text("due_at IS NOT NULL")

@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Integer, Select, and_, bindparam, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Integer, Select, and_, bindparam, func, or_, select, update
 from sqlalchemy.orm import Session
 
 import incidents
@@ -40,6 +40,7 @@ from limits import (
     FAILING_SECONDS_MAX,
     LEASE_SECONDS,
     ORDERED_LOOK_DELIVERIES,
+    PARKED_DELIVERIES,
 )
 from models import Delivery, DeliveryAttempt, Endpoint
 from models import Event as EventRow
@@ -50,8 +51,6 @@ EVENTS = table_of(EventRow)
 
 log = logging.getLogger("kopeck")
 
-PARKED_AT_ONCE = 500
-"""How many deliveries to a disabled endpoint one claim sets aside."""
 
 LOST = "The worker that tried this ended before it could say what came of it."
 
@@ -83,7 +82,9 @@ def record_for(session: Session, event: Event, endpoint_id: int, *, now: datetim
     """Write an event for one endpoint alone, and return the number of its delivery."""
     insert(session.connection(), EVENTS, [vars(event)])
     insert(session.connection(), DELIVERIES, [delivery_row(event, endpoint_id, now) | {"cause": "person"}])
-    return session.scalars(select(Delivery.id).where(Delivery.event_id == event.id)).one()
+    return session.scalars(
+        select(Delivery.id).where(Delivery.endpoint_id == endpoint_id, Delivery.event_id == event.id)
+    ).one()
 
 
 def delivery_row(event: Event, endpoint_id: int, due_at: datetime) -> dict[str, Any]:
@@ -146,6 +147,8 @@ def claim_one(vault: Vault, delivery_id: int, *, now: datetime) -> Parcel | None
         rows = connection.execute(_due_query().where(DELIVERIES.c.id == delivery_id), {"now": now}).all()
         endpoints = _endpoints(connection, vault, [row.endpoint_id for row in rows])
         ready = [row for row in rows if endpoints[row.endpoint_id].keys]
+        if ready and endpoints[ready[0].endpoint_id].ordered:
+            ready = _in_order(connection, ready[0].endpoint_id, ready, now)
         return _lease(connection, endpoints, ready, now)[0] if ready else None
 
 
@@ -313,7 +316,7 @@ def _park(connection: Connection, endpoint_id: int, now: datetime) -> None:
     lock = select(ENDPOINTS.c.id).where(*disabled).with_for_update(key_share=True, skip_locked=True)
     if connection.execute(lock).first() is None:
         return
-    told = {"endpoint_id": endpoint_id, "places": PARKED_AT_ONCE, "now": now}
+    told = {"endpoint_id": endpoint_id, "places": PARKED_DELIVERIES, "now": now}
     rows = connection.execute(_due_of_endpoint_query(), told).all()
     _note_lost(connection, rows)
     due = DELIVERIES.c.id.in_([row.id for row in rows])
@@ -421,17 +424,21 @@ def _verdict(row: Mapping[str, Any], parcel: Parcel, attempt: Attempt, now: date
 def _let_next_go(connection: Connection, delivery_id: int, now: datetime) -> None:
     """Wake the delivery that stood behind one which is done."""
     done, behind = DELIVERIES.alias("done"), DELIVERIES
-    next_id = connection.scalar(
-        select(behind.c.id)
-        .join(
-            done, and_(behind.c.endpoint_id == done.c.endpoint_id, behind.c.organization_id == done.c.organization_id)
-        )
+    same_queue = and_(behind.c.endpoint_id == done.c.endpoint_id, behind.c.organization_id == done.c.organization_id)
+    following = connection.execute(
+        select(behind.c.id, behind.c.scheduled_at)
+        .join(done, same_queue)
         .where(done.c.id == delivery_id, behind.c.version > done.c.version, behind.c.due_at.is_not(None))
         .order_by(behind.c.version)
         .limit(1)
-    )
-    waits = (behind.c.id == next_id, behind.c.lease.is_(None), behind.c.scheduled_at <= now)
-    connection.execute(update(behind).where(*waits).values(due_at=behind.c.scheduled_at))
+    ).one_or_none()
+    if following is None:
+        return
+    # In front of those that came later; a person's retry of one that is done has no schedule.
+    wanted = following.scheduled_at or now
+    if wanted <= now:
+        waits = (behind.c.id == following.id, behind.c.lease.is_(None))
+        connection.execute(update(behind).where(*waits).values(due_at=wanted))
 
 
 def _note_health(session: Session, finished: Sequence[tuple[Parcel, Attempt]], now: datetime) -> None:
@@ -440,17 +447,31 @@ def _note_health(session: Session, finished: Sequence[tuple[Parcel, Attempt]], n
     well = {parcel.receiver.id for parcel, attempt in finished if rules.is_delivered(attempt.status)}
     gone = {parcel.receiver.id for parcel, attempt in finished if attempt.status == rules.GONE}
     failing_since = ENDPOINTS.c.failing_since
-    if well:
-        recovered = (ENDPOINTS.c.id.in_(well), failing_since.is_not(None))
-        session.execute(update(ENDPOINTS).where(*recovered).values(failing_since=None))
-    if tried - well:
-        began = (ENDPOINTS.c.id.in_(tried - well), failing_since.is_(None))
-        session.execute(update(ENDPOINTS).where(*began).values(failing_since=now))
-        too_long = (ENDPOINTS.c.id.in_(tried - well), failing_since <= now - timedelta(seconds=FAILING_SECONDS_MAX))
-        for endpoint_id in session.scalars(select(ENDPOINTS.c.id).where(*too_long).order_by(ENDPOINTS.c.id)).all():
-            _give_up(session, endpoint_id, "failing", now)
-    for endpoint_id in sorted(gone):
+    _change_endpoints(session, well, failing_since.is_not(None), {"failing_since": None})
+    _change_endpoints(session, tried - well, failing_since.is_(None), {"failing_since": now})
+    too_long = failing_since <= now - timedelta(seconds=FAILING_SECONDS_MAX)
+    for endpoint_id in _free_endpoints(session, tried - well, too_long):
+        _give_up(session, endpoint_id, "failing", now)
+    for endpoint_id in _free_endpoints(session, gone, ENDPOINTS.c.disabled_at.is_(None)):
         _give_up(session, endpoint_id, "gone", now)
+
+
+def _change_endpoints(
+    session: Session, endpoint_ids: Collection[int], are: ColumnElement[bool], values: Mapping[str, Any]
+) -> None:
+    if ids := _free_endpoints(session, endpoint_ids, are):
+        session.execute(update(ENDPOINTS).where(ENDPOINTS.c.id.in_(ids)).values(values))
+
+
+def _free_endpoints(session: Session, endpoint_ids: Collection[int], are: ColumnElement[bool]) -> Sequence[int]:
+    """Lock those of the endpoints that are as described and that nobody else holds.
+
+    What came of deliveries must not wait for them; about an endpoint that is passed over the next attempt tells again.
+    """
+    if not endpoint_ids:
+        return []
+    wanted = select(ENDPOINTS.c.id).where(ENDPOINTS.c.id.in_(endpoint_ids), are).order_by(ENDPOINTS.c.id)
+    return session.scalars(wanted.with_for_update(key_share=True, skip_locked=True)).all()
 
 
 def _give_up(session: Session, endpoint_id: int, because: str, now: datetime) -> None:

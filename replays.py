@@ -4,23 +4,26 @@ Started by a person through the API or the CLI, continued by a worker, a batch a
 """
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, func, insert, or_, select, update
+from sqlalchemy import Select, and_, func, insert, not_, or_, select, update
 from sqlalchemy.orm import Session
 
 import events
 import outbox
 import rules
 from database import AnyRow, db, insert_absent, inserted_id, look_up, survives_deadlock, table_of, transaction
-from errors import EndpointDisabled, EndpointUnknown, ReplayUnknown
-from limits import REPLAY_BATCH_EVENTS
-from models import Delivery, Endpoint, Payment, Replay
+from errors import EndpointDisabled, EndpointUnknown, LimitReached, ReplayUnknown
+from limits import LEASE_SECONDS, REPLAY_BATCH_EVENTS
+from models import BalanceLog, Delivery, Endpoint, Payment, Replay
 from models import Event as EventRow
 
 ENDPOINTS, DELIVERIES, EVENTS, REPLAYS = (table_of(model) for model in (Endpoint, Delivery, EventRow, Replay))
+
+SWEPT = timedelta(seconds=LEASE_SECONDS)
+"""How long around its beginning a replay looks a second time: a credit may commit late, and clocks may differ."""
 
 NO_ENDPOINT = "No endpoint has this number; it may have been deleted."
 
@@ -29,7 +32,8 @@ NO_ENDPOINT = "No endpoint has this number; it may have been deleted."
 def start(endpoint_id: int, *, since: datetime, by: str, now: datetime) -> int:
     """Ask that an endpoint hears again of every move since a moment, also of those that it never heard of.
 
-    Returns the number of the replay; a worker queues the events. Raises EndpointUnknown or EndpointDisabled.
+    Returns the number of the replay; a worker queues the events. Raises EndpointUnknown,
+    EndpointDisabled or LimitReached.
     """
     with transaction() as session:
         endpoint = _endpoint(session, endpoint_id)
@@ -37,6 +41,9 @@ def start(endpoint_id: int, *, since: datetime, by: str, now: datetime) -> int:
             raise EndpointUnknown(NO_ENDPOINT)
         if endpoint.disabled_at is not None:
             raise EndpointDisabled("Nothing is sent to an endpoint that is disabled; enable it first.")
+        under_way = select(REPLAYS.c.id).where(REPLAYS.c.endpoint_id == endpoint_id, REPLAYS.c.finished_at.is_(None))
+        if session.scalar(under_way.limit(1)) is not None:
+            raise LimitReached("A replay of this endpoint is under way; wait until it is finished.")
         row = {"endpoint_id": endpoint_id, "since": since, "asked_by": by, "created_at": now, "queued": 0}
         return inserted_id(session.execute(insert(REPLAYS).values(row)))
 
@@ -64,35 +71,37 @@ def continue_oldest(*, now: datetime) -> int:
 
     Read from the ledger, by payment: what happened while nobody listened has its event made now.
     """
-    unfinished = select(REPLAYS.c.id).where(REPLAYS.c.finished_at.is_(None)).limit(1)
-    if not look_up(unfinished):
+    waiting = or_(REPLAYS.c.finished_at.is_(None), REPLAYS.c.sweep_at <= now)
+    if not look_up(select(REPLAYS.c.id).where(waiting).limit(1)):
         return 0
     with transaction() as session:
-        wish = session.execute(
-            select(*REPLAYS.c)
-            .where(REPLAYS.c.finished_at.is_(None))
-            .order_by(REPLAYS.c.id)
-            .limit(1)
-            .with_for_update(skip_locked=True)
-        ).one_or_none()
+        oldest = select(*REPLAYS.c).where(waiting).order_by(REPLAYS.c.id).limit(1)
+        wish = session.execute(oldest.with_for_update(skip_locked=True)).one_or_none()
         if wish is None:
             return 0
         endpoint = _endpoint(session, wish.endpoint_id)
-        moves = session.execute(_moves_query(wish, endpoint)).all() if endpoint.disabled_at is None else []
-        if moves and rules.listens_to(endpoint.event_types, rules.CREDITED):
-            _queue(session, wish, moves, now)
-        progress = {"queued": wish.queued + len(moves), "cursor": moves[-1].payment_id if moves else wish.cursor}
+        hears = endpoint.disabled_at is None and rules.listens_to(endpoint.event_types, rules.CREDITED)
+        moves = session.execute(_moves_query(wish, endpoint)).all() if hears else []
+        queued = _queue(session, wish, endpoint, moves, now) if moves else 0
+        progress = {"queued": wish.queued + queued, "cursor": moves[-1].payment_id if moves else wish.cursor}
         if len(moves) < REPLAY_BATCH_EVENTS:
-            progress["finished_at"] = now
+            progress |= _at_the_end(wish, now)
         session.execute(update(REPLAYS).where(REPLAYS.c.id == wish.id).values(progress))
     return max(len(moves), 1)
 
 
+def _at_the_end(wish: AnyRow, now: datetime) -> dict[str, Any]:
+    """Finish a replay, and have its last stretch swept once more when what was under way then is committed."""
+    if wish.finished_at is not None:
+        return {"sweep_at": None}
+    from_then = _first_id_at(max(wish.since, wish.created_at - SWEPT))
+    return {"finished_at": now, "sweep_at": wish.created_at + SWEPT, "cursor": from_then}
+
+
 def _moves_query(wish: AnyRow, endpoint: AnyRow) -> Select[Any]:
-    after = wish.cursor or _first_id_at(wish.since)
     query = (
         events.moves_query()
-        .where(Payment.id > after, Payment.received_at <= wish.created_at)
+        .where(Payment.id > (wish.cursor or _first_id_at(wish.since)), Payment.received_at <= wish.created_at + SWEPT)
         .order_by(Payment.id)
         .limit(REPLAY_BATCH_EVENTS)
     )
@@ -109,21 +118,47 @@ def _first_id_at(moment: datetime) -> UUID:
     return UUID(int=max(0, int(moment.timestamp() * 1000)) << 80)
 
 
-def _queue(session: Session, wish: AnyRow, moves: Sequence[AnyRow], now: datetime) -> None:
-    """Make the events and deliveries that are missing, and have all of them sent, but those that a worker holds."""
-    connection = session.connection()
-    found = [events.of_move(row._asdict()) for row in moves]
-    insert_absent(connection, EVENTS, [vars(event) for event in found], unique="id")
-    rows = [outbox.delivery_row(event, wish.endpoint_id, now) for event in found]
-    insert_absent(connection, DELIVERIES, rows, unique=("endpoint_id", "event_id"))
-    free = or_(DELIVERIES.c.lease.is_(None), DELIVERIES.c.due_at <= now)
-    again = {"status": "pending", "cause": "replay", "step": 0, "replay_id": wish.id}
-    session.execute(
-        update(DELIVERIES)
-        .where(DELIVERIES.c.endpoint_id == wish.endpoint_id, DELIVERIES.c.event_id.in_([event.id for event in found]))
-        .where(free)
-        .values({**again, "due_at": now, "scheduled_at": now})
+def _queue(session: Session, wish: AnyRow, endpoint: AnyRow, moves: Sequence[AnyRow], now: datetime) -> int:
+    """Make the events and deliveries that are missing and, but for the sweep, have all sent; return how many."""
+    found = [events.of_move(row._asdict()) for row in [*moves, *_left_behind(session, endpoint, moves)]]
+    of_these = (
+        DELIVERIES.c.endpoint_id == endpoint.id,
+        DELIVERIES.c.event_id.in_([event.id for event in found]),
     )
+    there = set(session.scalars(select(DELIVERIES.c.event_id).where(*of_these)))
+    _make(session, wish, [event for event in found if event.id not in there], now)
+    if wish.finished_at is not None:
+        return len({event.id for event in found} - there)
+    again = {"status": "pending", "step": 0, "scheduled_at": now, "replay_id": wish.id}
+    others = DELIVERIES.c.replay_id.is_distinct_from(wish.id)
+    held = and_(DELIVERIES.c.lease.is_not(None), DELIVERIES.c.due_at > now)
+    # What a worker holds goes on as soon as it is settled, unless it is delivered by then.
+    session.execute(update(DELIVERIES).where(*of_these, others, held).values(again))
+    free = {**again, "cause": "replay", "due_at": now}
+    session.execute(update(DELIVERIES).where(*of_these, others, not_(held)).values(free))
+    return len(moves)
+
+
+def _make(session: Session, wish: AnyRow, missing: Sequence[events.Event], now: datetime) -> None:
+    if not missing:
+        return
+    connection = session.connection()
+    insert_absent(connection, EVENTS, [vars(event) for event in missing], unique="id")
+    of_replay = {"cause": "replay", "replay_id": wish.id}
+    rows = [outbox.delivery_row(event, wish.endpoint_id, now) | of_replay for event in missing]
+    insert_absent(connection, DELIVERIES, rows, unique=("endpoint_id", "event_id"))
+
+
+def _left_behind(session: Session, endpoint: AnyRow, moves: Sequence[AnyRow]) -> Sequence[AnyRow]:
+    """Return earlier moves of the same balances whose payments come after these, for an endpoint that wants order."""
+    if not endpoint.ordered:
+        return []
+    newest = {row.organization_id: row.version for row in sorted(moves, key=lambda row: row.version)}
+    earlier = (
+        and_(BalanceLog.organization_id == organization_id, BalanceLog.version < version)
+        for organization_id, version in newest.items()
+    )
+    return session.execute(events.moves_query().where(Payment.id > moves[-1].payment_id, or_(*earlier))).all()
 
 
 def _endpoint(session: Session, endpoint_id: int) -> AnyRow:

@@ -22,8 +22,8 @@ import outbox
 import rules
 from banks.base import Announcement, Bank, Message
 from config import UnknownInn
-from database import AnyRow, db, survives_deadlock, transaction
-from errors import IncidentNotAssignable, PaymentError, UnusableBody, is_unavailable, log_crash
+from database import AnyRow, db, is_contention, survives_deadlock, transaction
+from errors import IncidentNotAssignable, PaymentError, UnusableBody, is_unavailable, log_crash, log_unavailable
 from groupcommit import GroupCommit
 from inbox import Arrival
 from ledger import Credit, Outcome, Status
@@ -101,9 +101,13 @@ def credit_waiting(*, unknown_inn: UnknownInn, now: datetime) -> int:
     try:
         return _credit_batch(ids, unknown_inn)
     except Exception as error:
-        if is_unavailable(error):
+        if is_unavailable(error) and not is_contention(error):
             raise
-    return sum(_credit_alone(inbox_id, unknown_inn, now) for inbox_id in ids)
+    for taken, inbox_id in enumerate(ids, 1):
+        if not _credit_alone(inbox_id, unknown_inn, now):
+            # Somebody's lock held it up: to wait for each that it concerns would keep all others waiting.
+            return taken
+    return len(ids)
 
 
 def _take(session: Session, credits: Sequence[Credit]) -> list[Receipt]:
@@ -143,20 +147,23 @@ def _read_arrival(session: Session, row: AnyRow, unknown_inn: UnknownInn) -> Cre
         return None
 
 
-def _credit_alone(inbox_id: int, unknown_inn: UnknownInn, now: datetime) -> int:
-    """Credit one webhook of the inbox by itself; let it wait, and say so, when that fails."""
+def _credit_alone(inbox_id: int, unknown_inn: UnknownInn, now: datetime) -> bool:
+    """Credit one webhook of the inbox by itself, or let it wait; False when another transaction's lock stood there."""
     try:
-        return _credit_batch([inbox_id], unknown_inn)
+        _credit_batch([inbox_id], unknown_inn)
+        return True
     except Exception as error:
-        if is_unavailable(error):
+        held_up = is_contention(error)
+        if is_unavailable(error) and not held_up:
             raise
-        log_crash(f"webhook {inbox_id} in the inbox, which is tried again later", error)
+        where = f"webhook {inbox_id} in the inbox, which is tried again later"
+        log_unavailable(where, error) if held_up else log_crash(where, error)
     with transaction() as session:
         for row in inbox.take(session, [inbox_id]):
-            inbox.postpone(session, row, now=now)
-            if row.tries + 1 == INBOX_TRIES_BEFORE_INCIDENT:
+            inbox.postpone(session, row, failed=not held_up, now=now)
+            if not held_up and row.tries + 1 == INBOX_TRIES_BEFORE_INCIDENT:
                 _tell_stuck(session, row, now)
-    return 1
+    return not held_up
 
 
 def _tell_stuck(session: Session, row: AnyRow, now: datetime) -> None:

@@ -100,7 +100,9 @@ def post(url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         finally:
             wire.hang_up()
     except Unreachable as problem:
-        raise Unreachable(f"{problem} Is the server running (`make run`)?") from None
+        raise Unreachable(
+            f"{problem} Is the server running (`make run`)? If on another port, put PORT=… into .env, or give --url."
+        ) from None
 
 
 def resolve(host: str, port: int) -> list[str]:
@@ -120,10 +122,12 @@ class Client:
         self,
         *,
         loopback_allowed: bool,
+        https_only: bool = False,
         resolve: Resolver = resolve,
         connect_seconds: float = DELIVERY_CONNECT_SECONDS,
         seconds: float = DELIVERY_SECONDS,
     ) -> None:
+        self._https_only = https_only
         self._dialer = _Dialer(
             may_reach=lambda address: addresses.is_allowed(address, loopback_allowed=loopback_allowed),
             resolve=resolve,
@@ -139,6 +143,8 @@ class Client:
         began with a 200: to deliver again does no harm, and to believe half an answer could lose an event.
         """
         target = _target(url)
+        if self._https_only and target.scheme != "https":
+            raise AddressRefused(addresses.NOT_HTTPS)
         request = _request(target, body, headers)
         deadline = _Deadline(self._seconds)
         wire = self._idle.take(target) or self._dialer.connect(target, deadline)
@@ -185,6 +191,7 @@ class _Line(io.RawIOBase):
         self._sock = sock
         self._deadline: _Deadline | None = None
         self._bytes_left = 0
+        self.in_head = False
 
     def send(self, request: bytes, deadline: _Deadline) -> None:
         """Write all of a request."""
@@ -195,7 +202,7 @@ class _Line(io.RawIOBase):
 
     def listen(self, deadline: _Deadline, bytes_max: int) -> None:
         """Let an answer be read."""
-        self._deadline, self._bytes_left = deadline, bytes_max
+        self._deadline, self._bytes_left, self.in_head = deadline, bytes_max, True
 
     def stop(self) -> None:
         """Let nothing more be read: a read gives None, as if nothing were there."""
@@ -213,6 +220,9 @@ class _Line(io.RawIOBase):
             raise HTTPException
         self._sock.settimeout(self._deadline.left())
         count = self._sock.recv_into(buffer)
+        if not count and self.in_head:
+            # To http.client the end of the connection is the end of the headers; half an answer is none.
+            raise HTTPException
         self._bytes_left -= count
         return count
 
@@ -265,7 +275,7 @@ class _Wire(io.BufferedReader):
             return self._answer(excerpt_bytes)
         except TimeoutError:
             raise Unreachable(f"No whole answer came within {deadline.seconds:g} seconds.") from None
-        except (OSError, HTTPException, ValueError):
+        except (OSError, HTTPException, ValueError, ArithmeticError):
             raise Unreachable("The answer broke off or cannot be read.") from None
         finally:
             self.raw.stop()
@@ -281,6 +291,7 @@ class _Wire(io.BufferedReader):
         while response.status < 200:
             # News like 103 Early Hints; the answer is still to come, and must not be taken for that of the next one.
             response = self._response()
+        self.raw.in_head = False
         body = response.read(excerpt_bytes)
         if response.length and len(body) < excerpt_bytes:
             raise HTTPException

@@ -5,6 +5,7 @@ Called by `flask worker`. Any number of these may run, on any number of machines
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 import jobs
@@ -17,25 +18,33 @@ log = logging.getLogger("kopeck")
 def run(stop: threading.Event) -> None:
     """Work until `stop` is set; then finish what was begun."""
     courier = jobs.new_courier()
+    turns = [_Turn(step) for step in (jobs.credit_some, jobs.replay_some, courier.step)]
     try:
         while not stop.is_set():
             # Short turns, so that none waits for another's backlog, and each by itself, so that none stops the others.
-            turns = [_turn(step) for step in (jobs.credit_some, jobs.replay_some, courier.step)]
-            if None in turns:
-                stop.wait(RETRY_AFTER_SECONDS)
-            elif not any(turns):
+            if not sum([turn.take() for turn in turns]):
                 courier.rest(TICK_SECONDS)
     finally:
         courier.close()
 
 
-def _turn(step: Callable[[], int]) -> int | None:
-    """Return how much a job found to do, or None after saying why it could not."""
-    try:
-        return step()
-    except Exception as error:
-        _tell(error)
-        return None
+class _Turn:
+    """One job's part of the loop; after a failure it is passed over for a while."""
+
+    def __init__(self, step: Callable[[], int]) -> None:
+        self._step = step
+        self._not_before = 0.0
+
+    def take(self) -> int:
+        """Return how much the job found to do; nothing when it failed, which is said in the log."""
+        if time.monotonic() < self._not_before:
+            return 0
+        try:
+            return self._step()
+        except Exception as error:
+            _tell(error)
+            self._not_before = time.monotonic() + RETRY_AFTER_SECONDS
+            return 0
 
 
 def _tell(error: Exception) -> None:

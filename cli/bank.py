@@ -70,7 +70,9 @@ def welcome() -> None:
     """Print the addresses of this server and a first webhook to paste, as `make run` does before it serves."""
     if not transport.is_free(settings().host, settings().port):
         taken = f"{settings().host} port {settings().port} cannot be listened on. Does another server run there?"
-        raise click.ClickException(f"{taken} Try: PORT={settings().port + 1} make run")
+        raise click.ClickException(
+            f"{taken} Put another one into .env, such as PORT={settings().port + 1}, and try again."
+        )
     click.echo(f"The API, to try   {_own_address('/api/v1/swagger/')}")
     click.echo(f"A balance         {_own_address(f'/api/v1/organizations/{SAMPLE_INN}/balance/')}\n")
     click.echo("In another terminal, announce money as the bank would, twice; it is counted once:\n")

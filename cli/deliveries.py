@@ -21,10 +21,20 @@ def list_(endpoint_id: int | None, status: str | None, organization: str | None,
     """List deliveries, the newest first."""
     listing = statements.delivery_list(endpoint_id=endpoint_id, status=status, inn=organization)
     lines = [
-        (row.id, row.endpoint_id, row.event_type, row.organization, row.version, row.status, row.tries, row.due_at)
+        (
+            row.id,
+            row.endpoint_id,
+            row.event_type,
+            row.organization,
+            row.version,
+            row.status,
+            row.tries,
+            row.created_at,
+            row.due_at,
+        )
         for row in listing.page(limit=limit).items
     ]
-    header = ("ID", "ENDPOINT", "EVENT", "ORGANISATION", "VERSION", "STATUS", "TRIES", "DUE")
+    header = ("ID", "ENDPOINT", "EVENT", "ORGANISATION", "VERSION", "STATUS", "TRIES", "CREATED", "DUE")
     for line in table(header, lines):
         click.echo(line)
 
@@ -49,4 +59,4 @@ def show(delivery_id: int) -> None:
 def retry(delivery_id: int) -> None:
     """Have a delivery tried once more, now; its schedule goes on as if it had not been."""
     endpoints.retry(delivery_id, now=now())
-    click.echo("A worker tries it now; `flask deliveries show` tells what came of it.")
+    click.echo(f"It is due now, and a worker tries it; `flask deliveries show {delivery_id}` tells what came of it.")

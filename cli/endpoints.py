@@ -136,7 +136,10 @@ def replay(endpoint_id: int, since: datetime) -> None:
     replay_id = replays.start(endpoint_id, since=since, by=operator(), now=now())
     jobs.replay()
     queued = replays.find(endpoint_id, replay_id)["queued"]
-    click.echo(f"Replay {replay_id}: {queued} events are queued; a worker sends them.")
+    click.echo(
+        f"Replay {replay_id}: {queued} events are queued; a worker sends them. "
+        f"See `flask deliveries list --endpoint {endpoint_id}`."
+    )
 
 
 def _print_secret(revealed: Reveal) -> None:

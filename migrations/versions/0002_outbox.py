@@ -117,6 +117,7 @@ def _create_replays() -> None:
         sa.Column("cursor", UUID, nullable=True),
         sa.Column("queued", sa.BigInteger(), nullable=False),
         sa.Column("finished_at", MOMENT, nullable=True),
+        sa.Column("sweep_at", MOMENT, nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_replays"),
         sa.ForeignKeyConstraint(["endpoint_id"], ["endpoints.id"], name="fk_replays_endpoint_id"),
         **BYTEWISE,

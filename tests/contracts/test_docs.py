@@ -136,7 +136,7 @@ def test_every_limit_is_named_after_its_unit_and_says_what_it_is():
     assert set(names) == {name for name in vars(limits) if name.isupper()}
     assert all(
         re.search(
-            "_(SECONDS|BYTES|CREDITS|CONNECTIONS|TRIES|SENDERS|ROUNDS|ENDPOINTS|WEBHOOKS|EVENTS|DELIVERIES)|^(NESTING|CONNECTIONS|SENDERS)_",
+            "_(SECONDS|BYTES|CREDITS|CONNECTIONS|TRIES|SENDERS|ROUNDS|ENDPOINTS|WEBHOOKS|EVENTS|DELIVERIES|SECRETS)|^(NESTING|CONNECTIONS|SENDERS|ENDPOINTS)_",
             name,
         )
         for name in names

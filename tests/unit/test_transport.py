@@ -1050,3 +1050,32 @@ def test_shell_is_told_what_to_do_when_nobody_listens():
         free.bind(("127.0.0.1", 0))
         with pytest.raises(Unreachable, match="make run"):
             transport.post(f"http://127.0.0.1:{free.getsockname()[1]}/", b"", {})
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 200",
+        b"HTTP/1.1 200 OK\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Le",
+        b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200",
+    ],
+)
+def test_answer_whose_head_breaks_off_is_no_answer(receive, make_client, head):
+    with pytest.raises(Unreachable, match="broke off"):
+        make_client().post(receive(once(head)).url, b"", {})
+
+
+def test_chunk_of_an_absurd_size_is_no_answer(receive, make_client):
+    answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-ffffffffffffffffffffffff\r\nx"
+
+    with pytest.raises(Unreachable, match="broke off"):
+        make_client().post(receive(once(answer)).url, b"", {})
+
+
+def test_client_that_may_send_over_tls_only_sends_nothing_else(receive, make_client):
+    receiver = receive()
+
+    with pytest.raises(AddressRefused, match="https"):
+        make_client(https_only=True).post(receiver.url, b"", {})
+    assert receiver.accepted == 0

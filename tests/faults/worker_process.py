@@ -1,0 +1,123 @@
+"""A real worker in a process of its own, on a clock that a test moves for all of them; it can be told where to die.
+
+    python -m tests.faults.worker_process CLOCK_FILE [POINT]
+
+Settings come from the environment. The process sends SIGKILL to itself at the point: `before send`, `after send`,
+`before settle`, `settle N` (just before the Nth statement of a settle, or its commit), `after settle`.
+"""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from flask import Flask
+from sqlalchemy import event
+
+import outbox
+import worker
+from app import create_app
+from config import Config
+from database import db
+from transport import Client
+
+STOPPING = "stopping"
+WORKING = "working"
+
+
+class FileClock:
+    """The time of this machine, and as many seconds more as are in a file."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        if not file.exists():
+            self.set(0)
+
+    def __call__(self) -> datetime:
+        return datetime.now(UTC) + self.offset()
+
+    def offset(self) -> timedelta:
+        return timedelta(seconds=float(self.file.read_text()))
+
+    def set(self, seconds: float) -> None:
+        """Write the seconds so that nobody reads half of them."""
+        draft = self.file.with_suffix(".draft")
+        draft.write_text(str(seconds))
+        draft.replace(self.file)
+
+    def move(self, **span: float) -> None:
+        self.set((self.offset() + timedelta(**span)).total_seconds())
+
+
+def die(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_at(point: str, app: Flask) -> None:
+    """Put an end to this process at a point of its work."""
+    when, _, where = point.partition(" ")
+    if when == "settle":
+        outbox.settle = _dying_within(outbox.settle, int(where), app)
+    elif where == "settle":
+        outbox.settle = _dying(outbox.settle, when)
+    elif where == "send":
+        Client.post = _dying(Client.post, when)  # type: ignore[method-assign]
+    else:
+        raise ValueError(point)
+
+
+def _dying(work: Callable[..., Any], when: str) -> Callable[..., Any]:
+    def run(*args: Any, **kwargs: Any) -> Any:
+        if when == "before":
+            die()
+        result = work(*args, **kwargs)
+        die()
+        return result
+
+    return run
+
+
+def _dying_within(work: Callable[..., Any], number: int, app: Flask) -> Callable[..., Any]:
+    count = 0
+
+    def die_in_time(*_: object) -> None:
+        nonlocal count
+        count += 1
+        if count == number:
+            die()
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with app.app_context():
+            for moment in ("before_cursor_execute", "commit"):
+                event.listen(db.engine, moment, die_in_time)
+        result = work(*args, **kwargs)
+        # Nothing was left to die before.
+        os._exit(0)
+        return result
+
+    return run
+
+
+def main(clock_file: str, point: str = "", *, environ: Mapping[str, str] = os.environ) -> None:
+    app = create_app(Config.from_env(environ), FileClock(Path(clock_file)))
+    stop = threading.Event()
+
+    def end(*_: object) -> None:
+        stop.set()
+        print(STOPPING, flush=True)
+
+    signal.signal(signal.SIGTERM, end)
+    if point:
+        die_at(point, app)
+    print(WORKING, flush=True)
+    with app.app_context():
+        worker.run(stop)
+        db.engine.dispose()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

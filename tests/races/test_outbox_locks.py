@@ -1,0 +1,192 @@
+"""Rows that somebody holds, credits that commit late, replays in between: nobody else waits, nothing is passed over."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import pytest
+from flask import Flask
+from sqlalchemy import text
+
+import endpoints
+import jobs
+import limits
+import outbox
+import replays
+import services
+from context import vault
+from database import db, transaction
+from errors import LimitReached
+from tests import databases
+from tests.callers import Bank
+from tests.factories import INN, START, make_org
+from tests.flows.test_ledger import make_credit
+from tests.outboxes import came, next_due, open_endpoint, pay, read_deliveries
+
+LOCKING = [family for family in databases.FAMILIES if family != "sqlite"]
+OTHER = "7707083893"
+
+
+@contextmanager
+def held(table: str, where: str) -> Iterator[None]:
+    """Lock rows from another connection, as a person with a database shell does."""
+    with db.engine.connect() as connection:
+        connection.execute(text(f"SELECT id FROM {table} WHERE {where} FOR UPDATE"))
+        yield
+        connection.rollback()
+
+
+@databases.only("postgresql")
+def test_locked_organisation_holds_up_no_queued_webhook_of_others(make_app, database, check_ledger):
+    app = make_app(BALANCE_UPDATES="queued")
+    bank = Bank(app.test_client())
+    with app.app_context():
+        make_org(INN)
+        make_org(OTHER)
+        bank.send(payer_inn=INN)
+        bank.send(payer_inn=OTHER)
+        with held("organizations", f"inn = '{INN}'"):
+            for _ in range(2):
+                jobs.credit_some()
+            assert database.count("payments") == 1
+        assert database.count("incidents") == 0
+    check_ledger()
+
+
+@pytest.mark.parametrize("migrated", LOCKING, indirect=True)
+def test_locked_endpoint_holds_up_the_settling_of_no_delivery(context, clock):
+    failing, well = open_endpoint(), open_endpoint("http://127.0.0.1:10/")
+    pay(1)
+    parcels = outbox.claim(vault(), room=lambda _: 1, now=START)
+    came_of = [(parcel, came(500 if parcel.receiver.id == failing else 200)) for parcel in parcels]
+
+    with held("endpoints", f"id = {failing}"):
+        outbox.settle(came_of, now=clock())
+
+    assert {row.endpoint_id: (row.status, row.tries) for row in read_deliveries()} == {
+        failing: ("pending", 1),
+        well: ("delivered", 1),
+    }
+
+
+@pytest.mark.parametrize("migrated", LOCKING, indirect=True)
+def test_replay_hears_of_a_credit_that_was_under_way_when_it_began(app: Flask, context, clock):
+    make_org()
+    endpoint_id = open_endpoint()
+    endpoints.disable(endpoint_id, now=START)
+    posted, go_on = threading.Event(), threading.Event()
+
+    def credit_late() -> None:
+        with app.app_context(), transaction() as session:
+            services._take(session, [make_credit(received_at=START)])
+            posted.set()
+            assert go_on.wait(60)
+
+    late = threading.Thread(target=credit_late)
+    late.start()
+    assert posted.wait(60)
+    endpoints.enable(endpoint_id, now=START)
+    replay_id = replays.start(endpoint_id, since=START - timedelta(days=1), by="test", now=START)
+    jobs.replay()
+    assert read_deliveries() == []
+
+    go_on.set()
+    late.join()
+    clock.move(seconds=limits.LEASE_SECONDS)
+    jobs.replay()
+
+    assert [row.status for row in read_deliveries()] == ["pending"]
+    assert replays.find(endpoint_id, replay_id)["queued"] == 1
+
+
+def test_sweep_sends_nothing_a_second_time(context, clock):
+    endpoint_id = open_endpoint()
+    pay(3)
+    outbox.settle([(parcel, came(200)) for parcel in outbox.claim(vault(), room=lambda _: 9, now=START)], now=START)
+    replays.start(endpoint_id, since=START - timedelta(days=1), by="test", now=clock())
+    jobs.replay()
+    again = outbox.claim(vault(), room=lambda _: 9, now=clock())
+    outbox.settle([(parcel, came(200)) for parcel in again], now=clock())
+
+    clock.move(seconds=limits.LEASE_SECONDS)
+    jobs.replay()
+
+    assert len(again) == 3
+    assert outbox.claim(vault(), room=lambda _: 9, now=clock()) == []
+
+
+def test_replay_to_an_ordered_endpoint_leaves_no_earlier_version_for_a_later_batch(context, clock):
+    count = limits.REPLAY_BATCH_EVENTS + 100
+    # Of one millisecond: their ids are in another order than their versions.
+    pay(count)
+    endpoint_id = open_endpoint(ordered=True)
+    replays.start(endpoint_id, since=START - timedelta(days=1), by="test", now=clock())
+
+    replays.continue_oldest(now=clock())
+
+    versions = sorted(row.version for row in read_deliveries())
+    assert limits.REPLAY_BATCH_EVENTS <= len(versions) <= count
+    assert versions == list(range(1, len(versions) + 1))
+    jobs.replay()
+    assert len(read_deliveries()) == count
+
+
+def test_replay_of_a_delivery_that_a_persons_retry_holds_sends_it_again(context, clock):
+    endpoint_id = open_endpoint()
+    pay(1)
+    (row,) = read_deliveries()
+    for _ in range(10):
+        (parcel,) = outbox.claim(vault(), room=lambda _: 1, now=clock())
+        outbox.settle([(parcel, came(500))], now=clock())
+        clock.moment = next_due() or clock.moment
+    assert read_deliveries()[0].status == "exhausted"
+    endpoints.retry(row.id, now=clock())
+    (parcel,) = outbox.claim(vault(), room=lambda _: 1, now=clock())
+    replays.start(endpoint_id, since=START - timedelta(days=1), by="test", now=clock())
+    jobs.replay()
+
+    outbox.settle([(parcel, came(500))], now=clock())
+
+    (row,) = read_deliveries()
+    assert (row.status, row.step) == ("pending", 1)
+    assert row.due_at is not None
+
+
+def test_one_replay_of_an_endpoint_at_a_time(context, clock):
+    endpoint_id = open_endpoint()
+    replays.start(endpoint_id, since=START, by="test", now=clock())
+
+    with pytest.raises(LimitReached):
+        replays.start(endpoint_id, since=START, by="test", now=clock())
+    jobs.replay()
+    assert replays.start(endpoint_id, since=START, by="test", now=clock())
+
+
+def test_secrets_that_are_good_at_once_are_few(context, clock):
+    endpoint_id = open_endpoint()
+    for _ in range(limits.CURRENT_SECRETS_MAX - 1):
+        endpoints.rotate(vault(), endpoint_id, overlap_seconds=3600, now=clock())
+
+    with pytest.raises(LimitReached):
+        endpoints.rotate(vault(), endpoint_id, overlap_seconds=3600, now=clock())
+    endpoints.rotate(vault(), endpoint_id, overlap_seconds=0, now=clock())
+    assert endpoints.rotate(vault(), endpoint_id, overlap_seconds=3600, now=clock()).secret
+
+
+def test_retry_of_a_finished_delivery_is_woken_by_the_one_before_it(context, clock):
+    open_endpoint(ordered=True)
+    pay(2)
+    first, second = read_deliveries()
+    for _ in range(2):
+        (parcel,) = outbox.claim(vault(), room=lambda _: 1, now=clock())
+        outbox.settle([(parcel, came(200))], now=clock())
+    for row in (first, second):
+        endpoints.retry(row.id, now=clock())
+    (parcel,) = outbox.claim(vault(), room=lambda _: 5, now=clock())
+    assert parcel.delivery_id == first.id
+
+    outbox.settle([(parcel, came(200))], now=clock())
+
+    (parcel,) = outbox.claim(vault(), room=lambda _: 5, now=clock())
+    assert parcel.delivery_id == second.id
