@@ -98,11 +98,12 @@ def test_process_is_ready_with_its_tables(client, database):
 def test_process_is_ready_with_the_tables_of_the_next_version_but_not_of_one_before(make_app, context, database):
     client = make_app().test_client()
     with database.unguarded() as connection:
+        (newest,) = connection.exec_driver_sql("SELECT version_num FROM alembic_version").one()
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
         later = client.get("/readyz").status_code
         connection.exec_driver_sql("DELETE FROM alembic_version")
         none = client.get("/readyz").status_code
-        connection.exec_driver_sql("INSERT INTO alembic_version VALUES ('0001')")
+        connection.exec_driver_sql(f"INSERT INTO alembic_version VALUES ('{newest}')")
 
     assert (later, none, client.get("/readyz").status_code) == (200, 503, 200)
 
