@@ -41,6 +41,9 @@ NEVER = {
     "outbox": ("flask",),
     "webhooks": ("sqlalchemy",),
 }
+ASIDE = {"sandbox": {"signing", "transport", "addresses", "errors"}}
+"""What is an app of its own beside ours, which nothing of ours knows, and the little that it takes from us."""
+
 SOCKETS = ("requests", "urllib3", "socket", "urllib", "httpx")
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 FILES = sorted(path for path in ROOT.glob("*.py") if path.stem in RANK) + [
@@ -70,6 +73,16 @@ def test_every_module_has_its_line():
 def test_nothing_in_the_app_knows_by_what_it_is_served():
     assert not [path for path in FILES if {"gevent", "serving"} & imported(path)]
     assert {name for name in imported(ROOT / "serving.py") if name in RANK} == {"limits"}
+
+
+@pytest.mark.parametrize("package", ASIDE)
+def test_what_stands_aside_takes_little_and_is_known_to_nobody(package):
+    own = sorted((ROOT / package).rglob("*.py"))  # none where it was deleted
+    packages = ("api", "banks", "cli", "bench", "migrations")
+    ours = [*ROOT.glob("*.py"), *(path for name in packages for path in (ROOT / name).rglob("*.py"))]
+
+    assert set().union(*map(imported, own)) & {*RANK, *packages, "serving", "tests"} <= ASIDE[package]
+    assert not [path for path in ours if package in imported(path)]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

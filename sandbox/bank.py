@@ -1,0 +1,224 @@
+"""Door: the mock bank. Signs and sends one webhook for a program or a person, and has the hostile bank play.
+
+Whom it sends to is configuration and never a part of the request. Judges no answer.
+"""
+
+import json
+import time
+from typing import Any
+
+from flask import Blueprint, Response, jsonify, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response as AnyResponse
+
+import transport
+from sandbox import announcement, bank_store, context, frame
+from sandbox.bank_store import Exchange
+from sandbox.storm.plan import make_plan
+from sandbox.storm.run import Storm
+from sandbox.storm.shop import Shop, addresses_of
+from sandbox.storm.watch import Watch
+
+SHOWN = 10
+OPERATIONS_MAX = 20_000
+ORGANISATIONS_MAX = 100
+NUMBER_MAX = 2**53
+COLUMNS = ("before", "sent", "earlier", "held", "expected", "credited", "logged", "after")
+
+blueprint = Blueprint("bank", __name__)
+watch = Watch()
+
+
+@blueprint.post("/api/v1/webhook/bank/imitation")
+@blueprint.post("/api/v1/webhook/bank/imitation/")
+def imitate() -> tuple[Response, int]:
+    """Send a webhook; `?check=no` sends what no bank would, `?signature=` says how it is signed."""
+    given = _read_object()
+    how, checked = request.args.get("signature", "right"), request.args.get("check", "yes")
+    problems: dict[str, list[str]] = {}
+    if how not in announcement.SIGNATURES:
+        problems["signature"] = [f"Must be one of: {', '.join(announcement.SIGNATURES)}."]
+    if checked not in ("yes", "no"):
+        problems["check"] = ["Must be yes or no."]
+    if given is None:
+        problems["body"] = ["Must be a JSON object, or nothing."]
+    elif checked != "no":
+        problems |= announcement.problems(given)
+    if problems or given is None:
+        return jsonify(problems), 400
+    members = announcement.completed(given, context.now())
+    exchange = send(members, how)
+    answer = {
+        "sent_data": members,
+        "webhook_url": exchange.url,
+        "bank_webhook_status_code": exchange.answer_status,
+        "bank_webhook_response": _as_json(exchange),
+    }
+    return jsonify(answer), 200
+
+
+@blueprint.get("/bank/")
+def page() -> str:
+    """Show a form for one webhook, and what came of the last ones."""
+    return _show({}, {})
+
+
+@blueprint.post("/bank/")
+def send_from_page() -> AnyResponse | tuple[str, int]:
+    """Send a webhook with what stands in the form; empty fields are those of the sample."""
+    frame.check_token()
+    checked = "unchecked" not in request.form
+    given = {name: value for name in announcement.FIELDS if (value := request.form.get(name, "").strip())}
+    members: dict[str, Any] = {**given}
+    if "amount" in given:
+        members["amount"] = _number(given["amount"], any_json=not checked)
+    problems = announcement.problems(members) if checked else {}
+    if problems:
+        return _show(given, problems), 400
+    how = request.form.get("signature", "right")
+    send(announcement.completed(members, context.now()), how if how in announcement.SIGNATURES else "right")
+    return redirect(url_for("bank.page", _anchor="last"), 303)
+
+
+@blueprint.get("/bank/storm")
+def storm() -> str:
+    """Show the storm that goes on or was the last, and a form for another."""
+    return _show_storm(None)
+
+
+@blueprint.post("/bank/storm")
+def start_storm() -> AnyResponse | tuple[str, int]:
+    """Have a day played in a thread of its own; one at a time."""
+    frame.check_token()
+    settings, form = context.settings(), request.form
+    numbers = {
+        "seed": _within(form.get("seed"), 0, NUMBER_MAX),
+        "day": _within(form.get("day"), 1, NUMBER_MAX),
+        "operations": _within(form.get("operations"), 1, OPERATIONS_MAX),
+        "organisations": _within(form.get("organisations"), 1, ORGANISATIONS_MAX),
+    }
+    wrong = [name for name, value in numbers.items() if value is None]
+    if wrong:
+        return _show_storm(f"Not a number that can be used: {', '.join(wrong)}."), 400
+    seed, day, operations, organisations = (value or 0 for value in numbers.values())
+    plan = make_plan(seed=seed, operations=operations, organisations=organisations, day=day)
+    shop = Shop(addresses_of(settings.shop_url, webhook=settings.shop_url))
+    again, secret = "again" in form, settings.bank_secret
+    if not watch.start(Storm(plan=plan, shop=shop, secret=secret, again=again)):
+        return _show_storm("A storm goes on already. Wait for its end, or stop it."), 409
+    return redirect(url_for("bank.storm"), 303)
+
+
+@blueprint.post("/bank/storm/stop")
+def stop_storm() -> AnyResponse:
+    """End a storm early; what was played until then is judged."""
+    frame.check_token()
+    watch.stop()
+    return redirect(url_for("bank.storm"), 303)
+
+
+@blueprint.get("/bank/storm/progress")
+def storm_progress() -> Response:
+    """Say how far the storm has come; the report is in it once there is one."""
+    return jsonify(watch.as_json())
+
+
+def send(members: dict[str, Any], how: str) -> Exchange:
+    """Sign and send one webhook to the configured shop, and write the exchange down."""
+    settings = context.settings()
+    body = announcement.encoded(members)
+    headers = {"Content-Type": "application/json"}
+    signature = announcement.SIGNATURES[how](body, settings.bank_secret) if settings.bank_secret else None
+    if signature is not None:
+        headers["X-Signature"] = signature
+    sent_at, begun = context.now(), time.monotonic()
+    status: int | None = None
+    answer_headers: dict[str, str] = {}
+    try:
+        answer = transport.post(settings.shop_url, body, headers)
+        status, answer_headers, text = answer.status, dict(answer.headers), answer.body.decode(errors="replace")
+    except transport.Unreachable as problem:
+        text = str(problem)
+    exchange = Exchange(
+        url=settings.shop_url,
+        headers=headers,
+        body=body.decode("utf-8", "replace"),
+        answer_status=status,
+        answer_headers=answer_headers,
+        answer_body=text,
+        duration_ms=round((time.monotonic() - begun) * 1000),
+        sent_at=sent_at,
+    )
+    bank_store.keep(context.store(), exchange)
+    return exchange
+
+
+def _show(given: dict[str, Any], problems: announcement.Problems) -> str:
+    return render_template(
+        "bank.html",
+        here=url_for("bank.page"),
+        given=given,
+        problems=problems,
+        sample=announcement.SAMPLE,
+        signatures=list(announcement.SIGNATURES),
+        is_signed=context.settings().bank_secret is not None,
+        target=context.settings().shop_url,
+        exchanges=bank_store.last(context.store(), SHOWN),
+    )
+
+
+def _show_storm(problem: str | None) -> str:
+    storm = watch.storm
+    plan = storm.plan if storm else None
+    fields = [
+        ("seed", "Seed", plan.seed if plan else 1),
+        ("day", "Day", plan.day if plan else 1),
+        ("operations", "Operations", len(plan.operations) if plan else 1000),
+        ("organisations", "Organisations", len(plan.organisations) if plan else 10),
+    ]
+    return render_template(
+        "storm.html",
+        here=url_for("bank.storm"),
+        now=watch.as_json(),
+        plan=plan,
+        report=storm.report if storm else None,
+        columns=COLUMNS,
+        fields=fields,
+        problem=problem,
+        target=context.settings().shop_url,
+    )
+
+
+def _read_object() -> dict[str, Any] | None:
+    """Read the body: an object, or nothing at all, which is an empty one; None for anything else."""
+    text = request.get_data()
+    try:
+        value = json.loads(text) if text.strip() else {}
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _as_json(exchange: Exchange) -> Any:
+    if exchange.answer_status is None:
+        return {"detail": exchange.answer_body}
+    try:
+        return json.loads(exchange.answer_body)
+    except (ValueError, RecursionError):
+        return exchange.answer_body
+
+
+def _number(text: str, *, any_json: bool) -> Any:
+    """Read the amount of a form: a whole number, any JSON where nothing is checked, or the text as it stands."""
+    if text.isascii() and text.isdigit() and len(text) <= 19:
+        return int(text)
+    if any_json:
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+    return text
+
+
+def _within(text: str | None, least: int, most: int) -> int | None:
+    is_number = text is not None and text.isascii() and text.isdigit() and len(text) <= 16
+    return int(text) if text and is_number and least <= int(text) <= most else None

@@ -1,0 +1,94 @@
+"""The exchanges of the mock bank as they are kept: what was sent where, and what came back.
+
+Called by bank.py. Makes its own table in the sandbox's database when it is first needed.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from sandbox.store import Connection, Row, Store, moment, written
+
+KEPT = 200
+"""How many exchanges are kept; the oldest give way."""
+
+TABLE = """
+CREATE TABLE IF NOT EXISTS bank_exchanges (
+    id INTEGER PRIMARY KEY,
+    url TEXT NOT NULL,
+    headers TEXT NOT NULL,
+    body TEXT NOT NULL,
+    answer_status INTEGER,
+    answer_headers TEXT NOT NULL,
+    answer_body TEXT NOT NULL,
+    duration_ms INTEGER NOT NULL,
+    sent_at TEXT NOT NULL
+) STRICT
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exchange:
+    """One webhook of the mock bank; without `answer_status` nobody answered, and `answer_body` says why."""
+
+    id: int = 0
+    url: str
+    headers: Mapping[str, str]
+    body: str
+    answer_status: int | None
+    answer_headers: Mapping[str, str]
+    answer_body: str
+    duration_ms: int
+    sent_at: datetime
+
+
+def keep(store: Store, exchange: Exchange) -> int:
+    """Write an exchange down and return its number."""
+    with store.writing() as connection:
+        connection.execute(TABLE)
+        cursor = connection.execute(
+            "INSERT INTO bank_exchanges (url, headers, body, answer_status, answer_headers, answer_body, duration_ms, "
+            "sent_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                exchange.url,
+                json.dumps(dict(exchange.headers)),
+                exchange.body,
+                exchange.answer_status,
+                json.dumps(dict(exchange.answer_headers)),
+                exchange.answer_body,
+                exchange.duration_ms,
+                written(exchange.sent_at),
+            ),
+        )
+        number = int(cursor.lastrowid or 0)
+        connection.execute("DELETE FROM bank_exchanges WHERE id <= ?", (number - KEPT,))
+    return number
+
+
+def last(store: Store, count: int) -> list[Exchange]:
+    """Return the newest exchanges, the newest first."""
+    with store.reading() as connection:
+        if not _is_there(connection):
+            return []
+        rows = connection.execute("SELECT * FROM bank_exchanges ORDER BY id DESC LIMIT ?", (count,)).fetchall()
+    return list(map(_exchange, rows))
+
+
+def _is_there(connection: Connection) -> bool:
+    query = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'bank_exchanges'"
+    return connection.execute(query).fetchone() is not None
+
+
+def _exchange(row: Row) -> Exchange:
+    return Exchange(
+        id=row["id"],
+        url=row["url"],
+        headers=json.loads(row["headers"]),
+        body=row["body"],
+        answer_status=row["answer_status"],
+        answer_headers=json.loads(row["answer_headers"]),
+        answer_body=row["answer_body"],
+        duration_ms=row["duration_ms"],
+        sent_at=moment(row["sent_at"]),
+    )

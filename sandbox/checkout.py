@@ -1,0 +1,342 @@
+"""What a payer and whoever watches may do: open, pay, enter a code, ask for another; and every list of the dashboard.
+
+Called by the wire, the pages and our own API, inside the app. Each function is one transaction or one look.
+"""
+
+import hmac
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+from sandbox import cards, context, gateway, invoices, mailbox, outcomes, store, wallets, webhooks
+from sandbox.cards import Outcome
+from sandbox.errors import GatewayError, not_found
+from sandbox.gateway import CardForm, Invoice, OtpStatus, PayResult, SavedCard, Status
+from sandbox.invoices import InvoiceFilter, Move
+from sandbox.mailbox import Mail
+from sandbox.store import Connection, Row
+from sandbox.webhooks import Webhook, WebhookFilter
+
+LOOK_SECONDS = 0.25
+"""How often a request that waits for a slow issuer looks."""
+
+Change = Callable[[Connection, datetime], Invoice | GatewayError]
+
+
+def create_invoice(*, amount: int, reference: str, webhook_url: str, redirect_url: str) -> Invoice:
+    """Register a payment; the doors have checked its values."""
+    now, invoice_id = context.now(), str(uuid4())
+    with context.store().writing() as connection:
+        invoices.insert(
+            connection,
+            id=invoice_id,
+            amount=amount,
+            currency=context.settings().currency.code,
+            reference=reference,
+            webhook_url=webhook_url,
+            redirect_url=redirect_url,
+            created_at=now,
+            updated_at=now,
+            expires_at=invoices.expiry(now),
+        )
+        return _found(connection, invoice_id)
+
+
+def invoice(invoice_id: str) -> Invoice:
+    """Return a payment in any state; raise PAYMENT_NOT_FOUND."""
+    with context.store().reading() as connection:
+        return _found(connection, invoice_id)
+
+
+def open_checkout(invoice_id: str) -> Invoice:
+    """Return a payment that can be paid now; raise 404, 409, or 410 for the view that finds its time over."""
+
+    def look(connection: Connection, now: datetime) -> Invoice | GatewayError:
+        return _payable(connection, _found(connection, invoice_id), now)
+
+    return _change(look)
+
+
+def pay(
+    invoice_id: str, form: CardForm, *, idempotency_key: str | None = None, session: str | None = None
+) -> PayResult:
+    """Try a card; raise GatewayError 402 with the reason for a decline.
+
+    Of two tries at once, one is made and the other joins it or finds the payment processed. A repeat with the same
+    Idempotency-Key gets what the first got.
+    """
+
+    def attempt(connection: Connection, now: datetime) -> Invoice | GatewayError:
+        found = _found(connection, invoice_id)
+        earlier = _earlier(connection, found, idempotency_key)
+        if earlier is not None:
+            return earlier
+        if found.status is Status.PROCESSING:
+            return found
+        payable = _payable(connection, found, now)
+        if isinstance(payable, GatewayError):
+            return payable
+        return _try_card(connection, payable, _normal(form), key=idempotency_key, session=session, now=now)
+
+    return _result(_await_issuer(_change(attempt)))
+
+
+def otp_status(invoice_id: str) -> OtpStatus:
+    """Return what is to be said about the code; raise PAYMENT_NOT_FOUND when none is awaited, as upstream does."""
+    with context.store().reading() as connection:
+        row = invoices.find_row(connection, invoice_id)
+    if row is None or row["status"] != Status.WAITING_FOR_OTP:
+        raise not_found(invoice_id)
+    return OtpStatus(
+        email=row["email"],
+        expires_at=store.moment(row["otp_expires_at"]),
+        attempts_left=gateway.OTP_TRIES_MAX - row["otp_failures"],
+        resend_at=_resend_at(row),
+    )
+
+
+def verify_otp(invoice_id: str, code: str) -> Invoice:
+    """Compare a code; return the payment that has succeeded by it, raise 401 INVALID_OTP, 402 or 410."""
+
+    def compare(connection: Connection, now: datetime) -> Invoice | GatewayError:
+        found = _found(connection, invoice_id)
+        if gateway.is_over(found, now):
+            outcomes.expire(connection, found, now=now)
+            return GatewayError("PAYMENT_EXPIRED", 410, payment_id=invoice_id)
+        row = invoices.find_row(connection, invoice_id)
+        if row is None or row["otp_code"] is None:
+            return GatewayError("INVALID_OTP", 401, payment_id=invoice_id, reason="used")
+        if now >= store.moment(row["otp_expires_at"]):
+            message = "The code is too old. Ask for another."
+            return GatewayError("INVALID_OTP", 401, message, invoice_id, reason="expired")
+        if not hmac.compare_digest(row["otp_code"].encode(), code.strip().encode()):
+            return _count_wrong_code(connection, found, row, now)
+        if row["pending_decline"]:
+            return _declined(outcomes.decline(connection, found, row["pending_decline"], now=now))
+        return outcomes.succeed(connection, found, cause="right code", now=now)
+
+    return _change(compare)
+
+
+def resend_otp(invoice_id: str) -> OtpStatus:
+    """Send another code; the one before is good no more. Raise 429 TOO_SOON, or 404 when none is awaited."""
+
+    def send(connection: Connection, now: datetime) -> Invoice | GatewayError:
+        found, row = _found(connection, invoice_id), invoices.find_row(connection, invoice_id)
+        if gateway.is_over(found, now):
+            outcomes.expire(connection, found, now=now)
+            return GatewayError("PAYMENT_EXPIRED", 410, payment_id=invoice_id)
+        if row is None or found.status is not Status.WAITING_FOR_OTP:
+            return not_found(invoice_id)
+        if now < _resend_at(row):
+            return GatewayError("TOO_SOON", 429, payment_id=invoice_id)
+        return outcomes.ask_for_code(connection, found, decline=row["pending_decline"], now=now)
+
+    _change(send)
+    return otp_status(invoice_id)
+
+
+def settle_undecided(invoice_id: str) -> Invoice:
+    """Let a slow issuer answer if its time has come; return the payment as it stands."""
+    return _change(lambda connection, now: outcomes.decide(connection, _found(connection, invoice_id), now=now))
+
+
+def saved_cards(email: str, session: str | None) -> list[SavedCard]:
+    """Return the cards that an e-mail keeps; none unless this session has proven to read its mail."""
+    with context.store().reading() as connection:
+        proven = wallets.is_proven(connection, email, session, context.now())
+        return wallets.cards_of(connection, email) if proven else []
+
+
+def operations(email: str, session: str | None, limit: int = 5) -> list[Invoice]:
+    """Return the newest payments of an e-mail that succeeded; none unless this session has proven to read its mail."""
+    with context.store().reading() as connection:
+        proven = wallets.is_proven(connection, email, session, context.now())
+        return list(invoices.paid_by(connection, wallets.normal(email), limit)) if proven else []
+
+
+def is_proven(email: str, session: str | None) -> bool:
+    """Tell whether this session has proven to read the mail of an address."""
+    with context.store().reading() as connection:
+        return wallets.is_proven(connection, email, session, context.now())
+
+
+def inbox(*, recipient: str | None = None, invoice_id: str | None = None, limit: int = 100) -> list[Mail]:
+    """Return mails, newest first."""
+    with context.store().reading() as connection:
+        wanted = recipient and wallets.normal(recipient)
+        return mailbox.listed(connection, recipient=wanted, invoice_id=invoice_id, limit=limit)
+
+
+def list_invoices(wanted: InvoiceFilter | None = None) -> list[Invoice]:
+    """Return payments, newest first."""
+    with context.store().reading() as connection:
+        return invoices.listed(connection, wanted or InvoiceFilter())
+
+
+def moves(invoice_id: str) -> list[Move]:
+    """Return everything that befell a payment, in order."""
+    with context.store().reading() as connection:
+        return invoices.moves(connection, invoice_id)
+
+
+def list_webhooks(wanted: WebhookFilter | None = None) -> list[Webhook]:
+    """Return webhooks with every attempt, newest first."""
+    with context.store().reading() as connection:
+        return webhooks.listed(connection, wanted or WebhookFilter())
+
+
+def resend_webhook(webhook_id: int) -> None:
+    """Have a webhook sent once more, whatever became of it; raise 404."""
+    with context.store().writing() as connection:
+        is_there = webhooks.resend(connection, webhook_id, now=context.now())
+    if not is_there:
+        raise GatewayError("NOT_FOUND", 404, "There is no such webhook.")
+    context.sandbox().bell.set()
+
+
+def reset() -> None:
+    """Forget everything but the secret."""
+    context.store().reset()
+
+
+def _change(change: Change) -> Invoice:
+    """Run one transaction; an error that is returned is raised after the commit, since what it tells of happened."""
+    with context.store().writing() as connection:
+        result = change(connection, context.now())
+    context.sandbox().bell.set()
+    if isinstance(result, GatewayError):
+        raise result
+    return result
+
+
+def _found(connection: Connection, invoice_id: str) -> Invoice:
+    found = invoices.find(connection, invoice_id)
+    if found is None:
+        raise not_found(invoice_id)
+    return found
+
+
+def _payable(connection: Connection, found: Invoice, now: datetime) -> Invoice | GatewayError:
+    if gateway.is_over(found, now):
+        outcomes.expire(connection, found, now=now)
+        return GatewayError("PAYMENT_EXPIRED", 410, payment_id=found.id)
+    if not found.is_payable:
+        return GatewayError("PAYMENT_ALREADY_PROCESSED", 409, payment_id=found.id)
+    return found
+
+
+def _earlier(connection: Connection, found: Invoice, idempotency_key: str | None) -> Invoice | None:
+    """Return the payment that this key has paid before, this one or another, as upstream looks for it."""
+    if idempotency_key is None:
+        return None
+    earlier = invoices.with_key(connection, idempotency_key, found.id)
+    if earlier is None:
+        return None
+    is_alive = earlier.has_succeeded or earlier.status in (Status.WAITING_FOR_OTP, Status.PROCESSING)
+    is_answered = earlier.id == found.id and (earlier.status is not Status.PENDING or earlier.error_code is not None)
+    return earlier if is_alive or is_answered else None
+
+
+def _normal(form: CardForm) -> CardForm:
+    return replace(form, number="".join(form.number.split()), email=wallets.normal(form.email))
+
+
+def _try_card(
+    connection: Connection, found: Invoice, form: CardForm, *, key: str | None, session: str | None, now: datetime
+) -> Invoice | GatewayError:
+    number = _number(connection, form, session, now)
+    if number is None:
+        return GatewayError("SAVED_CARD_NOT_FOUND", 404)
+    if _is_repeat(connection, found, form, number, now):
+        return found
+    acts = gateway.behaviour(found, number)
+    if acts.once and invoices.has_paid_before(
+        connection, fingerprint=outcomes.fingerprint(number) or "", email=form.email
+    ):
+        acts = cards.UNKNOWN
+    _note_wish(connection, found, form, number)
+    tried = invoices.update(connection, found.id, **_facts(found, form, number, key))
+    if acts.otp:
+        return outcomes.ask_for_code(connection, tried, decline=acts.code, now=now)
+    if acts.is_deferred:
+        wait = cards.SLOW_SECONDS if acts.slow else cards.SILENT_SECONDS
+        return outcomes.defer(connection, tried, decide_at=now + timedelta(seconds=wait), now=now)
+    if acts.outcome is Outcome.SUCCESS:
+        return outcomes.succeed(connection, tried, cause="card accepted", now=now)
+    return _declined(outcomes.decline(connection, tried, acts.code or "GENERAL_DECLINE", now=now))
+
+
+def _number(connection: Connection, form: CardForm, session: str | None, now: datetime) -> str | None:
+    """Return the number to try, empty if there is none; None for a saved card that this session may not use."""
+    if form.saved_card_id is None:
+        return form.number
+    if not wallets.is_proven(connection, form.email, session, now):
+        return None
+    return wallets.number_of(connection, form.saved_card_id, form.email)
+
+
+def _is_repeat(connection: Connection, found: Invoice, form: CardForm, number: str, now: datetime) -> bool:
+    """Tell whether the same card was sent a moment ago, by a double click or a second tab: then its code stays good."""
+    row = invoices.find_row(connection, found.id)
+    is_same = found.email == form.email and found.card_fingerprint == outcomes.fingerprint(number)
+    return row is not None and row["otp_code"] is not None and is_same and now < _resend_at(row)
+
+
+def _note_wish(connection: Connection, found: Invoice, form: CardForm, number: str) -> None:
+    wallets.forget_wanted(connection, found.id)
+    if form.save_card and form.saved_card_id is None and cards.is_test_card(number):
+        wallets.want_card(connection, found.id, number=number, expiry=form.expiry)
+
+
+def _facts(found: Invoice, form: CardForm, number: str, key: str | None) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "card_mask": gateway.mask(number) if number else None,
+        "card_fingerprint": outcomes.fingerprint(number),
+        "email": form.email,
+        "attempts": found.attempts + 1,
+        "script_position": found.script_position + (1 if found.has_steps_left else 0),
+    }
+    # A try without a key does not take away the one that the payment has.
+    return facts if key is None else {**facts, "idempotency_key": key}
+
+
+def _count_wrong_code(connection: Connection, found: Invoice, row: Row, now: datetime) -> GatewayError:
+    failures = row["otp_failures"] + 1
+    invoices.update(connection, found.id, otp_failures=failures)
+    if failures < gateway.OTP_TRIES_MAX:
+        return GatewayError("INVALID_OTP", 401, payment_id=found.id, reason="wrong")
+    outcomes.decline(connection, found, "OTP_ATTEMPTS_EXCEEDED", now=now)
+    message = cards.DECLINES["OTP_ATTEMPTS_EXCEEDED"]
+    return GatewayError("INVALID_OTP", 401, message, found.id, reason="locked")
+
+
+def _resend_at(row: Row) -> datetime:
+    return store.moment(row["otp_sent_at"]) + gateway.OTP_RESEND_AFTER
+
+
+def _await_issuer(tried: Invoice) -> Invoice:
+    """Wait for a slow issuer as a payer does; raise ISSUER_TIMEOUT when it stays silent, and leave it to a worker."""
+    clock, until = context.sandbox().clock, context.now() + timedelta(seconds=cards.TIMEOUT_SECONDS)
+    while tried.status is Status.PROCESSING and clock() < until:
+        context.sandbox().pause(LOOK_SECONDS)
+        tried = settle_undecided(tried.id)
+    if tried.status is Status.PROCESSING:
+        raise GatewayError("ISSUER_TIMEOUT", 504, payment_id=tried.id)
+    return tried
+
+
+def _declined(declined: Invoice) -> GatewayError:
+    return GatewayError(
+        declined.error_code or "GENERAL_DECLINE", 402, declined.error_message, declined.id, reason="declined"
+    )
+
+
+def _result(tried: Invoice) -> PayResult:
+    if tried.status in (Status.FAILED, Status.PENDING):
+        raise _declined(tried)
+    if tried.status in (Status.EXPIRED, Status.CANCELED):
+        raise GatewayError("PAYMENT_ALREADY_PROCESSED", 409, payment_id=tried.id)
+    return PayResult(next=gateway.next_for(tried.status), invoice=tried)

@@ -1,0 +1,179 @@
+"""`flask --app sandbox sandbox`: the hostile bank, the worker as a process of its own, and where the pages are.
+
+Exit status 1 says that the shop was found wanting, or could not be judged.
+"""
+
+import json
+import signal
+import sys
+import threading
+from dataclasses import replace
+from types import FrameType
+
+import click
+from flask import current_app
+from flask.cli import AppGroup
+
+import addresses
+import transport
+from sandbox import context, worker
+from sandbox.storm import text
+from sandbox.storm.plan import Plan, make_plan
+from sandbox.storm.play import CONNECTIONS, PATIENCE_SECONDS
+from sandbox.storm.run import SETTLE_SECONDS, Storm
+from sandbox.storm.shop import Addresses, Shop, addresses_of
+from sandbox.storm.wire import ShopSilent
+
+BAR_FROM_STEPS = 200
+"""Shorter work is over before a progress bar could be read."""
+
+STORM_EXAMPLE = """\b
+Example:
+  flask --app sandbox sandbox storm --seed 7 --operations 5000 --organisations 20
+  flask --app sandbox sandbox storm --seed 7 --day 2
+  flask --app sandbox sandbox storm --unsigned --webhook-url http://127.0.0.1:9000/api/webhook/bank/ \\
+    --balance-url 'http://127.0.0.1:9000/api/organizations/{inn}/balance/'
+"""
+WELCOME_EXAMPLE = """\b
+Example:
+  flask --app sandbox sandbox welcome
+"""
+WORKER_EXAMPLE = """\b
+Example:
+  flask --app sandbox sandbox worker
+"""
+
+group = AppGroup("sandbox", help="Play the bank that means no good; run the worker; say where the pages are.")
+
+
+@group.command(name="worker", epilog=WORKER_EXAMPLE)
+def work() -> None:
+    """Send webhooks and end what is overdue, until SIGTERM or Ctrl-C; `flask run` has a worker inside already."""
+    stop = threading.Event()
+    sandbox = context.sandbox()
+
+    def end(_signal: int, _frame: FrameType | None) -> None:
+        stop.set()
+        sandbox.bell.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    worker.run(current_app._get_current_object(), stop)  # type: ignore[attr-defined]
+
+
+@group.command(epilog=WELCOME_EXAMPLE)
+def welcome() -> None:
+    """Print where the pages will be, as `make run` does before it serves; fail if something else is there."""
+    ours = context.settings()
+    if not transport.is_free(ours.host, ours.port):
+        taken = f"{ours.host} port {ours.port}, where the sandbox would be, cannot be listened on."
+        raise click.ClickException(f"{taken} Try: SANDBOX_PORT={ours.port + 1} make run")
+    click.echo(f"The sandbox       {ours.base_url}/")
+    click.echo(f"A mock bank       {ours.base_url}/bank/")
+
+
+@group.command(epilog=STORM_EXAMPLE)
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="The same seed gives the same day.")
+@click.option("--operations", type=click.IntRange(1, 100_000), default=1000, show_default=True)
+@click.option("--organisations", type=click.IntRange(1, 10_000), default=10, show_default=True)
+@click.option("--day", type=click.IntRange(1), default=1, show_default=True, help="The same again under new ids.")
+@click.option("--again", is_flag=True, help="This very day was played here before; nothing may be credited.")
+@click.option(
+    "--inn", "inns", multiple=True, help="An organisation the shop knows, instead of made-up ones; repeat it."
+)
+@click.option("--url", default=None, help="Where a Kopeck is; SANDBOX_SHOP_URL if left out.")
+@click.option("--webhook-url", default=None, help="Where another shop takes webhooks.")
+@click.option("--balance-url", default=None, help="Where it shows a balance, with {inn} in it.")
+@click.option("--log-url", default=None, help="Where it shows a log, with {inn} in it.")
+@click.option("--incidents-url", default=None, help="Where it lists money that waits for a person.")
+@click.option("--balance-in", type=click.Choice(["kopecks", "roubles"]), default="kopecks", show_default=True)
+@click.option("--secret", default=None, help="What the bank signs with; SANDBOX_BANK_SECRET if left out.")
+@click.option("--unsigned", is_flag=True, help="The shop knows no signatures; leave those cases out.")
+@click.option("--api-key", envvar="SANDBOX_API_KEY", default=None, help="For the shop's balances, logs and incidents.")
+@click.option("--connections", type=click.IntRange(1, 500), default=CONNECTIONS, show_default=True)
+@click.option("--patience", type=click.FloatRange(0), default=PATIENCE_SECONDS, show_default=True, help="Seconds.")
+@click.option("--settle", type=click.FloatRange(0), default=SETTLE_SECONDS, show_default=True, help="Seconds.")
+@click.option("--plan", "only_plan", is_flag=True, help="Print the plan, one JSON a line, and send nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def storm(
+    *,
+    seed: int,
+    operations: int,
+    organisations: int,
+    day: int,
+    again: bool,
+    inns: tuple[str, ...],
+    url: str | None,
+    webhook_url: str | None,
+    balance_url: str | None,
+    log_url: str | None,
+    incidents_url: str | None,
+    balance_in: str,
+    secret: str | None,
+    unsigned: bool,
+    api_key: str | None,
+    connections: int,
+    patience: float,
+    settle: float,
+    only_plan: bool,
+    as_json: bool,
+) -> None:
+    """Play a hostile day against a shop and say where every kopeck went; exit status 1 when one is amiss."""
+    plan = make_plan(seed=seed, operations=operations, organisations=organisations, day=day, inns=inns)
+    if only_plan:
+        sys.stdout.buffer.write(plan.encoded())
+        return
+    secret = secret or context.settings().bank_secret
+    if not secret and not unsigned:
+        raise click.UsageError("Nothing to sign with: give --secret, set SANDBOX_BANK_SECRET, or say --unsigned.")
+    configured = context.settings().shop_url
+    places = addresses_of(url or webhook_url or configured, webhook=None if url else configured)
+    given = Given(webhook_url, balance_url, log_url, incidents_url)
+    try:
+        shop = Shop(given.over(places), api_key=api_key, kopecks_in_unit=100 if balance_in == "roubles" else 1)
+    except addresses.Unusable as problem:
+        raise click.UsageError(f"An address cannot be used: {problem}") from None
+    played = Storm(
+        plan=plan,
+        shop=shop,
+        secret=None if unsigned else secret,
+        connections=connections,
+        patience=patience,
+        settle=settle,
+        again=again,
+    )
+    _run(played, plan, as_json=as_json)
+
+
+class Given:
+    """The addresses that a person gave, which go before those of a Kopeck."""
+
+    def __init__(self, webhook: str | None, balance: str | None, log: str | None, incidents: str | None) -> None:
+        self.webhook, self.balance, self.log, self.incidents = webhook, balance, log, incidents
+
+    def over(self, places: Addresses) -> Addresses:
+        """Put them over others; a shop with balances elsewhere has no log unless it is said where."""
+        if self.balance:
+            places = replace(places, balance=self.balance, log=None, incidents=None)
+        return replace(
+            places,
+            webhook=self.webhook or places.webhook,
+            log=self.log or places.log,
+            incidents=self.incidents or places.incidents,
+        )
+
+
+def _run(played: Storm, plan: Plan, *, as_json: bool) -> None:
+    try:
+        hidden = len(plan.steps) < BAR_FROM_STEPS
+        with click.progressbar(length=len(plan.steps), label="Storm", hidden=hidden, file=sys.stderr) as bar:
+            report = played.run(bar.update)
+    except ShopSilent as problem:
+        raise click.ClickException(str(problem)) from None
+    if as_json:
+        click.echo(json.dumps(report.as_json(), indent=2))
+    else:
+        for line in text.lines(report, plan):
+            click.echo(line)
+    if not report.is_clean:
+        raise SystemExit(1)

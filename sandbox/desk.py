@@ -1,0 +1,162 @@
+"""The dashboard: payments, webhooks with every attempt, mails, test cards, code that verifies signatures; the reset.
+
+Its views hang on the same blueprint as the payer's pages. Reads and acts only by checkout.py, as every door does.
+"""
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from flask import redirect, render_template, request, url_for
+from werkzeug.wrappers import Response
+
+from sandbox import cards as test_cards
+from sandbox import checkout, context, frame
+from sandbox.frame import blueprint, speech
+from sandbox.gateway import AMOUNT_MAX, Status
+from sandbox.invoices import InvoiceFilter
+from sandbox.webhooks import WebhookFilter
+
+SNIPPETS = Path(__file__).with_name("snippets")
+SNIPPET_FILES = (
+    ("Python", "verify.py.txt"),
+    ("Shell", "verify.sh.txt"),
+    ("Node.js", "verify.js.txt"),
+    ("PHP", "verify.php.txt"),
+)
+"""Code to paste, one file a language; the tests run it as it stands on the page."""
+
+DELIVERY_STATES = ("pending", "delivered", "failed")
+SHOWN_MAX = 50
+"""Rows of a list; what is older is found by the filter."""
+
+REFERENCE_CHARACTERS_MAX = 200
+
+
+@blueprint.get("/")
+def invoices() -> str:
+    """List payments."""
+    status, text = request.args.get("status", ""), request.args.get("text", "").strip()
+    wanted = InvoiceFilter(status=status or None, text=text or None, limit=SHOWN_MAX)
+    return render_template(
+        "invoices.html",
+        rows=checkout.list_invoices(wanted),
+        statuses=[status.value for status in Status],
+        status=status,
+        text=text,
+        was_reset="reset" in request.args,
+    )
+
+
+@blueprint.get("/merchant/dashboard")
+@blueprint.get("/merchant/login")
+def old_dashboard() -> Response:
+    """Lead to the dashboard, where upstream has it."""
+    return redirect(url_for("pages.invoices"), 302)
+
+
+@blueprint.get("/sandbox/invoices/<uuid:payment_id>")
+def invoice(payment_id: object) -> str:
+    """Show a payment, what befell it, and its webhooks with every attempt."""
+    found = checkout.invoice(str(payment_id))
+    return render_template(
+        "invoice.html",
+        invoice=found,
+        shop=frame.shop_of(found),
+        moves=checkout.moves(found.id),
+        webhooks=checkout.list_webhooks(WebhookFilter(invoice_id=found.id)),
+        resent=request.args.get("resent", ""),
+    )
+
+
+@blueprint.get("/sandbox/webhooks")
+def webhooks() -> str:
+    """List webhooks."""
+    state = request.args.get("state", "")
+    rows = checkout.list_webhooks(WebhookFilter(state=state or None, limit=SHOWN_MAX))
+    return render_template("webhooks.html", rows=rows, states=DELIVERY_STATES, state_wanted=state)
+
+
+@blueprint.post("/sandbox/invoices/<uuid:payment_id>/webhooks/<int:webhook_id>/resend")
+def resend_webhook(payment_id: object, webhook_id: int) -> Response:
+    """Have a webhook sent once more."""
+    frame.check_token()
+    checkout.resend_webhook(webhook_id)
+    place = url_for("pages.invoice", payment_id=payment_id, resent=webhook_id, _anchor=f"webhook-{webhook_id}")
+    return redirect(place, 303)
+
+
+@blueprint.get("/sandbox/inbox")
+def inbox() -> str:
+    """Show the mails, of one payment or all."""
+    payment_id = request.args.get("invoice", "")
+    mails = checkout.inbox(invoice_id=payment_id or None, limit=SHOWN_MAX)
+    return render_template("inbox.html", mails=mails, payment_id=payment_id)
+
+
+@blueprint.get("/sandbox/cards")
+def cards() -> str:
+    """Show every test card."""
+    return render_template("cards.html", rows=[frame.card_words(card) for card in test_cards.TABLE])
+
+
+@blueprint.get("/sandbox/verify")
+def verify() -> str:
+    """Show code that verifies a signature, and the secret that it needs."""
+    snippets = [(language, (SNIPPETS / name).read_text(encoding="utf-8")) for language, name in SNIPPET_FILES]
+    # Whoever can read it can sign; where strangers may look, it stays with those who set it.
+    secret = None if context.settings().public else context.webhook_secret()
+    return render_template("verify.html", snippets=snippets, secret=secret)
+
+
+@blueprint.get("/test")
+def new_invoice() -> str:
+    """Offer to make a payment without a shop."""
+    shop = urlsplit(context.settings().shop_url)
+    own = f"{shop.scheme}://{shop.netloc}/"
+    return _form({"amount": "25000", "reference": "ORDER-123", "webhook_url": f"{own}hook", "redirect_url": own})
+
+
+@blueprint.post("/test")
+def make_invoice() -> Response | tuple[str, int]:
+    """Make a payment as a shop would, and open the page to pay it."""
+    frame.check_token()
+    given = {
+        name: request.form.get(name, "").strip() for name in ("amount", "reference", "webhook_url", "redirect_url")
+    }
+    amount = _amount(given["amount"])
+    reference = given["reference"]
+    usable = 0 < len(reference) <= REFERENCE_CHARACTERS_MAX and reference.isprintable()
+    if amount is None or not usable or not all(map(frame.host_of, (given["webhook_url"], given["redirect_url"]))):
+        return _form(given, problem=speech()("try.bad")), 400
+    made = checkout.create_invoice(
+        amount=amount,
+        reference=reference,
+        webhook_url=given["webhook_url"],
+        redirect_url=given["redirect_url"],
+    )
+    return redirect(f"/checkout/{made.id}", 303)
+
+
+@blueprint.get("/sandbox/reset")
+def ask_reset() -> str:
+    """Ask whether everything is to be deleted."""
+    return render_template("reset.html")
+
+
+@blueprint.post("/sandbox/reset")
+def reset() -> Response:
+    """Delete every payment, webhook and mail."""
+    frame.check_token()
+    checkout.reset()
+    return redirect(url_for("pages.invoices", reset="done"), 303)
+
+
+def _form(given: dict[str, str], problem: str | None = None) -> str:
+    return render_template(
+        "try.html", given=given, problem_text=problem, here="/test", currency=context.settings().currency.code
+    )
+
+
+def _amount(text: str) -> int | None:
+    is_whole = text.isascii() and text.isdigit() and len(text) <= len(str(AMOUNT_MAX))
+    return int(text) if is_whole and 0 < int(text) <= AMOUNT_MAX else None

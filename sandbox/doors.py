@@ -1,0 +1,83 @@
+"""What all doors share: who may knock, which headers every answer has, how an error looks to a browser and to a client.
+
+Attached by create_app(). Knows no payment.
+"""
+
+import re
+from urllib.parse import urlsplit
+
+from flask import Flask, Response, jsonify, request
+from werkzeug.exceptions import HTTPException
+
+from sandbox import context, pages
+from sandbox.errors import GatewayError
+from sandbox.settings import is_loopback
+
+LOCAL_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?", re.ASCII)
+HEADERS = {
+    "X-XSS-Protection": "1; mode=block",
+    "X-Frame-Options": "DENY",
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+}
+"""The first three as upstream sends them; pages have a policy and rules of caching of their own."""
+
+
+def init_app(app: Flask) -> None:
+    """Attach checks, headers and errors to the app."""
+    app.before_request(refuse_strangers)
+    app.before_request(refuse_other_sites)
+    app.after_request(_add_headers)
+    app.register_error_handler(GatewayError, render)
+    app.register_error_handler(HTTPException, _render_http)
+
+
+def wants_page() -> bool:
+    """Tell whether a person's browser asks, and not a program: only browsers name text/html."""
+    accepts = request.accept_mimetypes
+    return "text/html" in request.headers.get("Accept", "") and accepts["text/html"] >= accepts["application/json"]
+
+
+def refuse_strangers() -> None:
+    """Answer this machine only, under its own names: web pages elsewhere may point a name of theirs at it."""
+    if context.settings().public:
+        return
+    host = request.headers.get("Host", "")
+    by_own_name = LOCAL_HOST.fullmatch(host) or host == urlsplit(context.settings().base_url).netloc
+    if not by_own_name or not is_loopback(request.remote_addr or ""):
+        raise GatewayError("LOOPBACK_ONLY", 403)
+
+
+def refuse_other_sites() -> None:
+    """Refuse what a page of another site has a browser send; programs send no Origin."""
+    if request.method in ("GET", "HEAD", "OPTIONS"):
+        return
+    origin = request.headers.get("Origin")
+    is_ours = origin is None or urlsplit(origin).netloc in (
+        request.headers.get("Host"),
+        urlsplit(context.settings().base_url).netloc,
+    )
+    if not is_ours or request.headers.get("Sec-Fetch-Site") == "cross-site":
+        raise GatewayError("CROSS_SITE", 403)
+
+
+def render(error: GatewayError) -> tuple[Response | str, int]:
+    """Render one of our errors: a page for a person, the sheet's JSON for a program."""
+    return (pages.render_error(error) if wants_page() else jsonify(error.body())), error.status
+
+
+def _render_http(error: HTTPException) -> HTTPException | tuple[Response | str, int, dict[str, str]]:
+    status = error.code or 500
+    if status < 400:
+        return error
+    headers = {name: value for name, value in error.get_headers() if name == "Allow"}
+    # Upstream answers an unknown path with a page, whoever asks.
+    shown = pages.render_status(status) if wants_page() or status == 404 else jsonify({"detail": error.name})
+    return shown, status, headers
+
+
+def _add_headers(response: Response) -> Response:
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    return response

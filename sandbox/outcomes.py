@@ -1,0 +1,121 @@
+"""What befalls a payment, written in the caller's transaction: a code is asked for, it succeeds, declines, expires.
+
+Called by checkout.py, settlement.py and worker.py. With a change goes what follows from it: webhook, mail, saved card.
+"""
+
+import hashlib
+import secrets
+from datetime import datetime
+from typing import Any
+
+from sandbox import cards, context, gateway, invoices, mailbox, wallets, webhooks
+from sandbox.gateway import Invoice, Status
+from sandbox.store import Connection
+
+NO_CODE: dict[str, Any] = {"otp_code": None, "otp_expires_at": None, "pending_decline": None}
+
+
+def ask_for_code(connection: Connection, invoice: Invoice, *, decline: str | None, now: datetime) -> Invoice:
+    """Send a new code and wait for it; the one before is good no more."""
+    code = f"{secrets.randbelow(10_000):04d}"
+    moved = invoices.set_status(
+        connection,
+        invoice,
+        Status.WAITING_FOR_OTP,
+        cause="code sent",
+        now=now,
+        otp_code=code,
+        otp_sent_at=now,
+        otp_expires_at=now + gateway.OTP_LIFETIME,
+        pending_decline=decline,
+    )
+    mailbox.write(
+        connection,
+        recipient=moved.email or "",
+        subject=f"Your code is {code}",
+        body=f"The code for your payment of {amount_text(moved.amount, moved.currency)} is {code}.\n"
+        f"It is good for {gateway.OTP_LIFETIME.seconds // 60} minutes. This is a test payment.\n",
+        kind="otp",
+        code=code,
+        invoice_id=moved.id,
+        now=now,
+    )
+    return moved
+
+
+def defer(connection: Connection, invoice: Invoice, *, decide_at: datetime, now: datetime) -> Invoice:
+    """Leave the decision to the card's bank, which takes its time."""
+    return invoices.set_status(
+        connection, invoice, Status.PROCESSING, cause="issuer asked", now=now, decide_at=decide_at, **NO_CODE
+    )
+
+
+def succeed(connection: Connection, invoice: Invoice, *, cause: str, now: datetime) -> Invoice:
+    """Take the money, or hold it for a shop that captures by itself."""
+    columns: dict[str, Any] = {**NO_CODE, "decide_at": None, "error_code": None, "error_message": None}
+    if invoice.manual_capture:
+        moved = invoices.set_status(connection, invoice, Status.AUTHORIZED, cause=cause, now=now, **columns)
+    else:
+        moved = collect(connection, invoice, invoice.amount, cause=cause, now=now, **columns)
+    wallets.keep_card_of(connection, moved, now=now)
+    return moved
+
+
+def collect(
+    connection: Connection, invoice: Invoice, amount: int, *, cause: str, now: datetime, **columns: Any
+) -> Invoice:
+    """Make a payment paid, and say so to the shop and to the payer."""
+    moved = invoices.set_status(
+        connection, invoice, Status.PAID, cause=cause, now=now, captured=amount, paid_at=now, **columns
+    )
+    _tell_shop(connection, moved, now)
+    mailbox.write(
+        connection,
+        recipient=moved.email or "",
+        subject=f"Receipt for {moved.reference}"[:200].replace("\n", " ").replace("\r", " "),
+        body=f"Paid: {amount_text(moved.captured, moved.currency)}\nCard: {moved.card_mask or '-'}\n"
+        f"Order: {moved.reference}\nPayment: {moved.id}\nThis was a test payment; no money has moved.\n",
+        kind="receipt",
+        invoice_id=moved.id,
+        now=now,
+    )
+    return moved
+
+
+def decline(connection: Connection, invoice: Invoice, code: str, *, now: datetime) -> Invoice:
+    """Refuse a try; that is final unless the payment's script goes on."""
+    after = gateway.after_decline(invoice)
+    columns = {**NO_CODE, "error_code": code, "error_message": cards.DECLINES[code]}
+    moved = invoices.set_status(connection, invoice, after, cause=code, now=now, **columns)
+    _tell_shop(connection, moved, now)
+    return moved
+
+
+def expire(connection: Connection, invoice: Invoice, *, now: datetime) -> Invoice:
+    """Note that the time to pay is over."""
+    moved = invoices.set_status(connection, invoice, Status.EXPIRED, cause="time is over", now=now, **NO_CODE)
+    _tell_shop(connection, moved, now)
+    return moved
+
+
+def decide(connection: Connection, invoice: Invoice, *, now: datetime) -> Invoice:
+    """Let the card's bank answer at last, if its time has come."""
+    if invoice.status is not Status.PROCESSING or invoice.decide_at is None or now < invoice.decide_at:
+        return invoice
+    return succeed(connection, invoice, cause="issuer answered", now=now)
+
+
+def fingerprint(card_number: str) -> str | None:
+    """Return a name for a test card; None for any other number, of which nothing but the mask is kept."""
+    if not cards.is_test_card(card_number):
+        return None
+    return hashlib.sha256(card_number.encode()).hexdigest()
+
+
+def amount_text(amount: int, currency: str) -> str:
+    """Write minor units as people read them."""
+    return f"{amount // 100}.{amount % 100:02d} {currency}"
+
+
+def _tell_shop(connection: Connection, invoice: Invoice, now: datetime) -> None:
+    webhooks.announce(connection, invoice, wanted=context.settings().announce, now=now)

@@ -1,0 +1,203 @@
+"""Every SANDBOX_* setting, read once from the environment and the same `.env` as Kopeck's, typed.
+
+Called by create_app(); refuses to start with the full list of what is wrong. Never read elsewhere.
+"""
+
+import ipaddress
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Self, TypeVar, cast
+from urllib.parse import urlsplit
+
+from dotenv import dotenv_values
+
+import addresses
+
+ROOT = Path(__file__).resolve().parent.parent
+SECRET_CHARACTERS_MIN = 32
+SYMBOLS = {"USD": "$", "EUR": "€", "UAH": "₴", "RUB": "₽", "GBP": "£", "PLN": "zł"}
+CURRENCY = re.compile(r"(?P<code>[A-Z]{3})(?: +(?P<symbol>\S{1,4}))?")
+
+AmountForm = Literal["float", "int"]
+Announce = Literal["all", "paid"]
+T = TypeVar("T")
+
+
+class SettingsError(Exception):
+    """The settings cannot be used; the message lists every problem, one a line."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        lines = "\n".join(f"  - {problem}" for problem in problems)
+        super().__init__(
+            f"The sandbox cannot start with these settings:\n{lines}\nSee docs/sandbox.md for each of them."
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Currency:
+    """What amounts are shown in: a code such as USD, and the sign that stands beside a number."""
+
+    code: str
+    symbol: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The settings of one process; `webhook_secret` None means the one that the database holds."""
+
+    host: str
+    port: int
+    base_url: str
+    database: Path
+    webhook_secret: str | None = field(repr=False)
+    currency: Currency
+    amount_form: AmountForm
+    announce: Announce
+    pay_per_minute: int
+    shop_url: str
+    bank_secret: str | None = field(repr=False)
+    smtp_url: str | None = field(repr=False)
+    public: bool
+
+    @property
+    def listen(self) -> tuple[str, ...]:
+        """What `flask run` must be told so that it listens where these settings say."""
+        return "--host", self.host, "--port", str(self.port)
+
+    @property
+    def is_https(self) -> bool:
+        """Whether browsers reach the sandbox over TLS, so that cookies may be marked Secure."""
+        return self.base_url.startswith("https://")
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Self:
+        """Read the settings out of a mapping such as os.environ; raise SettingsError with all that is wrong."""
+        read = _Reader(environ)
+        host, port = read.text("SANDBOX_HOST", "127.0.0.1"), read.parsed("SANDBOX_PORT", "8001", _port)
+        shop_port = read.text("PORT", "8000")
+        settings = cls(
+            host=host,
+            port=port,
+            base_url=read.parsed("SANDBOX_BASE_URL", f"http://127.0.0.1:{port}", _base_url),
+            database=ROOT / "instance" / read.text("SANDBOX_DATABASE", "sandbox.db"),
+            webhook_secret=read.parsed("SANDBOX_WEBHOOK_SECRET", "", _secret),
+            currency=read.parsed("SANDBOX_CURRENCY", "USD", _currency),
+            amount_form=cast(AmountForm, read.choice("SANDBOX_AMOUNT_FORM", ("float", "int"))),
+            announce=cast(Announce, read.choice("SANDBOX_ANNOUNCE", ("all", "paid"))),
+            pay_per_minute=read.parsed("SANDBOX_PAY_PER_MINUTE", "60", _count),
+            shop_url=read.parsed("SANDBOX_SHOP_URL", f"http://127.0.0.1:{shop_port}/api/v1/webhook/bank/", _target),
+            bank_secret=read.text("SANDBOX_BANK_SECRET", _of_kopeck(read)) or None,
+            smtp_url=read.parsed("SANDBOX_SMTP_URL", "", _smtp_url),
+            public=read.choice("SANDBOX_PUBLIC", ("no", "yes")) == "yes",
+        )
+        if not settings.public and not is_loopback(host):
+            read.problems.append("SANDBOX_HOST must be a loopback address; set SANDBOX_PUBLIC=yes to be reached")
+        if read.problems:
+            raise SettingsError(read.problems)
+        return settings
+
+
+def load(file: Path = ROOT / ".env", environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read the settings of this process; real environment variables win over those of the file.
+
+    Ends the process with the list of problems when they cannot be used.
+    """
+    # As written: ${…} within a secret must stay what it is.
+    from_file = {name: value for name, value in dotenv_values(file, interpolate=False).items() if value}
+    try:
+        return Settings.from_env({**from_file, **{name: value for name, value in environ.items() if value.strip()}})
+    except SettingsError as error:
+        raise SystemExit(str(error)) from None
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host to listen on is this machine alone."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+class _Reader:
+    """Takes settings out of a mapping and collects what is wrong instead of stopping at the first."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.environ = environ
+        self.problems: list[str] = []
+
+    def text(self, name: str, default: str) -> str:
+        return self.environ.get(name, "").strip() or default
+
+    def choice(self, name: str, allowed: tuple[str, ...]) -> str:
+        value = self.text(name, allowed[0])
+        if value not in allowed:
+            self.problems.append(f"{name} must be one of: {', '.join(allowed)}")
+            return allowed[0]
+        return value
+
+    def parsed(self, name: str, default: str, parse: Callable[[str], T]) -> T:
+        try:
+            return parse(self.text(name, default))
+        except ValueError as error:
+            self.problems.append(f"{name} {error}")
+            return parse(default)
+
+
+def _of_kopeck(read: _Reader) -> str:
+    """Return what Kopeck believes; nothing in production, where no mock may sign what is taken for real money."""
+    if read.text("KOPECK_ENV", "development") == "production":
+        return ""
+    return read.text("BANK_WEBHOOK_SECRETS", "").partition(",")[0].strip()
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 7):
+        raise ValueError("must be a whole number, 0 for no limit")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 65535):
+        raise ValueError("must be a number from 1 to 65535")
+    return int(text)
+
+
+def _base_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment:
+        raise ValueError("must be an address such as http://127.0.0.1:8001")
+    return text.rstrip("/")
+
+
+def _target(text: str) -> str:
+    try:
+        addresses.split(text)
+    except addresses.Unusable as problem:
+        raise ValueError(f"is not an address: {problem}") from None
+    return text
+
+
+def _secret(text: str) -> str | None:
+    if text and len(text) < SECRET_CHARACTERS_MIN:
+        raise ValueError(f"must have at least {SECRET_CHARACTERS_MIN} characters; leave it out to have one made")
+    return text or None
+
+
+def _currency(text: str) -> Currency:
+    shape = CURRENCY.fullmatch(text)
+    if shape is None:
+        raise ValueError("must be a code, and its symbol if you like, such as USD or UAH ₴")
+    return Currency(code=shape["code"], symbol=shape["symbol"] or SYMBOLS.get(shape["code"], shape["code"]))
+
+
+def _smtp_url(text: str) -> str | None:
+    parts = urlsplit(text)
+    if text and (parts.scheme not in ("smtp", "smtps") or not parts.hostname):
+        raise ValueError("must be an address such as smtp://user:password@host:587")
+    return text or None

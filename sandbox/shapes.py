@@ -1,0 +1,174 @@
+"""What an invoice is asked for with: read as upstream reads it, and refused in the words of its framework.
+
+Called by the wire. Knows no table; where it is stricter than upstream, it says so in docs/sandbox.md.
+"""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import addresses
+from sandbox.gateway import AMOUNT_MAX
+
+WHOLE = re.compile(r"\s*([+-]?[0-9]{1,30})(\.0*)?\s*", re.ASCII)
+REDIRECT = re.compile(r"https?://[^\s/?#\\]+[^\s\\]*", re.I)
+REFERENCE_CHARACTERS_MAX = 1000
+URL_CHARACTERS_MAX = 2048
+
+Problem = dict[str, Any]
+
+
+class Unprocessable(Exception):
+    """A body that is not what is asked for; `problems` is the `detail` of upstream's 422."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = problems
+        super().__init__(f"{len(problems)} problems")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """An invoice as it was asked for."""
+
+    amount: int
+    reference: str
+    webhook_url: str
+    redirect_url: str
+
+
+def read_invoice(raw: bytes) -> Wanted:
+    """Read the body of POST /api/create-invoice; raise Unprocessable."""
+    body = json_object(raw)
+    problems: list[Problem] = []
+    amount = _amount(body, problems)
+    reference = _text(body, ("reference",), problems, REFERENCE_CHARACTERS_MAX)
+    webhook_url = _text(body, ("webhookUrl", "webhook_url"), problems, URL_CHARACTERS_MAX)
+    redirect_url = _text(body, ("redirectUrl", "redirect_url"), problems, URL_CHARACTERS_MAX)
+    if not problems:
+        problems += _problems_with_urls(webhook_url, redirect_url)
+    if problems:
+        raise Unprocessable(problems)
+    return Wanted(amount=amount, reference=reference, webhook_url=webhook_url, redirect_url=redirect_url)
+
+
+def json_object(raw: bytes) -> dict[str, Any]:
+    """Read a body that must be a JSON object; raise Unprocessable."""
+    try:
+        body = json.loads(raw)
+    except (ValueError, RecursionError):
+        raise Unprocessable([_problem("json_invalid", ["body", 0], "JSON decode error", {})]) from None
+    if not isinstance(body, dict):
+        message = "Input should be a valid dictionary or object to extract fields from"
+        raise Unprocessable([_problem("model_attributes_type", ["body"], message, body)])
+    return body
+
+
+def text_member(body: Mapping[str, Any], name: str) -> str:
+    """Return a member that must be text; raise Unprocessable."""
+    problems: list[Problem] = []
+    text = _text(body, (name,), problems, REFERENCE_CHARACTERS_MAX)
+    if problems:
+        raise Unprocessable(problems)
+    return text
+
+
+def missing(place: str, name: str) -> Unprocessable:
+    """Say that a field of a form or of a query is not there."""
+    return Unprocessable([_problem("missing", [place, name], "Field required", None)])
+
+
+def unusable(place: str, name: str, message: str, given: object) -> Unprocessable:
+    """Say that a field of a form or of a query cannot be used."""
+    return Unprocessable([_problem("value_error", [place, name], message, given)])
+
+
+def whole_number(given: object) -> int:
+    """Read what upstream's framework takes for an integer: 250, 250.0, "250", true; raise ValueError."""
+    if isinstance(given, float):
+        if not math.isfinite(given):
+            raise ValueError("finite_number", "Input should be a finite number")
+        if not given.is_integer():
+            raise ValueError("int_from_float", "Input should be a valid integer, got a number with a fractional part")
+        return int(given)
+    if isinstance(given, int):
+        return int(given)
+    if not isinstance(given, str):
+        raise ValueError("int_type", "Input should be a valid integer")
+    shape = WHOLE.fullmatch(given)
+    if shape is None:
+        raise ValueError("int_parsing", "Input should be a valid integer, unable to parse string as an integer")
+    return int(shape[1])
+
+
+def _amount(body: Mapping[str, Any], problems: list[Problem]) -> int:
+    place = ["body", "amount"]
+    if "amount" not in body:
+        problems.append(_problem("missing", place, "Field required", body))
+        return 0
+    given = body["amount"]
+    try:
+        amount = whole_number(given)
+    except ValueError as problem:
+        kind, message = problem.args
+        problems.append(_problem(kind, place, message, given))
+        return 0
+    if amount < 1:
+        problems.append(_problem("greater_than", place, "Input should be greater than 0", given))
+    elif amount > AMOUNT_MAX:
+        message = f"Input should be less than or equal to {AMOUNT_MAX}"
+        problems.append(_problem("less_than_equal", place, message, given))
+    return amount
+
+
+def _text(body: Mapping[str, Any], names: tuple[str, ...], problems: list[Problem], characters_max: int) -> str:
+    place = ["body", names[0]]
+    name = next((name for name in names if name in body), None)
+    if name is None:
+        problems.append(_problem("missing", place, "Field required", body))
+        return ""
+    given = body[name]
+    if not isinstance(given, str):
+        problems.append(_problem("string_type", place, "Input should be a valid string", given))
+    elif any("\ud800" <= character <= "\udfff" for character in given):
+        problems.append(_problem("string_unicode", place, "Input should be a valid string", None))
+    elif len(given) > characters_max:
+        message = f"String should have at most {characters_max} characters"
+        problems.append(_problem("string_too_long", place, message, None))
+    else:
+        return given
+    return ""
+
+
+def _problems_with_urls(webhook_url: str, redirect_url: str) -> list[Problem]:
+    problems = []
+    if reason := _problem_with_webhook(webhook_url):
+        problems.append(_problem("value_error", ["body", "webhookUrl"], reason, webhook_url))
+    if not (redirect_url.isprintable() and REDIRECT.fullmatch(redirect_url)):
+        reason = "The address must start with http:// or https:// and name a host."
+        problems.append(_problem("value_error", ["body", "redirectUrl"], reason, redirect_url))
+    return problems
+
+
+def _problem_with_webhook(url: str) -> str | None:
+    """Say what is wrong with the shape of a webhook's address, or that it is one to which nothing is ever sent.
+
+    A name is judged by its address when a webhook is sent.
+    """
+    try:
+        target = addresses.split(url)
+    except addresses.Unusable as problem:
+        return str(problem)
+    if addresses.is_address(target.host) and not addresses.is_allowed(target.host, loopback_allowed=True):
+        return "Webhooks are sent to this machine and to the public internet, and nowhere else."
+    return None
+
+
+def _problem(kind: str, place: list[Any], message: str, given: object) -> Problem:
+    try:
+        json.dumps(given, allow_nan=False)
+    except ValueError:  # infinity, which JSON cannot say
+        given = None
+    return {"type": kind, "loc": place, "msg": message, "input": given}

@@ -1,0 +1,370 @@
+"""Where every kopeck of a day went: the bank's books against what the shop shows, and each difference by its name.
+
+Called by run.py with two readings of the shop. Pure: opens no connection and waits for nothing.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from sandbox.storm.plan import Claim, Expect, Kind, Operation, Plan, Step
+from sandbox.storm.play import Books, Record
+from sandbox.storm.shop import Entry, Reading
+from sandbox.storm.sums import Suspect, explain
+from sandbox.storm.wire import Reply
+
+TWICE = "double credit"
+LOST = "acknowledged and lost"
+ALTERED = "altered facts credited"
+FORGED = "forged and credited"
+UNUSABLE = "malformed and credited"
+BELIEVED = "forged and accepted"
+NOT_REFUSED = "not refused"
+FAILED = "error of the shop's own"
+REFUSED = "authentic and refused"
+UNACKNOWLEDGED = "never acknowledged"
+UNPROMISED = "credited without a promise"
+MISTAKEN = "understood otherwise"
+ELSEWHERE = "credited to another"
+CHAIN = "log does not add up"
+DISAGREE = "balance and log disagree"
+OFF = "difference"
+HELD = "held and not shown"
+
+FORGERIES = (Kind.FORGED, Kind.FORGED_REPEAT, Kind.TRUNCATED, Kind.UNSIGNED, Kind.OTHER_BYTES)
+HELD_WORD = "held"
+
+COPIES_MAX = 8
+"""How often one operation may be counted and still be suspected by its amount."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that should not be: what, about whom and which operation, what was expected and what was found."""
+
+    kind: str
+    inn: str
+    operation_id: str
+    expected: str
+    found: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """One organisation at the end of the day, in kopecks; `logged` is None where no log can be read."""
+
+    inn: str
+    before: int
+    after: int
+    sent: int
+    expected: int
+    held: int
+    earlier: int
+    logged: int | None
+    others: int
+
+    @property
+    def credited(self) -> int:
+        """Return by how much the balance moved."""
+        return self.after - self.before
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """The end of a storm; clean when there is no finding."""
+
+    seed: int
+    day: int
+    plan: str
+    accounts: tuple[Account, ...]
+    findings: tuple[Finding, ...]
+    counts: Mapping[str, int]
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def is_clean(self) -> bool:
+        """Tell whether every kopeck is where it should be and every answer was as promised."""
+        return not self.findings
+
+    @property
+    def is_short(self) -> bool:
+        """Tell whether money is missing that may still be on its way."""
+        return any(account.credited < account.expected for account in self.accounts)
+
+    def total(self, column: str) -> int:
+        """Add up a column of all accounts."""
+        return sum(getattr(account, column) or 0 for account in self.accounts)
+
+    def as_json(self) -> dict[str, Any]:
+        """Write the report as JSON can hold it."""
+        accounts = [{**asdict(account), "credited": account.credited} for account in self.accounts]
+        own = {"seed": self.seed, "day": self.day, "plan": self.plan, "clean": self.is_clean}
+        findings = [asdict(finding) for finding in self.findings]
+        return {
+            **own,
+            "accounts": accounts,
+            "findings": findings,
+            "counts": dict(self.counts),
+            "notes": list(self.notes),
+        }
+
+
+def judge(plan: Plan, books: Books, before: Reading, after: Reading, *, again: bool = False) -> Report:
+    """Compare the bank's books with the shop's; `again` says that this very day was played before."""
+    return _Judge(plan, books, before, after, again=again).report()
+
+
+class _Judge:
+    def __init__(self, plan: Plan, books: Books, before: Reading, after: Reading, *, again: bool) -> None:
+        self.plan, self.books, self.before, self.after = plan, books, before, after
+        self.again = again
+        self.by_id = {operation.id: operation for operation in plan.operations}
+        self.claims: dict[str, list[tuple[Step, Claim]]] = defaultdict(list)
+        for number, step in enumerate(plan.steps):
+            if step.claim and books.replies.get(number):
+                self.claims[step.claim.operation_id].append((step, step.claim))
+        self.has_logs = before.logs is not None and after.logs is not None
+        self.fresh = self._fresh()
+        self.earlier = self._earlier()
+        self.held = {operation.id for operation in plan.operations if self._is_held(operation)}
+        self.findings: list[Finding] = []
+
+    def report(self) -> Report:
+        self.findings += self._answers()
+        self.findings += self._promises()
+        if self.has_logs:
+            self.findings += self._logs()
+        accounts = tuple(map(self._account, self.plan.inns))
+        for account in accounts:
+            self.findings += self._balance(account)
+        return Report(
+            seed=self.plan.seed,
+            day=self.plan.day,
+            plan=self.plan.digest(),
+            accounts=accounts,
+            findings=tuple(dict.fromkeys(self.findings)),
+            counts=dict(self.books.counts),
+            notes=tuple(dict.fromkeys((*self.before.notes, *self.after.notes, *self._notes(accounts)))),
+        )
+
+    # ---- What there is
+
+    def _fresh(self) -> dict[str, list[Entry]]:
+        """Return the rows of each log that were not there before."""
+        if self.before.logs is None or self.after.logs is None:
+            return {}
+        fresh = {}
+        for inn in self.plan.inns:
+            known = Counter(self.before.logs.get(inn, ()))
+            fresh[inn] = list((Counter(self.after.logs.get(inn, ())) - known).elements())
+        return fresh
+
+    def _earlier(self) -> set[str]:
+        """Return the operations that were counted before this playing began."""
+        if self.again:
+            return set(self.by_id)
+        logs = (self.before.logs or {}).values()
+        return {entry.operation_id for entries in logs for entry in entries if entry.operation_id in self.by_id}
+
+    def _is_held(self, operation: Operation) -> bool:
+        """Tell whether money waits for a person: its incident says so, or, where none can be read, the answer."""
+        if operation.id in self.earlier:
+            return False
+        if any(entry.operation_id == operation.id for entries in self.fresh.values() for entry in entries):
+            return False
+        if self.after.held is not None:
+            return self.after.held.get(operation.id) == operation.amount
+        return bool(self._record(operation).words[HELD_WORD])
+
+    def _record(self, operation: Operation) -> Record:
+        return self.books.operations[operation.number]
+
+    def _is_expected(self, operation: Operation) -> bool:
+        counted = operation.id not in self.earlier and operation.id not in self.held
+        return counted and self._record(operation).acknowledged
+
+    # ---- What the shop answered
+
+    def _answers(self) -> Iterator[Finding]:
+        for number, replies in self.books.replies.items():
+            step = self.plan.steps[number]
+            if step.expect in (Expect.REFUSED, Expect.UNCOUNTED):
+                for reply in replies:
+                    yield from self._answer(step, reply)
+
+    def _answer(self, step: Step, reply: Reply | None) -> Iterator[Finding]:
+        named = {"inn": self._inn(step), "operation_id": self._operation_id(step)}
+        what = f"{step.kind}{f' ({step.detail})' if step.detail else ''}"
+        if step.expect == Expect.REFUSED and reply is not None and reply.is_ack:
+            yield Finding(kind=BELIEVED, **named, expected="4xx", found=f"{reply.status} to a {what}")
+        elif reply is None:
+            # To hang up on a body without end is an answer too.
+            if step.kind != Kind.HUGE:
+                yield Finding(kind=FAILED, **named, expected="an answer", found=f"none to a {what}")
+        elif reply.status >= 500:
+            yield Finding(kind=FAILED, **named, expected="4xx", found=f"{reply.status} to a {what}, again and again")
+        elif step.expect == Expect.REFUSED and reply.status < 400:
+            yield Finding(kind=NOT_REFUSED, **named, expected="4xx", found=f"{reply.status} to a {what}")
+
+    def _promises(self) -> Iterator[Finding]:
+        for operation in self.plan.operations:
+            record = self._record(operation)
+            if record.refused and not record.acknowledged:
+                yield self._about(REFUSED, operation, "2xx", str(record.refused))
+            elif not record.acknowledged and not self.books.ended_early:
+                yield self._about(UNACKNOWLEDGED, operation, "2xx, sooner or later", f"none to {record.sent} sendings")
+            if record.words["credited"] > 1:
+                yield self._twice(operation, record.words["credited"])
+            if record.words["conflict"]:
+                yield self._about(MISTAKEN, operation, "credited or duplicate", "conflict, with the same facts")
+            told = record.words[HELD_WORD] and operation.id not in self.earlier
+            if told and self.after.held is not None and operation.id not in self.held:
+                yield self._about(HELD, operation, f"an incident that holds {operation.amount}", "none")
+
+    # ---- What the logs say
+
+    def _logs(self) -> Iterator[Finding]:
+        found: dict[str, list[tuple[str, Entry]]] = defaultdict(list)
+        for inn, entries in self.fresh.items():
+            for entry in entries:
+                found[entry.operation_id].append((inn, entry))
+                if not entry.adds_up:
+                    yield Finding(
+                        kind=CHAIN,
+                        inn=inn,
+                        operation_id=entry.operation_id,
+                        expected="before + delta = after",
+                        found=f"version {entry.version}",
+                    )
+        for id_, rows in found.items():
+            if id_ in self.by_id:
+                yield from self._rows(self.by_id[id_], rows)
+            else:
+                yield from self._claimed(id_, rows)
+        for operation in self.plan.operations:
+            if self._is_expected(operation) and operation.id not in found:
+                yield self._about(LOST, operation, str(operation.amount), "0")
+
+    def _rows(self, operation: Operation, rows: list[tuple[str, Entry]]) -> Iterator[Finding]:
+        """Judge what the log has of an operation that is good."""
+        own, altered = [], {(claim.inn, claim.amount) for _, claim in self.claims.get(operation.id, ())}
+        for inn, entry in rows:
+            if (inn, entry.delta) in altered or entry.delta != operation.amount:
+                due, found = f"{operation.amount} for {operation.inn}", f"{entry.delta} for {inn}"
+                yield self._about(ALTERED, operation, due, found)
+                continue
+            own.append(entry)
+            if inn != operation.inn:
+                yield self._about(ELSEWHERE, operation, operation.inn, inn)
+        times = len(own) + (operation.id in self.earlier)
+        if times > 1:
+            yield self._twice(operation, times)
+        elif own and not self._record(operation).acknowledged and not self.books.ended_early:
+            yield self._about(UNPROMISED, operation, "a 2xx before or after", "credited, never acknowledged")
+
+    def _claimed(self, id_: str, rows: list[tuple[str, Entry]]) -> Iterator[Finding]:
+        """Judge what the log has of an operation that must not be there; what is somebody else's is no finding."""
+        for step, _ in self.claims.get(id_, [])[:1]:
+            kind = FORGED if step.kind in FORGERIES else UNUSABLE
+            for inn, entry in rows:
+                yield Finding(kind=kind, inn=inn, operation_id=id_, expected="0", found=str(entry.delta))
+
+    # ---- What the balances say
+
+    def _account(self, inn: str) -> Account:
+        mine = [operation for operation in self.plan.operations if operation.inn == inn]
+        deltas = [entry.delta for entry in self.fresh.get(inn, ())]
+        strange = [e.delta for e in self.fresh.get(inn, ()) if e.operation_id not in self.by_id | self.claims]
+        return Account(
+            inn=inn,
+            before=self.before.balances.get(inn) or 0,
+            after=self.after.balances.get(inn) or 0,
+            sent=sum(operation.amount for operation in mine),
+            expected=sum(operation.amount for operation in mine if self._is_expected(operation)),
+            held=sum(operation.amount for operation in mine if operation.id in self.held),
+            earlier=sum(operation.amount for operation in mine if operation.id in self.earlier),
+            logged=sum(deltas) if self.has_logs else None,
+            others=sum(strange),
+        )
+
+    def _balance(self, account: Account) -> Iterator[Finding]:
+        """Judge a balance: by the log where there is one, which was judged by itself, or else by what was promised."""
+        due = account.expected if account.logged is None else account.logged
+        difference = account.credited - due
+        if difference == 0:
+            return
+        causes = explain(difference, list(self._suspects(account.inn)))
+        if causes and self.books.ended_early and all(cause.kind == UNPROMISED for cause in causes):
+            return
+        for cause in causes:
+            yield Finding(
+                kind=cause.kind,
+                inn=account.inn,
+                operation_id=cause.operation_id,
+                expected=str(cause.expected),
+                found=str(cause.found),
+            )
+        kind = OFF if account.logged is None else DISAGREE
+        if not causes or kind == DISAGREE:
+            yield Finding(kind=kind, inn=account.inn, operation_id="", expected=str(due), found=str(account.credited))
+
+    def _suspects(self, inn: str) -> Iterator[Suspect]:
+        for operation in self.plan.operations:
+            if operation.inn == inn:
+                yield from self._mishaps(operation)
+        for id_, claims in self.claims.items():
+            for step, claim in claims:
+                kind = FORGED if step.kind in FORGERIES else UNUSABLE if step.operation is None else ALTERED
+                if claim.inn == inn:
+                    yield Suspect(effect=claim.amount, kind=kind, operation_id=id_, expected=0, found=claim.amount)
+                if id_ in self.by_id and self.by_id[id_].inn == claim.inn == inn:
+                    amount = self.by_id[id_].amount
+                    effect = claim.amount - amount
+                    yield Suspect(effect=effect, kind=kind, operation_id=id_, expected=amount, found=claim.amount)
+
+    def _mishaps(self, operation: Operation) -> Iterator[Suspect]:
+        """Name what may have befallen an operation, with what that does to a balance."""
+        record, amount = self._record(operation), operation.amount
+        earlier = operation.id in self.earlier
+        expected = amount if self._is_expected(operation) or earlier else 0
+        if expected:
+            for times in range(2, min(record.sent, COPIES_MAX) + 1 + earlier):
+                yield _suspect(TWICE, operation, expected, times * amount)
+            if not earlier:
+                yield _suspect(LOST, operation, expected, 0)
+        elif operation.id not in self.held:
+            yield _suspect(UNPROMISED, operation, 0, amount)
+
+    # ---- Words
+
+    def _notes(self, accounts: tuple[Account, ...]) -> Iterator[str]:
+        if self.earlier:
+            yield (
+                f"{len(self.earlier)} of {len(self.by_id)} operations were counted before this storm began "
+                "and must not be counted again; --day plays the same day with new ones."
+            )
+        if self.books.ended_early:
+            yield "The storm was ended early: what was not acknowledged by then may be credited or not."
+        others = sum(1 for account in accounts if account.others)
+        if others:
+            yield f"Somebody else paid {others} of these organisations meanwhile; that money was left out."
+        still = all(account.credited == 0 for account in accounts)
+        if not self.has_logs and not self.again and still and all(account.before for account in accounts):
+            yield "No balance moved. If this very day was played here before, say --again, or play --day 2."
+
+    def _about(self, kind: str, operation: Operation, expected: str, found: str) -> Finding:
+        return Finding(kind=kind, inn=operation.inn, operation_id=operation.id, expected=expected, found=found)
+
+    def _twice(self, operation: Operation, times: int) -> Finding:
+        return self._about(TWICE, operation, str(operation.amount), str(times * operation.amount))
+
+    def _inn(self, step: Step) -> str:
+        return step.claim.inn if step.claim else self.plan.operations[step.operation or 0].inn
+
+    def _operation_id(self, step: Step) -> str:
+        return step.claim.operation_id if step.claim else self.plan.operations[step.operation or 0].id
+
+
+def _suspect(kind: str, operation: Operation, expected: int, found: int) -> Suspect:
+    return Suspect(effect=found - expected, kind=kind, operation_id=operation.id, expected=expected, found=found)

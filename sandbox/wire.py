@@ -1,0 +1,246 @@
+"""Doors of the gateway, wire-compatible with AcquireMock v2 in both of its versions' paths.
+
+Reads JSON and forms, calls the use cases, answers as upstream does; to a browser with pages. Decides nothing else.
+"""
+
+import hmac
+import json
+import re
+from datetime import timedelta
+from typing import Any
+
+from flask import Blueprint, Response, current_app, redirect, request
+from werkzeug.wrappers import Response as BaseResponse
+
+from sandbox import checkout, context, frame, pages, shapes, wallets, webhooks
+from sandbox.doors import wants_page
+from sandbox.errors import GatewayError
+from sandbox.gateway import CardForm, Invoice, Next
+from sandbox.rates import Limiter
+
+VERSION = "2.0.0"
+EMAIL = re.compile(r"[^@\s\x00-\x1f\x7f]{1,64}@[^@\s\x00-\x1f\x7f]{1,190}")
+EMAIL_COOKIE, SESSION_COOKIE = "user_email", "sandbox_session"
+REMEMBERED = timedelta(days=30)
+KEY_CHARACTERS_MAX = 255
+LIMITER = "sandbox-limiter"
+
+blueprint = Blueprint("wire", __name__)
+
+Answer = BaseResponse
+
+
+@blueprint.record
+def _make_limiter(state: Any) -> None:
+    state.app.extensions[LIMITER] = Limiter(state.app.extensions["sandbox"].settings.pay_per_minute)
+
+
+@blueprint.errorhandler(shapes.Unprocessable)
+def _unprocessable(error: shapes.Unprocessable) -> Answer:
+    if wants_page():
+        return Response(pages.render_status(422), 422)
+    return _json({"detail": error.problems}, 422)
+
+
+@blueprint.post("/api/create-invoice")
+def create_invoice() -> Answer:
+    """Register a payment."""
+    wanted = shapes.read_invoice(request.get_data())
+    invoice = checkout.create_invoice(
+        amount=wanted.amount,
+        reference=wanted.reference,
+        webhook_url=wanted.webhook_url,
+        redirect_url=wanted.redirect_url,
+    )
+    return _json({"pageUrl": f"{context.settings().base_url}/checkout/{invoice.id}"})
+
+
+@blueprint.get("/checkout/<payment_id>")
+def show_checkout(payment_id: str) -> Answer:
+    """Show the card form, with a token that only this browser has."""
+    invoice = checkout.open_checkout(payment_id)
+    email = request.cookies.get(EMAIL_COOKIE, "")
+    email = email if EMAIL.fullmatch(email) else ""
+    saved = checkout.saved_cards(email, request.cookies.get(SESSION_COOKIE))
+    return Response(pages.render_checkout(invoice, frame.form_token(), email=email, saved=saved))
+
+
+@blueprint.post("/pay/<payment_id>")
+@blueprint.post("/api/pay/<payment_id>")
+def pay(payment_id: str) -> Answer:
+    """Try a card."""
+    limiter: Limiter = current_app.extensions[LIMITER]
+    if not limiter.allows(request.remote_addr or "", context.now()):
+        return Response(pages.render_status(429), 429) if wants_page() else _json({"error": limiter.words()}, 429)
+    _check_token(payment_id)
+    result = checkout.pay(
+        payment_id,
+        _card_form(),
+        idempotency_key=_idempotency_key(),
+        session=request.cookies.get(SESSION_COOKIE),
+    )
+    if result.next is Next.OTP:
+        return redirect(f"/otp/{result.invoice.id}", 303)
+    return _to_success(result.invoice)
+
+
+@blueprint.get("/otp/<payment_id>")
+def show_otp(payment_id: str) -> Answer:
+    """Show the form for the code."""
+    otp, invoice = checkout.otp_status(payment_id), checkout.invoice(payment_id)
+    sent_again = request.args.get("sent") == "again"
+    return Response(pages.render_otp(invoice, otp, frame.form_token(), sent_again=sent_again))
+
+
+@blueprint.post("/otp/verify/<payment_id>")
+def verify_otp(payment_id: str) -> Answer:
+    """Compare the code."""
+    return _to_success(checkout.verify_otp(payment_id, _field("otp_code")))
+
+
+@blueprint.get("/success/<payment_id>")
+def show_success(payment_id: str) -> Answer:
+    """Show what became of a payment; in any state, as upstream does."""
+    return Response(pages.render_success(checkout.settle_undecided(payment_id)))
+
+
+@blueprint.post("/webhooks/verify")
+def verify_webhook() -> Answer:
+    """Tell whether a signature fits a JSON object, as upstream computes it."""
+    given = request.headers.get("X-Signature")
+    if not given:
+        return _json({"detail": "Missing signature"}, 400)
+    expected = webhooks.mac(shapes.json_object(request.get_data()), context.webhook_secret())
+    return _json({"valid": hmac.compare_digest(expected.encode(), given.encode())})
+
+
+@blueprint.post("/api/auth/send-code")
+def send_code() -> Answer:
+    """Mail a code that proves who reads an e-mail."""
+    wallets.send_code(_email_in(shapes.json_object(request.get_data())))
+    return _json({"status": "sent", "message": "Code sent"})
+
+
+@blueprint.post("/api/auth/verify-code")
+def verify_code() -> Answer:
+    """Begin a session in which an e-mail is proven."""
+    body = shapes.json_object(request.get_data())
+    email, code = _email_in(body), shapes.text_member(body, "code")
+    try:
+        session = wallets.verify_code(email, code, request.cookies.get(SESSION_COOKIE))
+    except LookupError:
+        return _json({"detail": "Code expired or not found"}, 400)
+    if session is None:
+        return _json({"detail": "Invalid code"}, 400)
+    response = _json({"status": "ok", "message": "Verified"})
+    _set_cookie(response, SESSION_COOKIE, session, REMEMBERED)
+    _set_cookie(response, EMAIL_COOKIE, wallets.normal(email), REMEMBERED)
+    return response
+
+
+@blueprint.get("/api/user-info")
+def user_info() -> Answer:
+    """List cards and payments of an e-mail; nothing unless this browser has proven to read its mail."""
+    if "email" not in request.args:
+        raise shapes.missing("query", "email")
+    email, session = request.args["email"], request.cookies.get(SESSION_COOKIE)
+    return _json(
+        {
+            "operations": [_operation(invoice) for invoice in checkout.operations(email, session)],
+            "cards": [
+                {"id": card.id, "mask": card.mask, "expiry": card.expiry}
+                for card in checkout.saved_cards(email, session)
+            ],
+        }
+    )
+
+
+@blueprint.get("/health")
+def health() -> Answer:
+    """Say that the sandbox is there."""
+    return _json(
+        {
+            "status": "ok",
+            "timestamp": context.now().replace(tzinfo=None).isoformat(),
+            "version": VERSION,
+            "currency": context.settings().currency.code,
+        }
+    )
+
+
+def _operation(invoice: Invoice) -> dict[str, Any]:
+    assert invoice.paid_at is not None  # only paid ones are listed
+    return {
+        "reference": webhooks.wire_reference(invoice.reference),
+        "amount": float(invoice.amount) if context.settings().amount_form == "float" else invoice.amount,
+        "card_mask": invoice.card_mask,
+        "date": invoice.paid_at.strftime("%Y-%m-%d %H:%M"),
+    }
+
+
+def _check_token(payment_id: str) -> None:
+    """Refuse a form that was not got from here by this browser; checked before everything else, as upstream does."""
+    try:
+        frame.check_token()
+    except GatewayError as error:
+        raise GatewayError(error.code, error.status, payment_id=payment_id) from None
+
+
+def _card_form() -> CardForm:
+    email = _field("email")
+    if not EMAIL.fullmatch(email.strip()):
+        raise shapes.unusable("body", "email", "This is not an e-mail address", email)
+    return CardForm(
+        number=request.form.get("card_number", "")[:40],
+        expiry=request.form.get("expiry", ""),
+        cvv=request.form.get("cvv", ""),
+        email=email,
+        saved_card_id=_saved_card_id(),
+        save_card=request.form.get("save_card", "").lower() == "true",
+    )
+
+
+def _saved_card_id() -> int | None:
+    given = request.form.get("saved_card_id", "")
+    if not given:
+        return None
+    if not (given.isascii() and given.isdigit() and len(given) < 18):
+        message = "Input should be a valid integer, unable to parse string as an integer"
+        raise shapes.unusable("body", "saved_card_id", message, given)
+    return int(given)
+
+
+def _field(name: str) -> str:
+    if name not in request.form:
+        raise shapes.missing("body", name)
+    return request.form[name]
+
+
+def _email_in(body: dict[str, Any]) -> str:
+    email = shapes.text_member(body, "email").strip()
+    if not EMAIL.fullmatch(email):
+        raise shapes.unusable("body", "email", "This is not an e-mail address", email)
+    return email
+
+
+def _idempotency_key() -> str | None:
+    key = request.headers.get("Idempotency-Key", "").strip()
+    return key[:KEY_CHARACTERS_MAX] or None
+
+
+def _to_success(invoice: Invoice) -> Answer:
+    """Send a payer on, and fill in the form next time: the cookie that does so opens nothing."""
+    response = redirect(f"/success/{invoice.id}", 303)
+    if invoice.email:
+        _set_cookie(response, EMAIL_COOKIE, invoice.email, REMEMBERED)
+    return response
+
+
+def _json(members: dict[str, Any], status: int = 200) -> Answer:
+    return current_app.response_class(json.dumps(members), status, content_type="application/json")
+
+
+def _set_cookie(response: BaseResponse, name: str, value: str, lifetime: timedelta | None = None) -> None:
+    # Lax, not Strict: a payer comes from the shop's page, and must find the token of the other tab.
+    is_https = context.settings().is_https
+    response.set_cookie(name, value, max_age=lifetime, httponly=True, secure=is_https, samesite="Lax")
