@@ -1,0 +1,65 @@
+"""The bank's pages in a browser: an exchange is shown, a storm is followed to its end without a click."""
+
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+
+from sandbox import bank
+from sandbox.storm.run import Storm
+from tests.sandbox.browser.test_browser_pages import complaints
+from tests.sandbox.browser.test_browser_paying import expect
+from tests.sandbox.factories import SECRET
+from tests.sandbox.server import PATIENCE_SECONDS, free_port, served
+from tests.sandbox.shops import Shop
+
+WIDTHS = (320, 1280)
+
+
+@pytest.fixture
+def judged() -> Iterator[Shop]:
+    with Shop("loses some", speaks=True) as running:
+        yield running
+
+
+@pytest.fixture
+def url(make_app, monkeypatch, judged) -> Iterator[str]:
+    monkeypatch.setattr(bank, "addresses_of", lambda _base, webhook: judged.addresses)
+    monkeypatch.setattr(bank, "Storm", partial(Storm, patience=0.5, settle=0.5))
+    monkeypatch.setattr(bank, "watch", type(bank.watch)())
+    port = free_port()
+    shop = {"SANDBOX_SHOP_URL": judged.addresses.webhook, "SANDBOX_BANK_SECRET": SECRET}
+    with served(make_app(SANDBOX_BASE_URL=f"http://127.0.0.1:{port}", **shop), port) as address:
+        yield address
+    bank.watch.stop()
+    assert bank.watch.wait(PATIENCE_SECONDS)
+
+
+def test_a_webhook_is_sent_and_the_exchange_is_shown(open_page, url, axe):
+    page = open_page()
+    page.goto(f"{url}/bank/")
+    page.fill("#amount", "many")
+    page.click("button.main")
+    expect(page.locator("#amount-problem")).to_be_visible()
+    assert complaints(page, axe) == []
+
+    page.fill("#amount", "700")
+    page.click("button.main")
+    expect(page.get_by_label("Request 1", exact=True)).to_contain_text('"amount": 700')
+    expect(page.get_by_label("Answer 1", exact=True)).to_contain_text("credited")
+    assert complaints(page, axe) == []
+
+
+def test_a_storm_is_followed_to_its_end(open_page, url, axe):
+    page = open_page()
+    page.goto(f"{url}/bank/storm")
+    page.fill("#operations", "150")
+    page.fill("#organisations", "40")
+    page.click("text=Let it loose")
+    expect(page.locator("[data-stage]")).to_have_text("done", timeout=PATIENCE_SECONDS * 1000)
+
+    expect(page.get_by_text("acknowledged and lost").first).to_be_visible()
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 900})
+        assert complaints(page, axe) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width

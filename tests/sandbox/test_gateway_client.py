@@ -1,0 +1,212 @@
+"""An unchanged client in the shape of sheet §8, against a sandbox that is really served and sends by itself."""
+
+import hashlib
+import hmac
+import json
+import re
+import threading
+
+import pytest
+import requests
+from flask import Flask
+
+from sandbox import create_app
+from tests.receivers import Receiver
+from tests.sandbox.factories import EMAIL, SECRET, make_settings
+from tests.sandbox.server import Process, eventually, free_port, served
+
+
+class UnchangedShop:
+    """What shops in the wild look like: they know the base address, the secret, and AcquireMock's documentation."""
+
+    def __init__(self, base: str, secret: str) -> None:
+        self.base, self.secret = base, secret
+        self.orders: dict[str, str] = {}
+        self.refused: list[bytes] = []
+
+    def create(self, body: dict[str, object]) -> str:
+        response = requests.post(f"{self.base}/api/create-invoice", json=body, timeout=30)
+        assert response.status_code == 200
+        page_url: str = response.json()["pageUrl"]
+        return page_url
+
+    def verify(self, payload: dict[str, object], signature: str) -> bool:
+        message = json.dumps(payload, sort_keys=True)
+        expected = hmac.new(self.secret.encode(), message.encode(), hashlib.sha256).hexdigest()
+        return hmac.compare_digest(expected, signature)
+
+    def hear(self, heard) -> tuple[int, dict[str, str], bytes]:
+        payload = json.loads(heard.body)
+        if not self.verify(payload, heard.headers["x-signature"]):
+            self.refused.append(heard.body)
+            return 401, {}, b"{}"
+        self.orders[payload["reference"]] = payload["status"]
+        return 200, {"Content-Type": "application/json"}, b'{"status": "received"}'
+
+
+def pay_as_a_script(base: str, page_url: str, reference: str, pay_path: str) -> None:
+    """Do what a scripted payer does: keep cookies, read the token, pay, read the code, confirm."""
+    browser = requests.Session()
+    payment_id = page_url.rsplit("/", maxsplit=1)[-1]
+    page = browser.get(page_url, timeout=30)
+    assert page.status_code == 200
+    assert reference in page.text
+    (token,) = re.findall(r'<input[^>]*name="csrf_token"[^>]*value="([^"]+)"', page.text)[:1]
+    assert browser.cookies["csrf_token"] == token
+    card = {"card_number": "4444 4444 4444 4444", "expiry": "12/25", "cvv": "123", "email": EMAIL, "csrf_token": token}
+    paid = browser.post(f"{base}{pay_path}/{payment_id}", data=card, allow_redirects=False, timeout=30)
+    assert (paid.status_code, paid.headers["Location"]) == (303, f"/otp/{payment_id}")
+    assert browser.get(f"{base}/otp/{payment_id}", timeout=30).status_code == 200
+    code = requests.get(f"{base}/sandbox/api/invoices/{payment_id}/otp", timeout=30).json()["otp_code"]
+    confirmed = browser.post(
+        f"{base}/otp/verify/{payment_id}", data={"otp_code": code}, allow_redirects=False, timeout=30
+    )
+    assert (confirmed.status_code, confirmed.headers["Location"]) == (303, f"/success/{payment_id}")
+    assert browser.get(f"{base}/success/{payment_id}", timeout=30).status_code == 200
+
+
+CAMEL = ("webhookUrl", "redirectUrl")
+SNAKE = ("webhook_url", "redirect_url")
+
+
+@pytest.mark.parametrize(("spelling", "pay_path"), [(CAMEL, "/api/pay"), (SNAKE, "/pay")])
+def test_an_unchanged_client_passes(tmp_path, shop, spelling, pay_path):
+    port = free_port()
+    base = f"http://127.0.0.1:{port}"
+    settings = make_settings(tmp_path, SANDBOX_PORT=str(port), SANDBOX_BASE_URL=base)
+    unchanged = UnchangedShop(base, SECRET)
+    shop.answer = unchanged.hear
+    with served(create_app(settings, work=True), port):
+        body = {"amount": 25000, "reference": "ORDER-9", spelling[0]: shop.url, spelling[1]: "http://localhost/thanks"}
+        page_url = unchanged.create(body)
+        pay_as_a_script(base, page_url, "ORDER-9", pay_path)
+        eventually(lambda: "ORDER-9" in unchanged.orders)
+        health = requests.get(f"{base}/health", timeout=30).json()
+
+    assert unchanged.orders == {"ORDER-9": "paid"}
+    assert unchanged.refused == []
+    assert health["status"] == "ok"
+
+
+def test_a_refused_body_is_422_for_it_too(client):
+    assert client.post("/api/create-invoice", json={"amount": 1}).status_code == 422
+
+
+def test_flask_run_serves_on_the_port_it_is_given_and_works(tmp_path, shop):
+    unchanged = UnchangedShop("", SECRET)
+    shop.answer = unchanged.hear
+    environ = {
+        "SANDBOX_DATABASE": str(tmp_path / "s.db"),
+        "SANDBOX_WEBHOOK_SECRET": SECRET,
+        "SANDBOX_PAY_PER_MINUTE": "0",
+    }
+    process = Process(environ, tmp_path / "log")
+    process.start()
+    try:
+        unchanged.base = process.url
+        page_url = unchanged.create(
+            {"amount": 1, "reference": "R", "webhookUrl": shop.url, "redirectUrl": "http://a.example"}
+        )
+        assert page_url.startswith(f"{process.url}/checkout/")
+        pay_as_a_script(process.url, page_url, "R", "/pay")
+        eventually(lambda: unchanged.orders == {"R": "paid"})
+    finally:
+        process.kill()
+
+
+# ---- killed at any moment, no webhook is lost
+
+
+def pay_directly(base: str, payment_id: str) -> bool:
+    """Pay with a card that needs no code; tell whether the sandbox has said that it is paid."""
+    browser = requests.Session()
+    page = browser.get(f"{base}/checkout/{payment_id}", timeout=30)
+    data = {"card_number": "5555555555554444", "email": EMAIL, "csrf_token": browser.cookies.get("csrf_token", "")}
+    if page.status_code != 200:
+        return False
+    paid = browser.post(f"{base}/pay/{payment_id}", data=data, allow_redirects=False, timeout=30)
+    return paid.status_code == 303
+
+
+@pytest.fixture
+def process(tmp_path):
+    environ = {
+        "SANDBOX_DATABASE": str(tmp_path / "s.db"),
+        "SANDBOX_WEBHOOK_SECRET": SECRET,
+        "SANDBOX_PAY_PER_MINUTE": "0",
+    }
+    process = Process(environ, tmp_path / "log")
+    process.start()
+    yield process
+    process.kill()
+
+
+def let_leases_end(folder) -> None:
+    """Have the leases of what was killed be over, without waiting for it."""
+    app: Flask = create_app(make_settings(folder, SANDBOX_DATABASE=str(folder / "s.db")), work=False)
+    with app.extensions["sandbox"].store.writing() as connection:
+        connection.execute("UPDATE webhooks SET due_at = created_at WHERE state = 'pending'")
+
+
+def heard_ids(shop: Receiver) -> set[str]:
+    return {heard.headers["x-payment-id"] for heard in shop.heard}
+
+
+def test_killed_between_the_change_and_the_webhook_it_loses_none(process, shop, tmp_path):
+    """More payments than there are senders, at a shop that does not answer: some are under way, the others stored."""
+    released = threading.Event()
+
+    def silent(_heard):
+        released.wait(60)
+        return 500, {}, b""
+
+    shop.answer = silent
+    unchanged = UnchangedShop(process.url, SECRET)
+    body = {"amount": 1, "reference": "R", "webhookUrl": shop.url, "redirectUrl": "http://a.example"}
+    paid = [unchanged.create(body).split("/")[-1] for _ in range(12)]
+    assert all(pay_directly(process.url, payment_id) for payment_id in paid)
+    eventually(lambda: len(shop.heard) == 8)
+    process.kill()
+    released.set()
+    assert len(heard_ids(shop)) == 8
+
+    shop.heard.clear()
+    shop.answer = unchanged.hear
+    let_leases_end(tmp_path)
+    process.start()
+    eventually(lambda: heard_ids(shop) == set(paid))
+    assert unchanged.refused == []
+
+
+def test_killed_at_any_moment_it_has_a_webhook_for_whatever_is_paid(process, shop, tmp_path):
+    unchanged = UnchangedShop(process.url, SECRET)
+    shop.answer = unchanged.hear
+    body = {"amount": 1, "reference": "R", "webhookUrl": shop.url, "redirectUrl": "http://a.example"}
+    created = [unchanged.create(body).split("/")[-1] for _ in range(30)]
+    told: list[str] = []
+
+    def pay_all(payments: list[str]) -> None:
+        for payment_id in payments:
+            try:
+                if pay_directly(process.url, payment_id):
+                    told.append(payment_id)
+            except requests.RequestException:
+                return  # it is dead
+
+    threads = [threading.Thread(target=pay_all, args=(created[start::3],)) for start in range(3)]
+    for thread in threads:
+        thread.start()
+    eventually(lambda: len(told) >= 6)
+    process.kill()
+    for thread in threads:
+        thread.join(60)
+    let_leases_end(tmp_path)
+    process.start()
+
+    def paid() -> set[str]:
+        listed = requests.get(f"{process.url}/sandbox/api/invoices?status=paid", timeout=30).json()["items"]
+        return {invoice["id"] for invoice in listed}
+
+    assert set(told) <= paid(), "what was confirmed to a payer is paid"
+    eventually(lambda: heard_ids(shop) >= paid())
+    assert heard_ids(shop) == paid(), "and of nothing else was told"

@@ -1,0 +1,102 @@
+import re
+import string
+from datetime import UTC, datetime
+
+import pytest
+
+from sandbox import cards, languages
+from sandbox.gateway import Status
+from sandbox.settings import ROOT
+
+FOLDER = ROOT / "sandbox"
+SOURCES = [*(FOLDER / "templates").glob("*.html"), *(FOLDER / name for name in ("frame.py", "pages.py", "desk.py"))]
+MADE_UP = re.compile(r"(status|delivery|reason|test|mail)\.|.+\.(title|text)$")
+"""Keys that the code puts together, of a state or of a reason."""
+
+
+def speak(code: str) -> languages.Language:
+    return languages.speak(code)
+
+
+def placeholders(text: str) -> set[str]:
+    return {name for _, name, _, _ in string.Formatter().parse(text) if name}
+
+
+def named_keys() -> set[str]:
+    source = "\n".join(path.read_text(encoding="utf-8") for path in SOURCES)
+    return set(re.findall(r"""["']([a-z_]+\.[a-z0-9_]+)["']""", source)) & set(speak("en").words)
+
+
+@pytest.mark.parametrize("code", languages.NAMES)
+def test_every_language_has_every_key_and_none_is_empty(code):
+    words = speak(code).words
+
+    assert set(words) == set(speak("en").words)
+    assert [key for key, text in words.items() if not text.strip()] == []
+
+
+@pytest.mark.parametrize("code", languages.NAMES)
+def test_every_language_fills_in_the_same_values(code):
+    english = speak("en").words
+
+    assert {key for key, text in speak(code).words.items() if placeholders(text) != placeholders(english[key])} == set()
+
+
+@pytest.mark.parametrize("code", [code for code in languages.NAMES if code != "en"])
+def test_other_languages_are_translated(code):
+    kept = {"Webhooks", "Webhook {id}", "Bank", "Sandbox", "Shop", "Code:", "Code", "E-Mail", "Kopeck Sandbox"}
+    english = speak("en").words
+
+    assert {text for key, text in speak(code).words.items() if text == english[key]} <= kept
+
+
+def test_every_word_that_is_asked_for_exists_and_every_word_is_asked_for():
+    calls = "\n".join(path.read_text(encoding="utf-8") for path in SOURCES)
+    asked = set(re.findall(r"""(?:\bt|speech\(\)|say)\(["']([^"']+)["'][,)]""", calls))
+
+    assert asked <= set(speak("en").words)
+    assert {key for key in speak("en").words if not MADE_UP.match(key)} - named_keys() == set()
+
+
+@pytest.mark.parametrize("code", languages.NAMES)
+def test_every_state_reason_and_test_card_has_words(code):
+    words = set(speak(code).words)
+
+    assert {f"status.{status.value}" for status in Status} <= words
+    assert {f"reason.{reason.lower()}" for reason in cards.DECLINES} <= words
+    assert {f"test.{card.title}" for card in cards.TABLE} <= words
+
+
+@pytest.mark.parametrize(
+    ("code", "currency", "minor", "text"),
+    [
+        ("en", "USD", 123456789, "$1,234,567.89"),
+        ("de", "EUR", 123456789, "1.234.567,89\N{NO-BREAK SPACE}€"),
+        ("uk", "UAH", 100, "1,00\N{NO-BREAK SPACE}₴"),
+        ("ru", "RUB", 100050, "1\N{NO-BREAK SPACE}000,50\N{NO-BREAK SPACE}₽"),
+        ("en", "JPY", 500, "¥500"),
+        ("en", "KWD", 1234, "1.234\N{NO-BREAK SPACE}KWD"),
+        ("en", "PLN", 1, "0.01\N{NO-BREAK SPACE}zł"),
+        ("de", "USD", -5, "\N{MINUS SIGN}0,05\N{NO-BREAK SPACE}$"),
+    ],
+)
+def test_money_is_written_as_the_language_writes_it(code, currency, minor, text):
+    assert speak(code).money(minor, currency) == text
+
+
+def test_a_symbol_of_the_settings_wins():
+    assert speak("de").money(100, "UAH", "грн") == "1,00\N{NO-BREAK SPACE}грн"
+
+
+def test_an_unknown_language_is_refused_and_an_unknown_phrase_is_said_otherwise():
+    with pytest.raises(KeyError):
+        speak("../en")
+    assert speak("en").perhaps("status.paid", "?") == "paid"
+    assert speak("en").perhaps("status.new", "new") == "new"
+
+
+def test_moments_are_written_in_utc():
+    moment = datetime(2026, 3, 1, 12, 5, 9, tzinfo=UTC)
+
+    assert languages.clock_time(moment) == "12:05 UTC"
+    assert languages.full_time(moment) == "2026-03-01 12:05:09 UTC"

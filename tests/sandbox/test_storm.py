@@ -1,0 +1,278 @@
+"""The storm finds what is wrong with a broken shop, names it, and has nothing to say against a sound one."""
+
+import os
+
+import pytest
+
+from sandbox.storm import report as kinds
+from sandbox.storm import text
+from sandbox.storm.plan import Plan, make_plan
+from sandbox.storm.report import Report
+from sandbox.storm.run import Storm
+from sandbox.storm.shop import Shop as Seen
+from sandbox.storm.shop import addresses_of
+from sandbox.storm.wire import ShopSilent
+from tests import databases
+from tests.sandbox.factories import SECRET
+from tests.sandbox.shops import Shop, kopeck
+
+OPERATIONS = int(os.environ.get("STORM_OPERATIONS", "120"))
+FEW = make_plan(seed=11, operations=120, organisations=6)
+EVERY = make_plan(seed=11, operations=400, organisations=6)
+"""Long enough for each way in which a body can be wrong."""
+
+
+def judged(shop: Shop, plan: Plan = FEW, **options: object) -> Report:
+    settings = {"secret": SECRET, "patience": 0.3, "settle": 0.5, **options}
+    return Storm(plan=plan, shop=Seen(shop.addresses), **settings).run()
+
+
+def told(report: Report) -> str:
+    return "\n".join(map(str, report.findings[:20]))
+
+
+@pytest.mark.parametrize("family", databases.FAMILIES)
+def test_kopeck_keeps_every_kopeck(family, tmp_path):
+    plan = make_plan(seed=5, operations=OPERATIONS, organisations=12)
+    with kopeck(family, tmp_path) as server:
+        first = Storm(plan=plan, shop=Seen(addresses_of(server.address)), secret=SECRET).run()
+        assert first.is_clean, told(first)
+        assert first.total("sent") == first.total("credited") == first.total("logged") == first.total("expected")
+
+        # The same day again is all repeats; the day after it, under new ids, is not.
+        again = Storm(plan=plan, shop=Seen(addresses_of(server.address)), secret=SECRET).run()
+        assert again.is_clean, told(again)
+        assert (again.total("credited"), again.total("earlier")) == (0, first.total("sent"))
+
+
+def test_money_for_strangers_may_be_held(tmp_path):
+    plan = make_plan(seed=5, operations=100, organisations=1, inns=("1234567890", "7707083893"))
+    with kopeck("sqlite", tmp_path, UNKNOWN_INN="hold") as server:
+        server.flask("orgs", "add", "1234567890", "One")
+        for _ in range(2):
+            report = Storm(plan=plan, shop=Seen(addresses_of(server.address)), secret=SECRET).run()
+            assert report.is_clean, told(report)
+            assert report.total("held") > 0
+            assert report.total("held") + report.total("expected") + report.total("earlier") == report.total("sent")
+
+
+def test_money_may_be_credited_a_moment_after_the_answer(tmp_path):
+    plan = make_plan(seed=5, operations=60, organisations=3)
+    with kopeck("sqlite", tmp_path, BALANCE_UPDATES="queued") as server:
+        worker = server.background("worker")
+        try:
+            report = Storm(plan=plan, shop=Seen(addresses_of(server.address)), secret=SECRET, settle=60).run()
+        finally:
+            worker.terminate()
+            worker.wait()
+        assert report.is_clean, told(report)
+
+
+def test_logs_that_need_a_key_are_read_with_it_and_refused_without(tmp_path):
+    plan = make_plan(seed=5, operations=40, organisations=3)
+    with kopeck("sqlite", tmp_path, KOPECK_ENV="production") as server:
+        key = server.flask("keys", "create", "auditor", "--scope", "organizations:read", "--scope", "incidents:read")
+        with pytest.raises(ShopSilent, match="key"):
+            Storm(plan=plan, shop=Seen(addresses_of(server.address)), secret=SECRET).run()
+
+        seen = Seen(addresses_of(server.address), api_key=key.split()[-1])
+        assert Storm(plan=plan, shop=seen, secret=SECRET).run().is_clean
+
+
+@pytest.mark.parametrize("shows_log", [True, False], ids=["with a log", "balances alone"])
+@pytest.mark.parametrize("speaks", [True, False], ids=["speaking", "silent"])
+def test_a_sound_shop_is_clean(shows_log, speaks):
+    with Shop(shows_log=shows_log, speaks=speaks) as shop:
+        report = judged(shop)
+
+        assert report.is_clean, told(report)
+        assert shop.doubled() == set()
+        assert report.total("credited") == report.total("sent")
+
+
+def test_a_shop_that_is_busy_now_and_then_is_asked_again_and_is_sound():
+    with Shop("is busy now and then") as shop:
+        report = judged(shop, patience=30)
+
+    assert report.is_clean, told(report)
+    assert report.counts["5xx"] > 10
+    assert report.counts["repeated"] > 10
+
+
+FAULTS = {
+    "looks before it locks": {kinds.TWICE},
+    "tells repeats by their bytes": {kinds.TWICE},
+    "tells repeats by the id as text": {kinds.TWICE},
+    "believes everybody": {kinds.BELIEVED, kinds.FORGED},
+    "compares what is there": {kinds.BELIEVED, kinds.FORGED},
+    "verifies what it parsed": {kinds.BELIEVED, kinds.FORGED},
+    "thanks forgers": {kinds.BELIEVED},
+    "sends forgers away politely": {kinds.NOT_REFUSED},
+    "stumbles over forgers": {kinds.FAILED},
+    "stumbles over bad bodies": {kinds.FAILED},
+    "takes debts": {kinds.UNUSABLE},
+    "counts another amount": {kinds.ALTERED},
+    "counts another payer": {kinds.ALTERED},
+    "lets the last amount win": {kinds.ALTERED},
+    "loses some": {kinds.LOST},
+    "fails at repeats": {kinds.UNACKNOWLEDGED},
+    "refuses what is not ASCII": {kinds.REFUSED},
+    "fails when it has credited": {kinds.UNACKNOWLEDGED, kinds.UNPROMISED},
+    "calls repeats conflicts": {kinds.MISTAKEN},
+    "credits the neighbour": {kinds.ELSEWHERE},
+    "says that it holds": {kinds.HELD},
+    "forgets rows": {kinds.LOST, kinds.DISAGREE},
+    "writes rows that do not add up": {kinds.CHAIN},
+    "adds floats": {kinds.DISAGREE},
+}
+"""Each way to be broken, and the kinds of findings that must be among those of a storm that reads the log."""
+
+WITHOUT_LOG = {
+    "counts another payer": {kinds.ALTERED, kinds.OFF},
+    "loses some": {kinds.LOST, kinds.OFF},
+    "credits the neighbour": {kinds.LOST, kinds.OFF},
+    "adds floats": {kinds.OFF},
+    "looks before it locks": {kinds.TWICE, kinds.OFF},
+    "fails when it has credited": {kinds.UNACKNOWLEDGED, kinds.UNPROMISED},
+}
+"""What may be said of it instead where a balance is all there is: one of these. The rest is found just the same."""
+
+UNSEEN = ("says that it holds", "forgets rows", "writes rows that do not add up")
+"""What shows in nothing but a log or a list of incidents."""
+
+
+SPEAKERS = ("says that it holds", "calls repeats conflicts")
+"""What shows only in what the shop says."""
+
+
+def test_every_kind_of_finding_has_its_fault():
+    named = {value for name, value in vars(kinds).items() if name.isupper() and isinstance(value, str)}
+
+    assert named - {kinds.HELD_WORD} == set().union(*FAULTS.values(), *WITHOUT_LOG.values())
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_every_fault_is_found_in_the_log(fault):
+    with Shop(fault, shows_log=True, speaks=fault in SPEAKERS) as shop:
+        report = judged(shop, EVERY if fault == "takes debts" else FEW)
+
+    assert FAULTS[fault] <= {finding.kind for finding in report.findings}, told(report)
+
+
+@pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault not in UNSEEN])
+def test_every_fault_is_found_by_balances_alone(fault):
+    with Shop(fault, speaks=fault in SPEAKERS) as shop:
+        report = judged(shop, EVERY if fault == "takes debts" else FEW)
+    found = {finding.kind for finding in report.findings}
+
+    assert (found & WITHOUT_LOG[fault]) if fault in WITHOUT_LOG else FAULTS[fault] <= found, told(report)
+
+
+def test_a_double_credit_is_named_by_its_operation():
+    with Shop("looks before it locks", shows_log=True) as shop:
+        report = judged(shop)
+        named = {finding.operation_id: finding for finding in report.findings if finding.kind == kinds.TWICE}
+
+        assert set(named) == shop.doubled()
+        for operation in FEW.operations:
+            if operation.id in named:
+                finding = named[operation.id]
+                assert (finding.inn, finding.expected) == (operation.inn, str(operation.amount))
+                assert finding.found == str(operation.amount * shop.credits[operation.id])
+
+
+def test_a_double_credit_is_named_when_only_the_balance_shows_it():
+    plan = make_plan(seed=3, operations=60, organisations=30)
+    with Shop("looks before it locks") as shop:
+        report = judged(shop, plan)
+        named = {finding.operation_id for finding in report.findings if finding.kind == kinds.TWICE}
+
+        assert named
+        assert named <= shop.doubled()
+        off = {finding.inn for finding in report.findings}
+        assert off == {operation.inn for operation in plan.operations if operation.id in shop.doubled()}
+
+
+def test_a_shop_that_says_itself_that_it_credited_twice_is_believed():
+    with Shop("looks before it locks", speaks=True) as shop:
+        named = {finding.operation_id for finding in judged(shop).findings if finding.kind == kinds.TWICE}
+
+        assert named
+        assert named <= shop.doubled()
+
+
+def test_a_shop_without_signatures_is_judged_by_the_rest():
+    with Shop("knows no signatures") as shop:
+        report = judged(shop, secret=None)
+
+        assert report.is_clean, told(report)
+        assert report.counts["left out"] > 0
+
+
+def test_a_day_played_twice_must_be_announced_where_no_log_tells():
+    with Shop() as shop:
+        assert judged(shop).is_clean
+        unannounced = judged(shop)
+        announced = judged(shop, again=True)
+
+    assert not unannounced.is_clean
+    assert any("--again" in note for note in unannounced.notes)
+    assert announced.is_clean
+    assert announced.total("credited") == 0
+
+
+def test_the_next_day_is_credited_on_top():
+    with Shop() as shop:
+        assert judged(shop).is_clean
+        second = judged(shop, make_plan(seed=11, operations=120, organisations=6, day=2))
+
+    assert second.is_clean, told(second)
+    assert second.total("credited") == second.total("sent")
+
+
+def test_money_of_others_is_no_finding_where_a_log_shows_it():
+    with Shop(shows_log=True) as shop:
+        played = Storm(plan=FEW, shop=Seen(shop.addresses), secret=SECRET)
+        theirs = {"operation_id": "5c0e2f0a-8d3b-4c53-9d0b-2f6a7c1e9b44", "amount": 700, "payer_inn": FEW.inns[0]}
+        meanwhile = iter([theirs])
+
+        def pay(_steps: int) -> None:
+            for members in meanwhile:
+                with shop.lock:
+                    shop._credit(members)
+
+        report = played.run(pay)
+
+    assert report.is_clean, told(report)
+    assert report.total("others") == 700
+
+
+def test_a_storm_that_is_stopped_blames_nobody_for_the_rest():
+    with Shop() as shop:
+        played = Storm(
+            plan=make_plan(seed=2, operations=2000, organisations=6), shop=Seen(shop.addresses), secret=SECRET
+        )
+        report = played.run(lambda done: played.stop() if done else None)
+
+    assert report.is_clean, told(report)
+    assert any("ended early" in note for note in report.notes)
+    assert report.counts["steps"] < len(played.plan.steps)
+
+
+def test_where_nobody_listens_there_is_nothing_to_judge():
+    with Shop() as shop:
+        gone = shop.addresses
+
+    with pytest.raises(ShopSilent, match="Is it running"):
+        Storm(plan=FEW, shop=Seen(gone), secret=SECRET).run()
+
+
+def test_a_report_reads_well_and_names_what_it_found():
+    with Shop("loses some", shows_log=True) as shop:
+        report = judged(shop)
+    lines = list(text.lines(report, FEW))
+
+    assert lines[0].startswith(f"Storm 11, day 1, plan {FEW.digest()}: 120 operations")
+    lost = next(finding for finding in report.findings if finding.kind == kinds.LOST)
+    assert any(lost.operation_id in line and lost.inn in line for line in lines)
+    assert not any(line.startswith("Clean") for line in lines)

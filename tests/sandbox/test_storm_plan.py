@@ -1,0 +1,139 @@
+"""The day of a storm is a function of its seed, and holds what it must."""
+
+import json
+import random
+from collections import Counter
+
+import pytest
+from stdnum.ru import inn as stdnum_inn
+
+from sandbox.storm import bodies
+from sandbox.storm.plan import EXTRAS, WHALE, Expect, Kind, Plan, Signed, make_plan
+from sandbox.storm.sums import Suspect, explain
+
+
+def a_plan(**overrides: int) -> Plan:
+    return make_plan(**{"seed": 7, "operations": 300, "organisations": 8, **overrides})
+
+
+def moves(plan: Plan) -> list[tuple[object, ...]]:
+    return [(step.kind, step.operation, step.manner, step.copies, step.pause_ms, step.after) for step in plan.steps]
+
+
+def test_the_same_seed_gives_the_same_bytes():
+    assert a_plan().encoded() == a_plan().encoded()
+    assert [step.body for step in a_plan().steps] == [step.body for step in a_plan().steps]
+
+
+def test_the_same_seed_gives_the_same_day_in_years_to_come():
+    assert make_plan(seed=1, operations=20, organisations=3).digest() == "43ffdcdb50ed175c"
+
+
+def test_another_seed_gives_another_day():
+    assert a_plan(seed=8).encoded() != a_plan().encoded()
+    assert set(a_plan(seed=8).organisations).isdisjoint(a_plan().organisations)
+
+
+def test_another_day_is_the_same_again_under_new_ids():
+    first, second = a_plan(day=1), a_plan(day=2)
+
+    assert moves(second) == moves(first)
+    assert second.organisations == first.organisations
+    assert [operation.amount for operation in second.operations] == [operation.amount for operation in first.operations]
+    ids = [{operation.id for operation in plan.operations} for plan in (first, second)]
+    assert ids[0].isdisjoint(ids[1])
+    assert set(first.strangers).isdisjoint(second.strangers)
+
+
+@pytest.mark.parametrize("operations", [1, 5, 300])
+def test_even_a_small_day_has_every_kind_of_trouble(operations):
+    kinds = Counter(step.kind for step in a_plan(operations=operations).steps)
+
+    assert set(EXTRAS) <= set(kinds)
+    if operations == 300:
+        assert set(kinds) == set(Kind)
+
+
+def test_a_day_of_some_hundred_operations_has_every_body_that_is_wrong():
+    details = {step.detail for step in a_plan(operations=500).steps}
+
+    assert set(bodies.MALFORMED) <= details
+
+
+def test_every_operation_is_listened_to_until_it_is_acknowledged():
+    plan = a_plan()
+    heard = {step.operation for step in plan.steps if step.expect == Expect.ACKNOWLEDGED}
+
+    assert heard == {operation.number for operation in plan.operations}
+
+
+def test_nothing_waits_for_what_comes_later():
+    settled: set[int | None] = set()
+    for step in a_plan(operations=1000).steps:
+        assert step.after is None or step.after in settled
+        if step.expect == Expect.ACKNOWLEDGED:
+            settled.add(step.operation)
+
+
+def test_operations_are_sent_out_of_their_order():
+    firsts = [step.operation for step in a_plan().steps if step.kind in (Kind.FIRST, Kind.PARALLEL)]
+
+    assert firsts != sorted(firsts)
+
+
+def test_inns_are_good_and_ids_are_distinct():
+    plan = a_plan(operations=1000)
+
+    assert all(len(inn) == 10 and stdnum_inn.is_valid(inn) for inn in plan.inns)
+    assert len(set(plan.inns)) == len(plan.inns)
+    assert len({operation.id for operation in plan.operations}) == 1000
+    claimed = {step.claim.operation_id for step in plan.steps if step.claim and step.operation is None}
+    assert claimed.isdisjoint(operation.id for operation in plan.operations)
+
+
+def test_one_amount_is_beyond_what_a_float_holds():
+    whales = [operation.amount for operation in a_plan().operations if operation.amount > WHALE - 1]
+
+    assert len(whales) == 1
+    assert int(float(whales[0])) != whales[0]
+
+
+def test_rewritten_bodies_say_the_same_in_other_bytes():
+    plan = a_plan()
+    for step in plan.steps:
+        if step.kind == Kind.REWRITTEN:
+            members = plan.operations[step.operation].members()
+            assert json.loads(step.body) == members
+            assert step.body != bodies.plain(members)
+
+
+def test_only_forgeries_are_badly_signed():
+    for step in a_plan().steps:
+        assert (step.signed == Signed.RIGHTLY) == (step.expect != Expect.REFUSED)
+
+
+def test_given_organisations_take_the_place_of_those_made_up():
+    assert make_plan(seed=7, operations=20, organisations=8, inns=("1234567890",)).organisations == ("1234567890",)
+
+
+@pytest.mark.parametrize("name", ["operations", "organisations", "day"])
+def test_a_day_without_anything_is_refused(name):
+    with pytest.raises(ValueError, match="at least one"):
+        a_plan(**{name: 0})
+
+
+def suspect(effect: int) -> Suspect:
+    return Suspect(effect=effect, kind="double credit", operation_id=str(effect), expected=effect, found=2 * effect)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_a_difference_is_explained_by_the_amounts_that_make_it(count):
+    suspects = [suspect(random.Random(place).randrange(10**12)) for place in range(30)]
+    guilty = suspects[:count]
+
+    assert set(explain(sum(each.effect for each in guilty), suspects)) == set(guilty)
+
+
+def test_a_difference_that_nothing_makes_is_not_explained():
+    assert explain(12345, [suspect(10), suspect(20)]) == ()
+    assert explain(0, [suspect(10)]) == ()
