@@ -2,6 +2,9 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+# Kopeck does without: whoever deletes sandbox/ has web and worker left.
+SANDBOX := $(wildcard sandbox/__init__.py)
+SHOP_URL := from sandbox import settings; print(settings.load().shop_url)
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test faults bench check format clean ALWAYS
@@ -11,15 +14,19 @@ help: ## Say what there is
 
 install: .venv/run ## Put what Kopeck runs on into .venv, and nothing else
 
-run: .venv/run .env ## Serve Kopeck here, web and worker: set up what is missing, migrate, seed, print a signed curl
+run: .venv/run .env ## Serve Kopeck, its worker and the sandbox here: set up what is missing, print a signed curl
 	@$(BIN)/flask db upgrade
 	@$(BIN)/flask orgs seed --demo 3
 	@echo
 	@$(BIN)/flask bank welcome
 	@echo
-	@# Settings are read by the processes themselves; honcho would give each a PORT of its own choice.
-	@PATH="$(CURDIR)/$(BIN):$$PATH" honcho start -e /dev/null \
-		-p $$($(BIN)/python -c 'import config; print(config.load().port)') || [ $$? -eq 130 ]
+	@$(if $(SANDBOX),$(BIN)/flask --app sandbox sandbox welcome)
+	@$(if $(SANDBOX),echo)
+	@# Settings are read by the processes themselves; honcho would give each a PORT of its own choice, and the
+	@# sandbox would take its own for Kopeck's.
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(if $(SANDBOX),SANDBOX_SHOP_URL="$$($(BIN)/python -c '$(SHOP_URL)')") \
+		honcho start -e /dev/null -p $$($(BIN)/python -c 'import config; print(config.load().port)') \
+		web worker $(if $(SANDBOX),sandbox) || [ $$? -eq 130 ]
 
 test: .venv/dev ## Run every test on every database that is there
 	@$(BIN)/python -m pytest
