@@ -437,7 +437,8 @@ def _let_next_go(connection: Connection, delivery_id: int, now: datetime) -> Non
     # In front of those that came later; a person's retry of one that is done has no schedule.
     wanted = following.scheduled_at or now
     if wanted <= now:
-        waits = (behind.c.id == following.id, behind.c.lease.is_(None))
+        # Still open: it may have been tried and settled since it was looked up.
+        waits = (behind.c.id == following.id, behind.c.lease.is_(None), behind.c.due_at.is_not(None))
         connection.execute(update(behind).where(*waits).values(due_at=wanted))
 
 
