@@ -323,9 +323,8 @@ def report(storm: Storm, paths: dict[int, str]) -> list[str]:
         figures[kinds[id_]]["disabled"] += 1
         figures["in all"]["disabled"] += 1
     columns = ("events", "delivered", "attempts", "lost", "exhausted", "parked", "disabled")
-    lines = [
-        f"storm on {FAMILY}: {storm.count * len(KINDS)} events, {storm.moves} moves of the clock, all {WORKERS} workers killed once"
-    ]
+    counted = f"{storm.count * len(KINDS)} events, {storm.moves} moves of the clock"
+    lines = [f"storm on {FAMILY}: {counted}, all {WORKERS} workers killed once"]
     lines.append(f"{'endpoint':>12}" + "".join([f"{column:>11}" for column in columns]))
     for name in (*ODD, "healthy", "all", "in all"):
         lines.append(f"{name:>12}" + "".join([f"{figures[name][column]:>11}" for column in columns]))
