@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 from flask import Flask
-from sqlalchemy import text
+from sqlalchemy import insert, select, text
 
 import endpoints
 import jobs
@@ -22,7 +22,7 @@ from tests import databases
 from tests.callers import Bank
 from tests.factories import INN, START, make_org
 from tests.flows.test_ledger import make_credit
-from tests.outboxes import came, next_due, open_endpoint, pay, read_deliveries
+from tests.outboxes import ENDPOINTS, came, next_due, open_endpoint, pay, read_deliveries
 
 LOCKING = [family for family in databases.FAMILIES if family != "sqlite"]
 OTHER = "7707083893"
@@ -172,6 +172,19 @@ def test_secrets_that_are_good_at_once_are_few(context, clock):
         endpoints.rotate(vault(), endpoint_id, overlap_seconds=3600, now=clock())
     endpoints.rotate(vault(), endpoint_id, overlap_seconds=0, now=clock())
     assert endpoints.rotate(vault(), endpoint_id, overlap_seconds=3600, now=clock()).secret
+
+
+def test_endpoints_are_limited_and_those_that_were_deleted_do_not_count(context, clock):
+    endpoint_id = open_endpoint()
+    with transaction() as session:
+        row = session.execute(select(*ENDPOINTS.c)).one()._asdict()
+        del row["id"]
+        session.execute(insert(ENDPOINTS), [row] * (limits.ENDPOINTS_MAX - 1))
+
+    with pytest.raises(LimitReached):
+        open_endpoint()
+    endpoints.remove(endpoint_id, now=clock())
+    assert open_endpoint()
 
 
 def test_retry_of_a_finished_delivery_is_woken_by_the_one_before_it(context, clock):

@@ -1,3 +1,5 @@
+"""The pages of the payer and of the desk, as a browser without JavaScript gets them."""
+
 import re
 from html.parser import HTMLParser
 

@@ -1,3 +1,5 @@
+"""The words of the pages: every language has all of them, and the pages use no others."""
+
 import re
 import string
 from datetime import UTC, datetime
