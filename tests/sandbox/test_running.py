@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,9 @@ def test_the_procfile_has_it_listen_where_the_settings_say(tmp_path):
     process = FromProcfile({"PATH": f"{BIN}:{os.environ['PATH']}", "PORT": "8200"}, tmp_path / "log")
     process.environ["SANDBOX_DATABASE"] = str(tmp_path / "sandbox.db")
     try:
-        process.start()  # which waits until it answers on SANDBOX_PORT
+        process.start()
+        with urllib.request.urlopen(f"{process.url}/health") as answer:
+            assert answer.status == 200
     finally:
         process.kill()
 
