@@ -13,10 +13,10 @@ import banks
 import cli
 import config
 import context
-import database
 import errors
 import limits
 from context import Clock, wall_clock
+from database import engine
 from errors import LoopbackOnly
 
 LOCAL_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?", re.ASCII)
@@ -33,8 +33,8 @@ def create_app(settings: config.Config | None = None, clock: Clock = wall_clock)
     app.url_map.merge_slashes = False
     app.config["MAX_CONTENT_LENGTH"] = limits.BODY_BYTES_MAX + 1  # intake.py says why
     context.init_app(app, settings, clock)
-    database.init_app(app, settings.database_url)
-    Migrate(app, database.db, directory=str(Path(__file__).parent / "migrations"))
+    engine.init_app(app, settings.database_url)
+    Migrate(app, engine.db, directory=str(Path(__file__).parent / "migrations"))
     errors.init_app(app)
     api.init_app(app)
     cli.init_app(app)

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from flask import Flask, current_app
 
 from config import Config
-from vault import Vault
-from wakeups import Bell
+from encryption import Vault
+from worker.broker import Bell
 
 Clock = Callable[[], datetime]
 

@@ -7,9 +7,9 @@ from urllib.parse import quote
 
 from gunicorn.glogging import Logger
 
-import serving
 from config import load
 from limits import CONNECTIONS_MAX, HEADER_SECONDS, SHUTDOWN_SECONDS
+from server import gunicorn_worker
 
 _settings = load()
 
@@ -20,7 +20,7 @@ bind = f"[{_settings.host}]:{_settings.port}" if ":" in _settings.host else f"{_
 workers = 2
 # Greenlets: a request that waits for a commit costs no thread, and a slow client nothing but its connection. With
 # threads it was about half as fast (--only gthread-8 gthread-32).
-worker_class = serving.Worker
+worker_class = gunicorn_worker.Worker
 worker_connections = CONNECTIONS_MAX
 # Also how long the headers of a request may take.
 keepalive = HEADER_SECONDS

@@ -25,7 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.mysql import MEDIUMBLOB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from database import Model, UtcDateTime, uuid_type
+from database.engine import Model, UtcDateTime, uuid_type
 
 CURRENCY = "RUB"
 """The only currency so far; the columns are there so that a second one cannot be mixed in by accident."""

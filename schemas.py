@@ -6,9 +6,9 @@ Called by the banks and the doors; the OpenAPI document is made from these same 
 from marshmallow import EXCLUDE, Schema, fields, validate
 
 import rules
-from delivery import Scheme
+from fields import TEXT_JSON, Flag, Inn, Kopecks, Moment, OperationId, QueryMoment, QueryNumber, Strict, Text, Whole
 from limits import ROTATION_SECONDS_MAX
-from shapes import TEXT_JSON, Flag, Inn, Kopecks, Moment, OperationId, QueryMoment, QueryNumber, Strict, Text, Whole
+from outbox.channels.webhook import Scheme
 
 DOCUMENT_NUMBER_CHARACTERS_MAX = 50
 """As in the bank format that Kopeck took over."""

@@ -14,21 +14,18 @@ from sqlalchemy.orm import Session
 from werkzeug.datastructures import Headers
 
 import banks
-import events
-import inbox
-import incidents
-import ledger
-import outbox
 import rules
 from banks.base import Announcement, Bank, Message
 from config import UnknownInn
-from database import AnyRow, db, is_contention, survives_deadlock, transaction
+from database.engine import AnyRow, db, is_contention, survives_deadlock, transaction
+from database.group_commit import GroupCommit
 from errors import IncidentNotAssignable, PaymentError, UnusableBody, is_unavailable, log_crash, log_unavailable
-from groupcommit import GroupCommit
-from inbox import Arrival
-from ledger import Credit, Outcome, Status
+from ledger import inbox, incidents, posting
+from ledger.inbox import Arrival
+from ledger.posting import Credit, Outcome, Status
 from limits import INBOX_BATCH_WEBHOOKS, INBOX_TRIES_BEFORE_INCIDENT
 from models import Organization
+from outbox import claims, events
 from rules import Facts
 
 INCIDENT_KINDS = {
@@ -112,7 +109,7 @@ def credit_waiting(*, unknown_inn: UnknownInn, now: datetime) -> int:
 
 def _take(session: Session, credits: Sequence[Credit]) -> list[Receipt]:
     """Post credits that arrived together, announce them, and keep for a person what could not be counted."""
-    outcomes = ledger.post(session, credits)
+    outcomes = posting.post(session, credits)
     _announce(session, credits, outcomes)
     # In the same order in every process: an incident that is there already stays locked until the commit.
     order = sorted(range(len(credits)), key=lambda place: (credits[place].operation_id, credits[place].facts))
@@ -184,7 +181,7 @@ def _announce(session: Session, credits: Sequence[Credit], outcomes: Sequence[Ou
     moved = [(credit, outcome.move) for credit, outcome in zip(credits, outcomes, strict=True)]
     heard = [events.credited(credit, move) for credit, move in moved if move is not None and move.heard]
     if heard:
-        outbox.record(session, heard)
+        claims.record(session, heard)
 
 
 def _receipt(credit: Credit, outcome: Outcome, incident_id: int | None) -> Receipt:
@@ -204,9 +201,11 @@ def preview(bank: Bank, message: Message, *, unknown_inn: UnknownInn) -> Preview
     except UnusableBody as error:
         return Preview(outcome="unusable", refusal=error)
     facts = _facts(bank, announcement)
-    recorded = ledger.find_recorded(db.session.connection(), [announcement.operation_id]).get(announcement.operation_id)
+    recorded = posting.find_recorded(db.session.connection(), [announcement.operation_id]).get(
+        announcement.operation_id
+    )
     balance = db.session.scalar(select(Organization.balance).where(Organization.inn == facts.payer_inn))
-    status = ledger.judge(facts, recorded) if recorded else _foretell(balance, facts.amount, unknown_inn)
+    status = posting.judge(facts, recorded) if recorded else _foretell(balance, facts.amount, unknown_inn)
     credited = status is Status.CREDITED
     return Preview(
         outcome=_public_status(status),
@@ -225,7 +224,7 @@ def assign(incident_id: int, *, inn: str, by: str, now: datetime) -> Receipt:
     with transaction() as session:
         credit = _held_credit(session, incident_id, inn, now)
         # Posted before the incident is touched: receive() locks in this order too.
-        (outcome,) = ledger.post(session, [credit])
+        (outcome,) = posting.post(session, [credit])
         _announce(session, [credit], [outcome])
         incidents.close(session, incident_id, resolution=f"assigned to {inn}", by=by, now=now)
         if outcome.status is not Status.CREDITED:

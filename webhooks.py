@@ -13,8 +13,8 @@ import banks
 import services
 from banks.base import Message
 from context import bell, now, settings
-from intake import read_body
 from schemas import AcceptedAnswer, BankWebhook, WebhookAnswer
+from server.body import read_body
 
 HTTP_STATUS = {"credited": 200, "duplicate": 200, "conflict": 200, "held": 202}
 """A 2xx means that the webhook is committed: counted, or kept for a person. The bank need not repeat it."""

@@ -12,8 +12,8 @@ import rules
 import webhooks
 from api import deliveries, endpoints, health, incidents, organizations, parsing, verify
 from errors import PROBLEM_TYPE
+from fields import Flag, Inn, Kopecks, Moment, OperationId, QueryMoment, QueryNumber, Whole
 from schemas import ProblemOut
-from shapes import Flag, Inn, Kopecks, Moment, OperationId, QueryMoment, QueryNumber, Whole
 
 PREFIX = "/api/v1"
 SWAGGER_FILES = Path(flask_swagger_ui.__file__).parent / "dist"

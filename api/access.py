@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from flask import g, request
 
-import keys
+from auth import api_keys
 from context import settings
 from errors import KeyRefused
 
@@ -18,14 +18,14 @@ def require(scope: str, *, read_only: bool = False) -> Callable[[View], View]:
 
     Goes right under the route and above every other decorator, so that nothing of a stranger's request is parsed.
     """
-    assert scope in keys.SCOPES
+    assert scope in api_keys.SCOPES
 
     def decorate(view: View) -> View:
         @wraps(view)
         def guarded(*args: Any, **kwargs: Any) -> Any:
             # A key that is shown must be good, even where none is asked for.
             if settings().production or not read_only or "Authorization" in request.headers:
-                g.caller = keys.authorize(_bearer_token(), scope)
+                g.caller = api_keys.authorize(_bearer_token(), scope)
             return view(*args, **kwargs)
 
         guarded.access = scope  # type: ignore[attr-defined]

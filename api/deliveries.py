@@ -5,14 +5,12 @@ from typing import Any
 
 from flask_smorest import Blueprint
 
-import endpoints
-import events
-import organizations
-import statements
 from api.access import require
 from api.parsing import READER
 from context import bell, now
-from database import AnyRow
+from database.engine import AnyRow
+from ledger import organizations, statements
+from outbox import endpoints, events
 from schemas import DeliveryDetail, DeliveryOut, DeliveryPage, EventOut, EventPage, Queued, page_of
 
 blueprint = Blueprint("deliveries", __name__, description="What was announced, and what came of it")

@@ -4,14 +4,13 @@ from typing import Any
 
 from flask_smorest import Blueprint
 
-import endpoints
-import replays
-import statements
 from api.access import caller, require
 from api.parsing import READER
 from context import bell, now, settings, vault
-from database import AnyRow
-from delivery import Scheme
+from database.engine import AnyRow
+from ledger import statements
+from outbox import endpoints, replays
+from outbox.channels.webhook import Scheme
 from schemas import (
     EndpointIn,
     EndpointOut,

@@ -5,7 +5,7 @@ from alembic.script import ScriptDirectory
 from flask import current_app
 from flask_smorest import Blueprint
 
-from database import db
+from database.engine import db
 from errors import DatabaseUnavailable
 from schemas import HealthOut
 

@@ -5,13 +5,12 @@ from typing import Any
 
 from flask_smorest import Blueprint
 
-import incidents
 import services
-import statements
 from api.access import caller, require
 from api.parsing import READER
 from context import bell, now
-from database import AnyRow, db
+from database.engine import AnyRow, db
+from ledger import incidents, statements
 from schemas import AssignIn, IncidentOut, IncidentPage, ResolveIn, WebhookAnswer, page_of
 
 blueprint = Blueprint("incidents", __name__, description="What a person must look at")

@@ -7,13 +7,13 @@ from typing import Any
 from flask import Response, request, stream_with_context
 from flask_smorest import Blueprint
 
-import organizations
 import rules
-import statements
 from api.access import require
 from api.parsing import READER
 from context import now
-from database import AnyRow
+from database.engine import AnyRow
+from ledger import organizations, statements
+from ledger.statements import Listing, Span
 from schemas import (
     BalanceOut,
     LogEntryOut,
@@ -24,7 +24,6 @@ from schemas import (
     StatementPage,
     page_of,
 )
-from statements import Listing, Span
 
 blueprint = Blueprint("organizations", __name__, description="Organisations and their money")
 blueprint.ARGUMENTS_PARSER = READER

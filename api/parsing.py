@@ -10,8 +10,8 @@ from werkzeug.routing import BaseConverter
 
 import rules
 from errors import InvalidQuery, NotJson, UnusableBody
-from intake import read_body
-from shapes import is_json, parse_json, problems
+from fields import is_json, parse_json, problems
+from server.body import read_body
 
 
 class InnConverter(BaseConverter):

@@ -7,16 +7,15 @@ from datetime import datetime
 
 from sqlalchemy import NullPool, create_engine, select, text
 
-import events
-import outbox
 import rules
 from bench.databases import Database
 from bench.fill import LESS_FSYNC, NO_TRIGGERS, fill
 from bench.inside import inside
 from bench.load import DOCUMENT_DATE
 from bench.truth import hold, say
-from database import look_up
+from database.engine import look_up
 from models import CURRENCY, Payment
+from outbox import claims, events
 from rules import CREDITED
 
 # As events.event_id() works it out: the time of the payment, then 62 bits of a digest behind the two of the variant.
@@ -69,6 +68,6 @@ def fill_finished(database: Database, rows: int) -> None:
 def _check(database: Database) -> None:
     with inside(database):
         (move,) = look_up(events.moves_query().order_by(Payment.id.desc()).limit(1))
-        (ours,) = look_up(select(*outbox.EVENTS.c).order_by(outbox.EVENTS.c.id.desc()).limit(1))
+        (ours,) = look_up(select(*claims.EVENTS.c).order_by(claims.EVENTS.c.id.desc()).limit(1))
     theirs = vars(events.of_move(move._asdict()))
     hold(dict(ours._mapping) == theirs, f"a finished event is {ours}, where Kopeck makes {theirs}")

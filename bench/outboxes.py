@@ -6,20 +6,20 @@ from datetime import UTC, datetime
 
 from sqlalchemy import NullPool, TextClause, create_engine, text
 
-import endpoints
-import inbox
-import jobs
 import signing
 from bench.databases import Database
 from bench.inside import inside
 from bench.load import SECRET, credit_body
 from bench.truth import hold
 from context import vault
-from database import AnyRow, transaction
-from delivery import Scheme
-from inbox import Arrival
+from database.engine import AnyRow, transaction
+from ledger import inbox
+from ledger.inbox import Arrival
 from limits import BATCH_CREDITS_MAX
+from outbox import endpoints
+from outbox.channels.webhook import Scheme
 from rules import EVERYTHING
+from worker import jobs
 
 NOWHERE = "http://127.0.0.1:9/"
 """For endpoints of which nobody is to send anything."""

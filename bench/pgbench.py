@@ -18,15 +18,15 @@ from typing import Any
 
 from sqlalchemy import event
 
-import ledger
 import signing
 from bench.databases import Database
 from bench.inside import inside
 from bench.load import DOCUMENT_DATE, SECRET, Reading, credit_body
 from bench.measures import settled
 from bench.truth import hold
-from database import db, transaction
-from ledger import Credit
+from database.engine import db, transaction
+from ledger import posting
+from ledger.posting import Credit
 from models import CURRENCY
 from rules import Facts
 
@@ -128,7 +128,7 @@ def _credit_once(inn: str, number: int) -> None:
         operation_id=operation_id, inn=inn, facts=facts, external_id=None, body=body, key_id="bench", received_at=now
     )
     with transaction() as session:
-        ledger.post(session, [credit])
+        posting.post(session, [credit])
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 import config
-from database import db
+from database.engine import db
 from models import BalanceLog, Organization, Payment
 
 settings = config.load()

@@ -7,13 +7,13 @@ from itertools import cycle
 from flask import Flask
 from sqlalchemy import select
 
-import outbox
 from bench.singles import Call
 from bench.truth import hold
 from context import vault
-from database import look_up
-from delivery import Attempt
+from database.engine import look_up
 from limits import LANE_ROUNDS, LANE_SENDERS_MAX
+from outbox import claims
+from outbox.channels.webhook import Attempt
 
 PLACES = LANE_ROUNDS * LANE_SENDERS_MAX
 """How many deliveries a worker claims for an endpoint that is quick and has none in hand."""
@@ -22,15 +22,15 @@ PLACES = LANE_ROUNDS * LANE_SENDERS_MAX
 def turn(app: Flask) -> Call:
     """Return a turn, for one endpoint after the other."""
     with app.app_context():
-        endpoint_ids = cycle(row.id for row in look_up(select(outbox.ENDPOINTS.c.id)))
+        endpoint_ids = cycle(row.id for row in look_up(select(claims.ENDPOINTS.c.id)))
 
     def call() -> float:
         chosen = next(endpoint_ids)
         with app.app_context():
             begun = time.perf_counter()
             now = datetime.now(UTC)
-            parcels = outbox.claim(vault(), room=lambda endpoint_id: PLACES * (endpoint_id == chosen), now=now)
-            outbox.settle([(parcel, _delivered(now)) for parcel in parcels], now=now)
+            parcels = claims.claim(vault(), room=lambda endpoint_id: PLACES * (endpoint_id == chosen), now=now)
+            claims.settle([(parcel, _delivered(now)) for parcel in parcels], now=now)
             milliseconds = (time.perf_counter() - begun) * 1000
         hold(len(parcels) == PLACES, f"{len(parcels)} deliveries were claimed, not {PLACES}")
         return milliseconds

@@ -7,10 +7,10 @@ import uuid
 import click
 
 import signing
-import transport
 from cli.orgs import SAMPLE_INN
-from cli.wording import Group, example, printable
+from cli.output import Group, example, printable
 from context import settings
+from http_client import client
 
 WEBHOOK_PATH = "/api/v1/webhook/bank/"
 SAMPLE_DATE = "2024-04-27T21:00:00Z"
@@ -68,7 +68,7 @@ def curl(inn: str, amount: int, operation_id: str | None) -> None:
 @group.command(epilog=example("flask bank welcome"))
 def welcome() -> None:
     """Print the addresses of this server and a first webhook to paste, as `make run` does before it serves."""
-    if not transport.is_free(settings().host, settings().port):
+    if not client.is_free(settings().host, settings().port):
         taken = f"{settings().host} port {settings().port} cannot be listened on. Does another server run there?"
         raise click.ClickException(
             f"{taken} Put another one into .env, such as PORT={settings().port + 1}, and try again."
@@ -116,8 +116,8 @@ def _show_request(address: str, headers: dict[str, str], body: bytes) -> None:
     click.echo(f"> {body.decode()}")
 
 
-def _send(address: str, headers: dict[str, str], body: bytes) -> transport.Answer:
+def _send(address: str, headers: dict[str, str], body: bytes) -> client.Answer:
     try:
-        return transport.post(address, body, headers)
-    except transport.Unreachable as error:
+        return client.post(address, body, headers)
+    except client.Unreachable as error:
         raise click.ClickException(str(error)) from None

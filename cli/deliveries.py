@@ -2,10 +2,10 @@
 
 import click
 
-import endpoints
-import statements
-from cli.wording import INN, NUMBER, Group, example, shown, table
+from cli.output import INN, NUMBER, Group, example, shown, table
 from context import now
+from ledger import statements
+from outbox import endpoints
 
 STATUSES = ("pending", "delivered", "exhausted", "parked")
 

@@ -4,17 +4,16 @@ from datetime import datetime
 
 import click
 
-import endpoints
-import jobs
-import replays
 import schemas
-import statements
-from cli.wording import INN, MOMENT, NUMBER, TEXT, Group, example, operator, shown, table
+from cli.output import INN, MOMENT, NUMBER, TEXT, Group, example, operator, shown, table
 from context import now, settings, vault
-from delivery import Scheme
-from endpoints import Reveal
+from ledger import statements
 from limits import ROTATION_SECONDS_MAX
+from outbox import endpoints, replays
+from outbox.channels.webhook import Scheme
+from outbox.endpoints import Reveal
 from rules import CREDITED, EVERYTHING
+from worker import jobs
 
 SCHEMES = [scheme.value for scheme in Scheme]
 """As they are written: click would offer the names of an Enum's members."""

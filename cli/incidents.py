@@ -4,12 +4,11 @@ import json
 
 import click
 
-import incidents
 import services
-import statements
-from cli.wording import INN, NOTE, NUMBER, Group, example, money, operator, printable, shown, table
+from cli.output import INN, NOTE, NUMBER, Group, example, money, operator, printable, shown, table
 from context import now
-from database import db
+from database.engine import db
+from ledger import incidents, statements
 
 group = Group("incidents", help="What is authentic and could not be counted.")
 

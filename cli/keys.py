@@ -2,8 +2,8 @@
 
 import click
 
-import keys
-from cli.wording import KEY_NAME, Group, example, table
+from auth import api_keys
+from cli.output import KEY_NAME, Group, example, table
 from context import now
 
 group = Group("keys", help="API keys of those who may call the REST API.")
@@ -16,7 +16,7 @@ group = Group("keys", help="API keys of those who may call the REST API.")
     )
 )
 @click.argument("name", type=KEY_NAME)
-@click.option("--scope", "scopes", multiple=True, type=click.Choice(list(keys.SCOPES)), help="Repeat for several.")
+@click.option("--scope", "scopes", multiple=True, type=click.Choice(list(api_keys.SCOPES)), help="Repeat for several.")
 @click.option("--all", "everything", is_flag=True, help="Every scope.")
 def create(name: str, scopes: tuple[str, ...], everything: bool) -> None:
     """Create a key and print it, once."""
@@ -25,8 +25,8 @@ def create(name: str, scopes: tuple[str, ...], everything: bool) -> None:
     if not name.strip():
         raise click.UsageError("A key needs a name.")
     try:
-        token = keys.create(name=name.strip(), scopes=list(keys.SCOPES) if everything else scopes, now=now())
-    except keys.NameTaken:
+        token = api_keys.create(name=name.strip(), scopes=list(api_keys.SCOPES) if everything else scopes, now=now())
+    except api_keys.NameTaken:
         raise click.ClickException(f"A key named {name} exists, perhaps revoked; choose another name.") from None
     click.echo("Keep this key now; it is not shown again:", err=True)
     click.echo(token)
@@ -35,7 +35,7 @@ def create(name: str, scopes: tuple[str, ...], everything: bool) -> None:
 @group.command("list", epilog=example("flask keys list"))
 def list_() -> None:
     """List keys and their scopes, revoked ones too."""
-    rows = [(row.name, row.created_at, row.revoked_at, row.scopes) for row in keys.listed()]
+    rows = [(row.name, row.created_at, row.revoked_at, row.scopes) for row in api_keys.listed()]
     for line in table(("NAME", "CREATED", "REVOKED", "SCOPES"), rows):
         click.echo(line)
 
@@ -44,6 +44,6 @@ def list_() -> None:
 @click.argument("name", type=KEY_NAME)
 def revoke(name: str) -> None:
     """Stop a key from working, at once and for good."""
-    if not keys.revoke(name, now=now()):
+    if not api_keys.revoke(name, now=now()):
         raise click.ClickException(f"No working key is named {name}; see `flask keys list`.")
     click.echo("Revoked.")

@@ -6,13 +6,11 @@ from itertools import islice
 
 import click
 
-import audit
-import organizations
-import statements
-from audit import Progress
-from cli.wording import INN, MOMENT, Group, example, progress, table
+from cli.output import INN, MOMENT, Group, example, progress, table
+from ledger import audit, organizations, statements
+from ledger.audit import Progress
+from ledger.statements import Span
 from rules import roubles
-from statements import Span
 
 group = Group("ledger", help="The log of every kopeck: check it, print it.")
 

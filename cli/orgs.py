@@ -8,12 +8,11 @@ from pathlib import Path
 
 import click
 
-import organizations
 import rules
 import schemas
-import statements
-from cli.wording import INN, NAME, Group, example, money, printable, progress, table
+from cli.output import INN, NAME, Group, example, money, printable, progress, table
 from context import now, settings
+from ledger import organizations, statements
 
 SEED_ROWS = 500
 """How many organisations are registered in one transaction."""

@@ -5,10 +5,10 @@ import secrets
 import click
 
 import signing
-import statements
-from cli.wording import Group, example, shown
+from cli.output import Group, example, shown
 from config import secrets_variable
 from context import settings
+from ledger import statements
 
 group = Group("secrets", help="The secrets that banks sign with.")
 

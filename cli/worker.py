@@ -6,9 +6,9 @@ import threading
 import click
 from flask.cli import with_appcontext
 
-import worker as clockwork
-from cli.wording import example
+from cli.output import example
 from context import settings
+from worker import loop as clockwork
 
 
 @click.command("worker", epilog=example("flask worker"))

@@ -7,7 +7,7 @@ from alembic import context
 from flask import current_app
 from sqlalchemy.exc import OperationalError
 
-from database import db
+from database.engine import db
 
 
 def run() -> None:

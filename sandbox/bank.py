@@ -10,7 +10,7 @@ from typing import Any
 from flask import Blueprint, Response, jsonify, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-import transport
+from http_client import client
 from sandbox import announcement, bank_store, context, frame
 from sandbox.bank_store import Exchange
 from sandbox.storm.plan import make_plan
@@ -134,9 +134,9 @@ def send(members: dict[str, Any], how: str) -> Exchange:
     status: int | None = None
     answer_headers: dict[str, str] = {}
     try:
-        answer = transport.post(settings.shop_url, body, headers)
+        answer = client.post(settings.shop_url, body, headers)
         status, answer_headers, text = answer.status, dict(answer.headers), answer.body.decode(errors="replace")
-    except transport.Unreachable as problem:
+    except client.Unreachable as problem:
         text = str(problem)
     exchange = Exchange(
         url=settings.shop_url,

@@ -14,8 +14,7 @@ import click
 from flask import current_app
 from flask.cli import AppGroup
 
-import addresses
-import transport
+from http_client import addresses, client
 from sandbox import context, worker
 from sandbox.storm import text
 from sandbox.storm.plan import Plan, make_plan
@@ -65,7 +64,7 @@ def work() -> None:
 def welcome() -> None:
     """Print where the pages will be, as `make run` does before it serves; fail if something else is there."""
     ours = context.settings()
-    if not transport.is_free(ours.host, ours.port):
+    if not client.is_free(ours.host, ours.port):
         taken = f"{ours.host} port {ours.port}, where the sandbox would be, cannot be listened on."
         raise click.ClickException(f"{taken} Try: SANDBOX_PORT={ours.port + 1} make run")
     click.echo(f"The sandbox       {ours.base_url}/")

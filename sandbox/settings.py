@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
-import addresses
+from http_client import addresses
 
 ROOT = Path(__file__).resolve().parent.parent
 SECRET_CHARACTERS_MIN = 32

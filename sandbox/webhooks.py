@@ -12,11 +12,11 @@ from typing import Any
 from uuid import uuid4
 
 import signing
+from http_client.client import Client, Unreachable
 from sandbox import store
 from sandbox.gateway import Invoice, Status
 from sandbox.settings import AmountForm, Announce
 from sandbox.store import Connection, Row, Store
-from transport import Client, Unreachable
 
 TRIES_MAX = 5
 RETRY_SECONDS = (5, 15, 60, 300)

@@ -16,7 +16,7 @@ import redis
 from kombu import Connection
 from sqlalchemy import URL, make_url
 
-from wakeups import JOBS, task_name
+from worker.broker import JOBS, task_name
 
 CANDIDATES = {
     "redis": os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:6379/0"),

@@ -9,10 +9,10 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-import audit
-import keys
 from app import create_app
-from database import db
+from auth import api_keys
+from database.engine import db
+from ledger import audit
 from tests import brokers, databases
 from tests.callers import Bank, Operator
 from tests.databases import Database
@@ -116,7 +116,7 @@ def bank(client: FlaskClient) -> Bank:
 @pytest.fixture
 def operator(app: Flask, client: FlaskClient) -> Operator:
     with app.app_context():
-        return Operator(client, keys.create(name="operator", scopes=list(keys.SCOPES), now=START))
+        return Operator(client, api_keys.create(name="operator", scopes=list(api_keys.SCOPES), now=START))
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 from sqlalchemy import URL
 
-import organizations
 from config import Config
+from ledger import organizations
 
 SECRET = "a-secret-that-is-only-for-tests-0123456789"
 OLD_SECRET = "the-secret-before-that-one-0123456789abcdef"

@@ -7,9 +7,9 @@ from typing import Any
 
 from flask import Flask
 
-import jobs
 from tests.callers import Operator
 from tests.receivers import Answer, Heard, Receiver
+from worker import jobs
 
 Row = dict[str, Any]
 

@@ -11,21 +11,20 @@ from typing import Any
 from flask import Flask
 from sqlalchemy import func, select
 
-import endpoints
-import outbox
 import services
 from context import vault
-from database import AnyRow, UtcDateTime, look_up, survives_deadlock, transaction
-from delivery import Attempt, Scheme
-from ledger import Credit
+from database.engine import AnyRow, UtcDateTime, look_up, survives_deadlock, transaction
+from ledger.posting import Credit
 from limits import BATCH_CREDITS_MAX
+from outbox import claims, endpoints
+from outbox.channels.webhook import Attempt, Scheme
 from tests.factories import INN, START
 from tests.flows.test_ledger import make_credit
 
 PATIENCE_SECONDS = 120
 """How long something may take before the test gives up on it; nothing is measured by it."""
 
-DELIVERIES, ATTEMPTS, ENDPOINTS = outbox.DELIVERIES, outbox.ATTEMPTS, outbox.ENDPOINTS
+DELIVERIES, ATTEMPTS, ENDPOINTS = claims.DELIVERIES, claims.ATTEMPTS, claims.ENDPOINTS
 
 
 def open_endpoint(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any
 
-import addresses
+from http_client import addresses
 
 ANSWER_SECONDS = 30
 ANSWER_BYTES_MAX = 16 * 1024 * 1024

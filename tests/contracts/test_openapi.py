@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from werkzeug.serving import make_server
 
-import audit
-import keys
 from app import create_app
+from auth import api_keys
 from config import ROOT
 from context import wall_clock
-from database import db
+from database.engine import db
+from ledger import audit
 from tests.callers import Bank
 from tests.databases import Database
 from tests.factories import START, make_config, make_org
@@ -36,7 +36,7 @@ def address():
         Bank(app.test_client()).send(amount=amount)
     with app.app_context():
         make_org("7707083893")
-        token = keys.create(name="schemathesis", scopes=list(keys.SCOPES), now=START)
+        token = api_keys.create(name="schemathesis", scopes=list(api_keys.SCOPES), now=START)
     server = make_server("127.0.0.1", 0, app, threaded=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()

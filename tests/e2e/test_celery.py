@@ -18,15 +18,15 @@ from urllib.error import HTTPError
 import pytest
 
 import banks
-import endpoints
 import services
 import signing
 from app import create_app
 from banks.base import Message
 from config import ROOT
 from context import now, vault
-from database import db
-from delivery import Scheme
+from database.engine import db
+from outbox import endpoints
+from outbox.channels.webhook import Scheme
 from tests import brokers
 from tests.databases import FAMILIES, Database
 from tests.e2e.server import PATIENCE_SECONDS, served, talk
@@ -52,7 +52,7 @@ class Process:
         self.log = log
         with log.open("wb") as output:
             self.popen = subprocess.Popen(
-                [CELERY, "-A", "tasks", *arguments],
+                [CELERY, "-A", "worker.tasks", *arguments],
                 cwd=ROOT,
                 env=environ,
                 stdout=output,
@@ -265,7 +265,7 @@ def workers_in_flower(port: int, who: str) -> dict[str, dict[str, Any]]:
 
 def test_celery_without_a_broker_says_which_setting_is_missing():
     environ = {"PATH": os.environ["PATH"], "BANK_WEBHOOK_SECRETS": SECRET, "SECRETS_KEYS": SECRETS_KEY}
-    command = [CELERY, "-A", "tasks", "worker"]
+    command = [CELERY, "-A", "worker.tasks", "worker"]
     ended = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
 
     assert ended.returncode == 1

@@ -14,11 +14,10 @@ from flask import Flask
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
-import jobs
 from app import create_app
-from database import db
+from database.engine import db
 from limits import LEASE_SECONDS
-from outbox import LOST
+from outbox.claims import LOST
 from tests import clusters, databases
 from tests.callers import Bank
 from tests.clusters import MariadbCluster, PostgresqlCluster
@@ -38,6 +37,7 @@ from tests.outboxes import (
     wait_until,
 )
 from tests.receivers import Answer, Heard, Receiver
+from worker import jobs
 
 STATEMENTS_MAX = 30
 """More than settling has; the loop ends by itself when nothing was left to kill."""

@@ -22,10 +22,10 @@ from flask import Flask
 from sqlalchemy import and_, func, select
 
 from config import ROOT
-from database import UtcDateTime, look_up
+from database.engine import UtcDateTime, look_up
 from limits import LEASE_SECONDS
 from models import Incident
-from outbox import LOST
+from outbox.claims import LOST
 from rules import RETRY_JITTER, RETRY_SECONDS
 from tests import databases
 from tests.clusters import free_port

@@ -18,12 +18,12 @@ from typing import Any
 from flask import Flask
 from sqlalchemy import event
 
-import outbox
-import worker
 from app import create_app
 from config import Config
-from database import db
-from transport import Client
+from database.engine import db
+from http_client.client import Client
+from outbox import claims
+from worker import loop
 
 STOPPING = "stopping"
 WORKING = "working"
@@ -61,9 +61,9 @@ def die_at(point: str, app: Flask) -> None:
     """Put an end to this process at a point of its work."""
     when, _, where = point.partition(" ")
     if when == "settle":
-        outbox.settle = _dying_within(outbox.settle, int(where), app)
+        claims.settle = _dying_within(claims.settle, int(where), app)
     elif where == "settle":
-        outbox.settle = _dying(outbox.settle, when)
+        claims.settle = _dying(claims.settle, when)
     elif where == "send":
         Client.post = _dying(Client.post, when)  # type: ignore[method-assign]
     else:
@@ -115,7 +115,7 @@ def main(clock_file: str, point: str = "", *, environ: Mapping[str, str] = os.en
         die_at(point, app)
     print(WORKING, flush=True)
     with app.app_context():
-        worker.run(stop)
+        loop.run(stop)
         db.engine.dispose()
 
 

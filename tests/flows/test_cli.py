@@ -11,8 +11,8 @@ import pytest
 from click.testing import Result
 from werkzeug.serving import make_server
 
-import keys
 import signing
+from auth import api_keys
 from config import ROOT
 from tests.factories import INN, OLD_SECRET, SECRET, SECRETS_KEY, make_org
 
@@ -239,15 +239,15 @@ def test_incident_is_assigned(run, bank, context, check_ledger):
 def test_key_is_shown_once_and_can_be_revoked(run, context):
     token = run("keys", "create", "anna", "--scope", "organizations:read").stdout.strip()
 
-    assert keys.authorize(token, "organizations:read") == "anna"
+    assert api_keys.authorize(token, "organizations:read") == "anna"
     assert token not in run("keys", "list").output
     assert run("keys", "create", "anna", "--all").exit_code == 1
     assert run("keys", "create", "ben").exit_code == 2
     assert run("keys", "create", "ben", "--all", "--scope", "organizations:read").exit_code == 2
     assert run("keys", "create", " ", "--all").exit_code == 2
     assert run("keys", "revoke", "anna").output == "Revoked.\n"
-    with pytest.raises(keys.KeyRefused):
-        keys.authorize(token, "organizations:read")
+    with pytest.raises(api_keys.KeyRefused):
+        api_keys.authorize(token, "organizations:read")
     assert run("keys", "revoke", "anna").exit_code == 1
 
 

@@ -15,10 +15,10 @@ from flask import Flask
 from sqlalchemy import text
 from werkzeug.serving import make_server
 
-import audit
 import rules
 from app import create_app
-from database import db, transaction
+from database.engine import db, transaction
+from ledger import audit
 from tests.callers import Bank
 from tests.databases import Database
 from tests.factories import INN, START, make_body, make_config, make_org

@@ -12,11 +12,11 @@ from flask import Flask
 from sqlalchemy import make_url
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-import keys
-import outbox
 import signing
+from auth import api_keys
 from config import ConfigError
 from limits import CLAIM_ENDPOINTS_MAX
+from outbox import claims
 from tests.callers import Operator
 from tests.factories import INN, START, make_config, make_org
 from tests.listeners import answering, deliver, deliveries, members, moment, only_delivery, replay, subscribe, told
@@ -572,7 +572,7 @@ class TestVault:
     @pytest.fixture
     def stranger(self, make_app) -> Flask:
         # As in a process of its own, which says it once.
-        outbox._tell_closed.cache_clear()
+        claims._tell_closed.cache_clear()
         return make_app(ENDPOINTS_ON_LOOPBACK="allow", SECRETS_KEYS=self.OTHER_KEY)
 
     def test_worker_without_the_key_says_so_and_serves_the_others(
@@ -709,8 +709,8 @@ class TestAccess:
         assert named == rules
 
     def test_production_asks_for_a_key_before_it_reads_anything(self, production, context):
-        revoked = keys.create(name="revoked", scopes=list(keys.SCOPES), now=START)
-        keys.revoke("revoked", now=START)
+        revoked = api_keys.create(name="revoked", scopes=list(api_keys.SCOPES), now=START)
+        api_keys.revoke("revoked", now=START)
 
         for method, path in self.READ + self.WRITE:
             for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Bearer {revoked}"}):
@@ -719,15 +719,15 @@ class TestAccess:
 
     def test_key_with_every_other_scope_is_refused(self, production, context):
         for scope, routes in (("endpoints:read", self.READ), ("endpoints:write", self.WRITE)):
-            others = [name for name in keys.SCOPES if name != scope]
-            token = keys.create(name=f"not {scope}", scopes=others, now=START)
+            others = [name for name in api_keys.SCOPES if name != scope]
+            token = api_keys.create(name=f"not {scope}", scopes=others, now=START)
             for method, path in routes:
                 answer = production.open(path, method=method, headers={"Authorization": f"Bearer {token}"})
                 assert (answer.status_code, answer.json["type"]) == (403, "urn:kopeck:problem:scope-missing"), path
 
     def test_key_with_the_one_scope_goes_through(self, production, context):
         for scope, routes in (("endpoints:read", self.READ), ("endpoints:write", self.WRITE)):
-            token = keys.create(name=scope, scopes=[scope], now=START)
+            token = api_keys.create(name=scope, scopes=[scope], now=START)
             for method, path in routes:
                 answer = production.open(path, method=method, headers={"Authorization": f"Bearer {token}"}, json={})
                 assert answer.status_code in (200, 400, 404), path

@@ -9,7 +9,7 @@ from flask import Flask
 from sqlalchemy import make_url, select
 
 from app import create_app
-from database import db, transaction
+from database.engine import db, transaction
 from models import Organization
 from tests.callers import Bank
 from tests.databases import Database, only

@@ -11,10 +11,10 @@ import pytest
 from sqlalchemy import event, select, text
 from sqlalchemy.exc import DatabaseError, DataError, OperationalError
 
-import ledger
 import rules
-from database import db, snapshot, survives_deadlock, transaction
-from ledger import Credit, Status
+from database.engine import db, snapshot, survives_deadlock, transaction
+from ledger import posting
+from ledger.posting import Credit, Status
 from limits import BATCH_CREDITS_MAX
 from models import BalanceLog, Organization
 from rules import Facts
@@ -51,7 +51,7 @@ def make_credit(
 
 def post(*credits: Credit) -> list[Status]:
     with transaction() as session:
-        return [outcome.status for outcome in ledger.post(session, credits)]
+        return [outcome.status for outcome in posting.post(session, credits)]
 
 
 def log_of(inn: str) -> list[tuple[int, int, int, int]]:
@@ -271,7 +271,7 @@ def test_transaction_refuses_to_nest(context):
 def test_transaction_rolls_back_on_any_exception(context, database):
     def interrupted() -> None:
         with transaction() as session:
-            ledger.post(session, [make_credit()])
+            posting.post(session, [make_credit()])
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -284,7 +284,7 @@ def test_transaction_rolls_back_on_any_exception(context, database):
 def test_times_come_back_aware_in_utc_to_the_microsecond(context):
     moment = START + timedelta(microseconds=123456)
     with transaction() as session:
-        ledger.post(session, [make_credit(received_at=moment)])
+        posting.post(session, [make_credit(received_at=moment)])
 
     (created_at,) = db.session.scalars(select(BalanceLog.created_at))
     assert created_at == moment

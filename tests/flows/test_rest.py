@@ -7,10 +7,9 @@ from datetime import timedelta
 import flask
 import pytest
 
-import keys
-import organizations
 import signing
-import statements
+from auth import api_keys
+from ledger import organizations, statements
 from tests.callers import Bank, Operator
 from tests.factories import INN, OLD_SECRET, SECRET, START, make_body, make_org
 
@@ -322,8 +321,8 @@ class TestAccess:
     @pytest.mark.parametrize(("method", "path"), PATHS)
     def test_production_asks_for_a_key_before_it_reads_anything(self, make_app, context, method, path):
         client = make_app(KOPECK_ENV="production").test_client()
-        revoked = keys.create(name="revoked", scopes=list(keys.SCOPES), now=START)
-        keys.revoke("revoked", now=START)
+        revoked = api_keys.create(name="revoked", scopes=list(api_keys.SCOPES), now=START)
+        api_keys.revoke("revoked", now=START)
 
         for headers in ({}, *({"Authorization": text} for text in ("Bearer", "Basic a2V5Og==", f"Bearer {revoked}"))):
             answer = client.open(path, method=method, headers=headers, data=b"{not even JSON")
@@ -333,7 +332,7 @@ class TestAccess:
     @pytest.mark.parametrize(("method", "path"), PATHS)
     def test_key_without_the_scope_is_refused(self, make_app, context, method, path):
         client = make_app(KOPECK_ENV="production").test_client()
-        token = keys.create(name="nothing", scopes=[], now=START)
+        token = api_keys.create(name="nothing", scopes=[], now=START)
 
         answer = client.open(path, method=method, headers={"Authorization": f"Bearer {token}"})
 
@@ -344,7 +343,7 @@ class TestAccess:
         app = make_app(KOPECK_ENV="production")
         with app.test_request_context(path, method=method):
             scope = app.view_functions[flask.request.endpoint].access
-        token = keys.create(name="one", scopes=[scope], now=START)
+        token = api_keys.create(name="one", scopes=[scope], now=START)
 
         answer = app.test_client().open(path, method=method, headers={"Authorization": f"Bearer {token}"})
 
@@ -384,7 +383,7 @@ class TestAccess:
         check_ledger()
 
     def test_key_is_kept_as_a_hash_only(self, context, database):
-        token = keys.create(name="hashed", scopes=[], now=START)
+        token = api_keys.create(name="hashed", scopes=[], now=START)
 
         assert token not in str(database.rows())
 
@@ -392,7 +391,7 @@ class TestAccess:
         bank.send(amount=0)
         operator = Operator(
             make_app(KOPECK_ENV="production").test_client(),
-            keys.create(name="anna", scopes=list(keys.SCOPES), now=START),
+            api_keys.create(name="anna", scopes=list(api_keys.SCOPES), now=START),
         )
         (incident,) = operator.get("/incidents/").json["items"]
 

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-import audit
+from ledger import audit
 from tests.callers import Bank
 from tests.databases import Database
 from tests.factories import make_announcement, make_body

@@ -13,12 +13,12 @@ from click.testing import Result
 from flask import Flask
 from sqlalchemy import URL
 
-import audit
-import keys
-import outbox
 from app import create_app
+from auth import api_keys
 from config import ROOT
-from database import db
+from database.engine import db
+from ledger import audit
+from outbox import claims
 from tests.callers import Bank, Operator
 from tests.databases import Database
 from tests.factories import INN, SECRET, SECRETS_KEY, START, make_config, make_org
@@ -178,7 +178,7 @@ class TestEndpoints:
         assert only_delivery(operator)["tries"] == 1
 
     def test_ping_without_the_key_of_the_vault_names_the_setting(self, make_app, number, caplog):
-        outbox._tell_closed.cache_clear()  # as in a process of its own
+        claims._tell_closed.cache_clear()  # as in a process of its own
         stranger = make_app(ENDPOINTS_ON_LOOPBACK="allow", SECRETS_KEYS="another-key-that-locks-0123456789abcdef")
 
         result = stranger.test_cli_runner().invoke(args=["endpoints", "ping", number])
@@ -332,7 +332,7 @@ class TestWorker:
     def owner(self, served_from) -> Operator:
         app = served_from[1]
         with app.app_context():
-            token = keys.create(name="owner", scopes=list(keys.SCOPES), now=START)
+            token = api_keys.create(name="owner", scopes=list(api_keys.SCOPES), now=START)
         return Operator(app.test_client(), token)
 
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])

@@ -8,8 +8,8 @@ from collections import Counter
 import pytest
 from flask import Flask
 
-import keys
-from database import transaction
+from auth import api_keys
+from database.engine import transaction
 from models import ApiKey
 from tests.callers import Bank, Operator
 from tests.factories import INN, START, make_body, make_org
@@ -135,7 +135,7 @@ def known_key(context, database):
     """A key that processes of their own know too."""
     digest = hashlib.sha256(KEY.encode()).hexdigest()
     with transaction() as session:
-        session.add(ApiKey(name="rivals", key_sha256=digest, scopes=" ".join(keys.SCOPES), created_at=START))
+        session.add(ApiKey(name="rivals", key_sha256=digest, scopes=" ".join(api_keys.SCOPES), created_at=START))
 
 
 def test_one_organisation_registered_at_once_is_registered_once(database, known_key):

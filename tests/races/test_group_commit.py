@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from sqlalchemy import event, exc, select, text
 
-import ledger
 from app import create_app
 from config import ROOT
-from database import db, transaction
+from database.engine import db, transaction
+from database.group_commit import GroupCommit
 from errors import Busy, DatabaseUnavailable, TryAgain, render
-from groupcommit import GroupCommit
-from ledger import Status
+from ledger import posting
+from ledger.posting import Status
 from limits import BATCH_CREDITS_MAX, QUEUE_CREDITS_MAX
 from models import Organization
 from tests import databases
@@ -140,7 +140,7 @@ def test_nobody_hears_anything_before_the_commit(meet, app):
 
 
 def test_credits_that_share_a_transaction_are_all_counted(meet, context, check_ledger):
-    meeting = meet(ledger.post)
+    meeting = meet(posting.post)
     repeated = make_credit(amount=3)
 
     outcomes = meeting.result_of([make_credit(amount=1), make_credit(inn=OTHER_INN, amount=2), repeated, repeated])
@@ -154,7 +154,7 @@ def test_credits_that_share_a_transaction_are_all_counted(meet, context, check_l
 def test_one_bad_credit_fails_alone(meet, context, check_ledger):
     """A CHECK of the database refuses the one in the middle, and with it, at first, the transaction of all."""
     make_org()
-    meeting = meet(ledger.post)
+    meeting = meet(posting.post)
 
     first, bad, last = meeting.result_of([make_credit(amount=1), make_credit(amount=-5), make_credit(amount=2)])
 
@@ -212,7 +212,7 @@ def test_locked_organisation_holds_up_its_own_credits_and_no_others(meet, databa
         make_org(inn)
     url = database.url.update_query_dict({"options": "-c lock_timeout=200ms"})
     impatient = create_app(make_config(url))
-    meeting = meet(ledger.post, of=impatient)
+    meeting = meet(posting.post, of=impatient)
     callers = meeting.gather([make_credit(), make_credit(inn=OTHER_INN)])
     with transaction() as session:
         session.execute(select(Organization.id).where(Organization.inn == "1234567890").with_for_update())

@@ -20,18 +20,15 @@ import pytest
 from flask import Flask
 from sqlalchemy import and_, event, exc, select
 
-import courier as courier_module
-import endpoints
-import jobs
 import limits
-import outbox
-import replays
 from context import vault
-from database import db, look_up, transaction
-from delivery import Attempt, Parcel
+from database.engine import db, look_up, transaction
 from errors import DeliveryUnderWay, EndpointDisabled, EndpointUnknown
 from models import BalanceLog
-from outbox import LOST
+from outbox import claims, endpoints, replays
+from outbox import dispatcher as courier_module
+from outbox.channels.webhook import Attempt, Parcel
+from outbox.claims import LOST
 from tests import databases
 from tests.callers import Bank
 from tests.factories import INN, START, make_org
@@ -51,6 +48,7 @@ from tests.outboxes import (
 )
 from tests.races.stage import run_rivals
 from tests.receivers import Answer, Heard, Receiver
+from worker import jobs
 
 LEASE = timedelta(seconds=limits.LEASE_SECONDS)
 LATER = START + timedelta(hours=1)
@@ -70,7 +68,7 @@ def claim_all(app: Flask, _number: int) -> list[tuple[UUID, int]]:
     """Claim until nothing is due; return each delivery that this rival got, with its lease."""
     got: list[tuple[UUID, int]] = []
     with app.app_context():
-        while len(got) < TOO_MANY and (parcels := outbox.claim(vault(), room=lambda _: 7, now=LATER)):
+        while len(got) < TOO_MANY and (parcels := claims.claim(vault(), room=lambda _: 7, now=LATER)):
             assert len({parcel.lease for parcel in parcels}) == 1
             got += [(parcel.lease, parcel.delivery_id) for parcel in parcels]
     return got
@@ -104,7 +102,7 @@ def test_delivery_that_somebody_is_looking_at_keeps_no_worker_waiting(app, conte
 
     def look() -> None:
         with app.app_context(), transaction() as session:
-            outbox._lock(session.connection(), [first])
+            claims._lock(session.connection(), [first])
             locked.set()
             assert claimed.wait(PATIENCE_SECONDS)
 
@@ -112,7 +110,7 @@ def test_delivery_that_somebody_is_looking_at_keeps_no_worker_waiting(app, conte
         looking = pool.submit(look)
         try:
             assert locked.wait(PATIENCE_SECONDS)
-            parcels = outbox.claim(vault(), room=lambda _: 9, now=START)
+            parcels = claims.claim(vault(), room=lambda _: 9, now=START)
         finally:
             claimed.set()
         looking.result()
@@ -124,7 +122,7 @@ def test_room_that_shrinks_meanwhile_does_not_break_the_claim(context):
     pay(20)
     room = iter([5, -2, -2, -2])
 
-    assert len(outbox.claim(vault(), room=lambda _: next(room), now=START)) == 5
+    assert len(claims.claim(vault(), room=lambda _: next(room), now=START)) == 5
     assert count_leased() == 5
 
 
@@ -136,9 +134,9 @@ def taken_over(context, clock) -> tuple[Parcel, Parcel]:
     """One delivery in the hands of two workers, the first of which took longer than its lease."""
     open_endpoint()
     pay(1)
-    (first,) = outbox.claim(vault(), room=lambda _: 1, now=START)
+    (first,) = claims.claim(vault(), room=lambda _: 1, now=START)
     clock.move(seconds=limits.LEASE_SECONDS)
-    (second,) = outbox.claim(vault(), room=lambda _: 1, now=clock())
+    (second,) = claims.claim(vault(), room=lambda _: 1, now=clock())
     return first, second
 
 
@@ -155,27 +153,27 @@ def the_attempts() -> list[tuple[int, int | None, str | None]]:
 def test_lease_is_not_taken_over_before_it_ran_out(context, clock):
     open_endpoint()
     pay(1)
-    assert len(outbox.claim(vault(), room=lambda _: 1, now=START)) == 1
+    assert len(claims.claim(vault(), room=lambda _: 1, now=START)) == 1
 
     clock.move(seconds=limits.LEASE_SECONDS, microseconds=-1)
-    assert outbox.claim(vault(), room=lambda _: 1, now=clock()) == []
-    assert outbox.claim_one(vault(), the_delivery().id, now=clock()) is None
+    assert claims.claim(vault(), room=lambda _: 1, now=clock()) == []
+    assert claims.claim_one(vault(), the_delivery().id, now=clock()) is None
 
 
 def test_neither_a_person_nor_a_replay_takes_away_what_a_worker_holds(context, clock):
     endpoint_id = open_endpoint()
     pay(1)
-    (parcel,) = outbox.claim(vault(), room=lambda _: 1, now=START)
+    (parcel,) = claims.claim(vault(), room=lambda _: 1, now=START)
     clock.move(seconds=1)
 
     with pytest.raises(DeliveryUnderWay):
         endpoints.retry(parcel.delivery_id, now=clock())
     replays.start(endpoint_id, since=START, by="test", now=clock())
     assert replays.continue_oldest(now=clock()) == 1
-    assert outbox.claim(vault(), room=lambda _: 1, now=clock()) == []
+    assert claims.claim(vault(), room=lambda _: 1, now=clock()) == []
     assert (the_delivery().lease, the_delivery().due_at) == (parcel.lease, START + LEASE)
 
-    outbox.settle([(parcel, came(200))], now=clock())
+    claims.settle([(parcel, came(200))], now=clock())
     assert the_attempts() == [(1, 200, None)]
     assert the_delivery().status == "delivered"
 
@@ -190,13 +188,13 @@ def test_attempt_of_a_worker_that_vanished_is_in_the_log(taken_over):
 
 def test_late_failure_changes_nothing_for_the_worker_that_took_over(taken_over, clock):
     first, second = taken_over
-    outbox.settle([(first, came(500))], now=clock())
+    claims.settle([(first, came(500))], now=clock())
 
     row = the_delivery()
     assert (row.status, row.step, row.lease, row.due_at) == ("pending", 0, second.lease, clock() + LEASE)
     assert the_attempts() == [(1, None, LOST), (2, 500, None)]
 
-    outbox.settle([(second, came(200))], now=clock())
+    claims.settle([(second, came(200))], now=clock())
     assert (the_delivery().status, the_delivery().due_at, the_delivery().lease) == ("delivered", None, None)
     assert the_attempts() == [(1, None, LOST), (2, 500, None), (3, 200, None)]
 
@@ -204,11 +202,11 @@ def test_late_failure_changes_nothing_for_the_worker_that_took_over(taken_over, 
 @pytest.mark.parametrize("status", [200, 500, None])
 def test_late_success_counts_and_the_worker_that_took_over_cannot_undo_it(taken_over, clock, status):
     first, second = taken_over
-    outbox.settle([(first, came(204))], now=clock())
+    claims.settle([(first, came(204))], now=clock())
     assert (the_delivery().status, the_delivery().due_at, the_delivery().lease) == ("delivered", None, None)
-    assert outbox.claim(vault(), room=lambda _: 1, now=LATER) == []
+    assert claims.claim(vault(), room=lambda _: 1, now=LATER) == []
 
-    outbox.settle([(second, came(status))], now=LATER)
+    claims.settle([(second, came(status))], now=LATER)
     row = the_delivery()
     assert (row.status, row.due_at, row.lease, row.step, row.tries) == ("delivered", None, None, 0, 3)
     assert [attempt[1] for attempt in the_attempts()] == [None, 204, status]
@@ -216,8 +214,8 @@ def test_late_success_counts_and_the_worker_that_took_over_cannot_undo_it(taken_
 
 def test_late_failure_does_not_undo_the_success_of_the_worker_that_took_over(taken_over, clock):
     first, second = taken_over
-    outbox.settle([(second, came(200))], now=clock())
-    outbox.settle([(first, came(500))], now=clock())
+    claims.settle([(second, came(200))], now=clock())
+    claims.settle([(first, came(500))], now=clock())
 
     row = the_delivery()
     assert (row.status, row.due_at, row.lease, row.tries) == ("delivered", None, None, 3)
@@ -227,7 +225,7 @@ def test_late_failure_does_not_undo_the_success_of_the_worker_that_took_over(tak
 def test_both_attempts_settled_by_one_worker_at_once_are_counted_in_turn(taken_over, clock):
     """As when it could not settle the first before its own lease ran out, because the database was away."""
     first, second = taken_over
-    outbox.settle([(first, came(500)), (second, came(500))], now=clock())
+    claims.settle([(first, came(500)), (second, came(500))], now=clock())
 
     row = the_delivery()
     assert (row.status, row.step, row.tries, row.lease) == ("pending", 1, 3, None)
@@ -237,13 +235,13 @@ def test_both_attempts_settled_by_one_worker_at_once_are_counted_in_turn(taken_o
 def test_both_attempts_settled_by_two_workers_at_once_are_both_in_the_log(context, clock):
     open_endpoint()
     pay(40)
-    first = outbox.claim(vault(), room=lambda _: 40, now=START)
+    first = claims.claim(vault(), room=lambda _: 40, now=START)
     clock.move(seconds=limits.LEASE_SECONDS)
-    second = outbox.claim(vault(), room=lambda _: 40, now=clock())
+    second = claims.claim(vault(), room=lambda _: 40, now=clock())
 
     def settle(parcels: list[Parcel], status: int) -> None:
         for parcel in random.sample(parcels, len(parcels)):
-            outbox.settle([(parcel, came(status))], now=clock())
+            claims.settle([(parcel, came(status))], now=clock())
 
     together(context, partial(settle, first, 500), partial(settle, second, 200))
 
@@ -256,11 +254,11 @@ def test_both_attempts_settled_by_two_workers_at_once_are_both_in_the_log(contex
 def test_lost_attempt_is_told_of_as_it_was_although_a_person_asked_again(context, clock):
     open_endpoint()
     pay(1)
-    outbox.claim(vault(), room=lambda _: 1, now=START)
+    claims.claim(vault(), room=lambda _: 1, now=START)
     clock.move(seconds=limits.LEASE_SECONDS + 100)
     endpoints.retry(the_delivery().id, now=clock())
     clock.move(seconds=1)
-    assert len(outbox.claim(vault(), room=lambda _: 1, now=clock())) == 1
+    assert len(claims.claim(vault(), room=lambda _: 1, now=clock())) == 1
 
     (attempt,) = read_attempts()[the_delivery().id]
     assert (attempt.number, attempt.error, attempt.started_at) == (1, LOST, START)
@@ -269,10 +267,10 @@ def test_lost_attempt_is_told_of_as_it_was_although_a_person_asked_again(context
 def test_lost_attempt_is_told_of_although_the_endpoint_was_disabled(context, clock):
     endpoint_id = open_endpoint()
     pay(1)
-    outbox.claim(vault(), room=lambda _: 1, now=START)
+    claims.claim(vault(), room=lambda _: 1, now=START)
     endpoints.disable(endpoint_id, now=clock())
     clock.move(seconds=limits.LEASE_SECONDS)
-    assert outbox.claim(vault(), room=lambda _: 1, now=clock()) == []
+    assert claims.claim(vault(), room=lambda _: 1, now=clock()) == []
 
     row = the_delivery()
     assert (row.status, row.due_at, row.lease, row.tries) == ("parked", None, None, 1)
@@ -292,16 +290,16 @@ def test_attempt_is_written_down_once_although_giving_back_others_failed(context
     """The database went away between the two: what was settled before must not be settled again."""
     open_endpoint(receiver.url)
     pay(2)
-    release, refusals = outbox.release, iter([exc.OperationalError("", {}, Exception("gone"))])
+    release, refusals = claims.release, iter([exc.OperationalError("", {}, Exception("gone"))])
 
     def release_later(parcels: list[Parcel], *, now: datetime) -> None:
         for refusal in refusals:
             raise refusal
         release(parcels, now=now)
 
-    monkeypatch.setattr(outbox, "release", release_later)
+    monkeypatch.setattr(claims, "release", release_later)
     courier = jobs.new_courier()
-    tried, untried = outbox.claim(vault(), room=lambda _: 2, now=START)
+    tried, untried = claims.claim(vault(), room=lambda _: 2, now=START)
     courier._unsettled = [(tried, came(200)), (untried, None)]
     with pytest.raises(exc.OperationalError):
         courier._settle()
@@ -318,14 +316,14 @@ def test_attempt_is_written_down_once_although_giving_back_others_failed(context
 def test_delivery_is_begun_unless_its_lease_could_run_out_meanwhile(context, receiver, monkeypatch, took, begun):
     open_endpoint(receiver.url)
     pay(1)
-    claim, seconds = outbox.claim, [0.0]
+    claim, seconds = claims.claim, [0.0]
 
     def claim_slowly(*args: object, **kwargs: object) -> list[Parcel]:
         parcels = claim(*args, **kwargs)
         seconds[0] += took
         return parcels
 
-    monkeypatch.setattr(outbox, "claim", claim_slowly)
+    monkeypatch.setattr(claims, "claim", claim_slowly)
     monkeypatch.setattr(courier_module, "time", SimpleNamespace(monotonic=lambda: seconds[0]))
     courier = jobs.new_courier()
     courier.step()
@@ -365,7 +363,7 @@ class Depot:
         dice = random.Random()
         while not self.over.is_set():
             now = self.clock()
-            parcels = outbox.claim(vault(), room=lambda _: 5, now=now)
+            parcels = claims.claim(vault(), room=lambda _: 5, now=now)
             back_at, back = self.clock(), time.monotonic_ns()
             trips = [Trip(parcel.delivery_id, now, back_at, back) for parcel in parcels]
             self.trips += trips
@@ -375,10 +373,10 @@ class Depot:
             for trip in trips:
                 trip.settled = time.monotonic_ns()
             if fate < 0.2:
-                outbox.release(parcels, now=self.clock())
+                claims.release(parcels, now=self.clock())
             elif parcels:
                 self.tried += [parcel.delivery_id for parcel in parcels]
-                outbox.settle([(parcel, self.try_(parcel, dice)) for parcel in parcels], now=self.clock())
+                claims.settle([(parcel, self.try_(parcel, dice)) for parcel in parcels], now=self.clock())
 
     def try_(self, parcel: Parcel, dice: random.Random) -> Attempt:
         """Fail in every other case, but never so often that a delivery is exhausted."""
@@ -482,10 +480,10 @@ def finish(depot: Depot, clock) -> None:
     """Deliver whatever is left, moving the clock to where it is due."""
     while (due_at := next_due()) is not None:
         clock.moment = max(clock.moment, due_at)
-        parcels = outbox.claim(vault(), room=lambda _: 50, now=clock())
+        parcels = claims.claim(vault(), room=lambda _: 50, now=clock())
         depot.tried += [parcel.delivery_id for parcel in parcels]
         if parcels:
-            outbox.settle([(parcel, came(200, at=clock())) for parcel in parcels], now=clock())
+            claims.settle([(parcel, came(200, at=clock())) for parcel in parcels], now=clock())
 
 
 @pytest.mark.parametrize("migrated", databases.SERVERS, indirect=True)
@@ -509,12 +507,12 @@ def test_endpoint_enabled_while_a_worker_sets_its_deliveries_aside_gets_them_all
     with app.app_context():
         event.listen(db.engine, "after_cursor_execute", interfere)
         try:
-            outbox.claim(vault(), room=lambda _: 5, now=START)
+            claims.claim(vault(), room=lambda _: 5, now=START)
         finally:
             event.remove(db.engine, "after_cursor_execute", interfere)
         assert enabled.is_set()
         assert {row.status for row in read_deliveries()} == {"pending"}
-        assert len(outbox.claim(vault(), room=lambda _: 5, now=LATER)) == 3
+        assert len(claims.claim(vault(), room=lambda _: 5, now=LATER)) == 3
 
 
 # ---- Credits, and endpoints that come and go

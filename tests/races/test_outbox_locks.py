@@ -9,20 +9,18 @@ import pytest
 from flask import Flask
 from sqlalchemy import insert, select, text
 
-import endpoints
-import jobs
 import limits
-import outbox
-import replays
 import services
 from context import vault
-from database import db, transaction
+from database.engine import db, transaction
 from errors import LimitReached
+from outbox import claims, endpoints, replays
 from tests import databases
 from tests.callers import Bank
 from tests.factories import INN, START, make_org
 from tests.flows.test_ledger import make_credit
 from tests.outboxes import ENDPOINTS, came, next_due, open_endpoint, pay, read_deliveries
+from worker import jobs
 
 LOCKING = [family for family in databases.FAMILIES if family != "sqlite"]
 OTHER = "7707083893"
@@ -58,11 +56,11 @@ def test_locked_organisation_holds_up_no_queued_webhook_of_others(make_app, data
 def test_locked_endpoint_holds_up_the_settling_of_no_delivery(context, clock):
     failing, well = open_endpoint(), open_endpoint("http://127.0.0.1:10/")
     pay(1)
-    parcels = outbox.claim(vault(), room=lambda _: 1, now=START)
+    parcels = claims.claim(vault(), room=lambda _: 1, now=START)
     came_of = [(parcel, came(500 if parcel.receiver.id == failing else 200)) for parcel in parcels]
 
     with held("endpoints", f"id = {failing}"):
-        outbox.settle(came_of, now=clock())
+        claims.settle(came_of, now=clock())
 
     assert {row.endpoint_id: (row.status, row.tries) for row in read_deliveries()} == {
         failing: ("pending", 1),
@@ -103,17 +101,17 @@ def test_replay_hears_of_a_credit_that_was_under_way_when_it_began(app: Flask, c
 def test_sweep_sends_nothing_a_second_time(context, clock):
     endpoint_id = open_endpoint()
     pay(3)
-    outbox.settle([(parcel, came(200)) for parcel in outbox.claim(vault(), room=lambda _: 9, now=START)], now=START)
+    claims.settle([(parcel, came(200)) for parcel in claims.claim(vault(), room=lambda _: 9, now=START)], now=START)
     replays.start(endpoint_id, since=START - timedelta(days=1), by="test", now=clock())
     jobs.replay()
-    again = outbox.claim(vault(), room=lambda _: 9, now=clock())
-    outbox.settle([(parcel, came(200)) for parcel in again], now=clock())
+    again = claims.claim(vault(), room=lambda _: 9, now=clock())
+    claims.settle([(parcel, came(200)) for parcel in again], now=clock())
 
     clock.move(seconds=limits.LEASE_SECONDS)
     jobs.replay()
 
     assert len(again) == 3
-    assert outbox.claim(vault(), room=lambda _: 9, now=clock()) == []
+    assert claims.claim(vault(), room=lambda _: 9, now=clock()) == []
 
 
 def test_replay_to_an_ordered_endpoint_leaves_no_earlier_version_for_a_later_batch(context, clock):
@@ -137,16 +135,16 @@ def test_replay_of_a_delivery_that_a_persons_retry_holds_sends_it_again(context,
     pay(1)
     (row,) = read_deliveries()
     for _ in range(10):
-        (parcel,) = outbox.claim(vault(), room=lambda _: 1, now=clock())
-        outbox.settle([(parcel, came(500))], now=clock())
+        (parcel,) = claims.claim(vault(), room=lambda _: 1, now=clock())
+        claims.settle([(parcel, came(500))], now=clock())
         clock.moment = next_due() or clock.moment
     assert read_deliveries()[0].status == "exhausted"
     endpoints.retry(row.id, now=clock())
-    (parcel,) = outbox.claim(vault(), room=lambda _: 1, now=clock())
+    (parcel,) = claims.claim(vault(), room=lambda _: 1, now=clock())
     replays.start(endpoint_id, since=START - timedelta(days=1), by="test", now=clock())
     jobs.replay()
 
-    outbox.settle([(parcel, came(500))], now=clock())
+    claims.settle([(parcel, came(500))], now=clock())
 
     (row,) = read_deliveries()
     assert (row.status, row.step) == ("pending", 1)
@@ -192,14 +190,14 @@ def test_retry_of_a_finished_delivery_is_woken_by_the_one_before_it(context, clo
     pay(2)
     first, second = read_deliveries()
     for _ in range(2):
-        (parcel,) = outbox.claim(vault(), room=lambda _: 1, now=clock())
-        outbox.settle([(parcel, came(200))], now=clock())
+        (parcel,) = claims.claim(vault(), room=lambda _: 1, now=clock())
+        claims.settle([(parcel, came(200))], now=clock())
     for row in (first, second):
         endpoints.retry(row.id, now=clock())
-    (parcel,) = outbox.claim(vault(), room=lambda _: 5, now=clock())
+    (parcel,) = claims.claim(vault(), room=lambda _: 5, now=clock())
     assert parcel.delivery_id == first.id
 
-    outbox.settle([(parcel, came(200))], now=clock())
+    claims.settle([(parcel, came(200))], now=clock())
 
-    (parcel,) = outbox.claim(vault(), room=lambda _: 5, now=clock())
+    (parcel,) = claims.claim(vault(), room=lambda _: 5, now=clock())
     assert parcel.delivery_id == second.id

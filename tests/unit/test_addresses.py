@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import addresses
+from http_client import addresses
 
 PUBLIC = [
     "8.8.8.8",

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 import rules
-from database import new_id
+from database.engine import new_id
 
 
 @pytest.mark.parametrize(

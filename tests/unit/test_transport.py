@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
-import transport
+from http_client import client as http
+from http_client.client import AddressRefused, Answer, Client, Unreachable
 from limits import EXCERPT_BYTES_MAX
-from transport import AddressRefused, Answer, Client, Unreachable
 
 PATIENCE_SECONDS = 30
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -208,7 +208,7 @@ def arrivals(listeners: list[socket.socket]) -> int:
     return count
 
 
-def answering(*found: str) -> transport.Resolver:
+def answering(*found: str) -> client.Resolver:
     return lambda host, port: list(found)
 
 
@@ -556,7 +556,7 @@ def test_request_that_may_have_arrived_is_never_sent_again(receive, client):
 
 
 def test_connection_that_has_served_long_enough_is_replaced(receive, make_client, monkeypatch):
-    monkeypatch.setattr(transport, "REUSE_SECONDS", 0)
+    monkeypatch.setattr(http, "REUSE_SECONDS", 0)
     receiver = receive()
     client = make_client()
 
@@ -566,7 +566,7 @@ def test_connection_that_has_served_long_enough_is_replaced(receive, make_client
 
 
 def test_only_so_many_connections_are_kept(receive, make_client, monkeypatch):
-    monkeypatch.setattr(transport, "IDLE_CONNECTIONS_MAX", 2)
+    monkeypatch.setattr(http, "IDLE_CONNECTIONS_MAX", 2)
     client = make_client()
     receivers = [receive() for _ in range(3)]
     for receiver in receivers:
@@ -810,7 +810,7 @@ def test_only_so_many_addresses_are_tried(connects, make_client):
         with pytest.raises(Unreachable):
             client.post(f"http://customer.ru:{free.getsockname()[1]}/", b"", {})
 
-    assert len(connects) == transport.ADDRESS_TRIES_MAX
+    assert len(connects) == client.ADDRESS_TRIES_MAX
 
 
 def test_name_that_does_not_exist_is_said(connects, make_client):
@@ -928,7 +928,7 @@ def trusted(authority, tmp_path, monkeypatch) -> None:
     """Let the client trust the test's authority, by the place where it looks for those of the world."""
     file = tmp_path / "authorities.pem"
     file.write_bytes(authority.pem())
-    monkeypatch.setattr(transport.certifi, "where", lambda: str(file))
+    monkeypatch.setattr(http.certifi, "where", lambda: str(file))
 
 
 def secure_url(receiver: Receiver, host: str) -> str:
@@ -1041,7 +1041,7 @@ def test_loopback_is_reached_where_it_is_allowed(family, receive, client):
 def test_shell_may_post_to_any_address(receive):
     receiver = receive(always(b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n" + b"a" * 5000))
 
-    assert len(transport.post(receiver.url, b"{}", {}).body) == 5000
+    assert len(client.post(receiver.url, b"{}", {}).body) == 5000
     receiver.wait_until_over()
 
 
@@ -1049,7 +1049,7 @@ def test_shell_is_told_what_to_do_when_nobody_listens():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         with pytest.raises(Unreachable, match="make run"):
-            transport.post(f"http://127.0.0.1:{free.getsockname()[1]}/", b"", {})
+            client.post(f"http://127.0.0.1:{free.getsockname()[1]}/", b"", {})
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@
 
 import pytest
 
+from encryption import Vault
 from errors import VaultClosed
-from vault import Vault
 
 NEW, OLD, OTHER = "n" * 32, "o" * 64, "x" * 32
 TEXT = "whsec_c2VjcmV0 ключ"

@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import pytest
 
-import wakeups
 from config import ROOT
-from wakeups import Bell
+from worker import broker
+from worker.broker import Bell
 
 PATIENCE_SECONDS = 30
 AWAY = "redis://:a-password@127.0.0.1:1/0"
@@ -44,8 +44,8 @@ class Line:
 @pytest.fixture
 def line(monkeypatch: pytest.MonkeyPatch) -> Line:
     line = Line()
-    monkeypatch.setattr(wakeups, "_Line", lambda _: line)
-    monkeypatch.setattr(wakeups, "RETRY_AFTER_SECONDS", 0.01)
+    monkeypatch.setattr(broker, "_Line", lambda _: line)
+    monkeypatch.setattr(broker, "RETRY_AFTER_SECONDS", 0.01)
     return line
 
 

@@ -1,6 +1,6 @@
 """The worker's loop: a job that fails is passed over for a while, and the others go on."""
 
-import worker
+from worker import loop
 
 
 def test_job_that_failed_is_passed_over_and_said_in_the_log(caplog):
@@ -10,7 +10,7 @@ def test_job_that_failed_is_passed_over_and_said_in_the_log(caplog):
         tried.append("fail")
         raise ValueError("a reason of ours")
 
-    failing, well = worker._Turn(fail), worker._Turn(lambda: 3)
+    failing, well = loop._Turn(fail), loop._Turn(lambda: 3)
 
     assert [failing.take() + well.take() for _ in range(3)] == [3, 3, 3]
     assert tried == ["fail"]
@@ -18,7 +18,7 @@ def test_job_that_failed_is_passed_over_and_said_in_the_log(caplog):
 
 
 def test_job_that_failed_has_its_turn_again(monkeypatch):
-    monkeypatch.setattr(worker, "RETRY_AFTER_SECONDS", 0)
+    monkeypatch.setattr(loop, "RETRY_AFTER_SECONDS", 0)
     answers = iter([ValueError(), None])
 
     def once_broken() -> int:
@@ -26,6 +26,6 @@ def test_job_that_failed_has_its_turn_again(monkeypatch):
             raise error
         return 1
 
-    turn = worker._Turn(once_broken)
+    turn = loop._Turn(once_broken)
 
     assert [turn.take(), turn.take()] == [0, 1]

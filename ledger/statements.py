@@ -17,11 +17,11 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Select, func, select
 
-import events
 import rules
-from database import AnyRow, UtcDateTime, db, table_of
+from database.engine import AnyRow, UtcDateTime, db, table_of
 from errors import DeliveryUnknown, EndpointUnknown, PageUnknown
 from models import BalanceLog, Delivery, DeliveryAttempt, Endpoint, Event, Incident, Organization, Payment
+from outbox import events
 
 EXPORT_ROWS = 1000
 """How many rows of an export are read at a time."""

@@ -11,7 +11,7 @@ from datetime import datetime
 from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 
-from database import AnyRow, affected, db, survives_deadlock, transaction
+from database.engine import AnyRow, affected, db, survives_deadlock, transaction
 from errors import KeyRefused, ScopeMissing
 from models import ApiKey
 

@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy import Select, select
 
 import rules
-from ledger import Credit, Move
+from ledger.posting import Credit, Move
 from models import CURRENCY, BalanceLog, Organization, Payment
 from rules import CREDITED
 

@@ -1,7 +1,7 @@
 """Door: Celery. Runs the jobs when a message wakes it and on every tick of beat, on as many machines as there are.
 
-Loaded by `celery -A tasks worker`, `beat` and `flower`, with the settings of everything else. Holds no lock and keeps
-no result: messages only wake, rows say what there is to do, and every job may run any number of times at once.
+Loaded by `celery -A worker.tasks worker`, `beat` and `flower`, with the settings of everything else. Holds no lock and
+keeps no result: messages only wake, rows say what there is to do, and every job may run any number of times at once.
 """
 
 import logging
@@ -14,18 +14,17 @@ from flask import Flask
 from werkzeug.utils import import_string
 
 import config
-import jobs
-import wakeups
 from context import bell
 from errors import is_unavailable, log_crash, log_unavailable
 from limits import BEAT_SECONDS, JOB_SECONDS_MAX, REPLAY_BEAT_SECONDS, TURN_SECONDS
+from worker import broker, jobs
 
 log = logging.getLogger("kopeck")
 
 create_app: Callable[[config.Config], Flask] = import_string("app:create_app")
 """By name, as gunicorn does: the app stands above its doors. At once: later this folder is not in Python's path."""
 
-TICKS: dict[wakeups.Job, float] = {
+TICKS: dict[broker.Job, float] = {
     "deliver": BEAT_SECONDS,
     "credit": BEAT_SECONDS,
     "replay": REPLAY_BEAT_SECONDS,
@@ -35,7 +34,7 @@ settings = config.load()
 if settings.broker_url is None:
     config.end_if(["CELERY_BROKER_URL is missing: Celery needs a broker, and `flask worker` does the same without one"])
 
-celery = wakeups.new_celery(str(settings.broker_url))
+celery = broker.new_celery(str(settings.broker_url))
 celery.set_current()
 celery.conf.update(
     task_ignore_result=True,
@@ -53,9 +52,9 @@ celery.conf.update(
     broker_connection_max_retries=None,
     # Concerns late acknowledgements, which there are none of; said so that Celery does not warn of its next version.
     worker_cancel_long_running_tasks_on_connection_loss=True,
-    beat_scheduler="tasks:Metronome",
+    beat_scheduler="worker.tasks:Metronome",
     beat_schedule={
-        job: {"task": wakeups.task_name(job), "schedule": seconds, "options": wakeups.MESSAGE}
+        job: {"task": broker.task_name(job), "schedule": seconds, "options": broker.MESSAGE}
         for job, seconds in TICKS.items()
     },
 )

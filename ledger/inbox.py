@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
-from database import AnyRow, insert, look_up, table_of
+from database.engine import AnyRow, insert, look_up, table_of
 from limits import INBOX_WAIT_SECONDS_MAX
 from models import Inbox
 

@@ -19,8 +19,8 @@ from typing import Any, Self
 
 import certifi
 
-import addresses
-from addresses import Target
+from http_client import addresses
+from http_client.addresses import Target
 from limits import (
     ADDRESS_TRIES_MAX,
     ANSWER_HEAD_BYTES_MAX,

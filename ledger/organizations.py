@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from database import AnyRow, insert_absent, look_up, survives_deadlock, table_of, transaction
+from database.engine import AnyRow, insert_absent, look_up, survives_deadlock, table_of, transaction
 from errors import OrganizationExists, OrganizationUnknown
 from models import Organization
 

@@ -11,12 +11,8 @@ from typing import Any
 from sqlalchemy import and_, func, insert, select, update
 from sqlalchemy.orm import Session
 
-import addresses
-import delivery
-import events
-import outbox
-from database import AnyRow, inserted_id, new_id, survives_deadlock, table_of, transaction
-from delivery import Key, Scheme
+from database.engine import AnyRow, inserted_id, new_id, survives_deadlock, table_of, transaction
+from encryption import Vault
 from errors import (
     DeliveryUnderWay,
     DeliveryUnknown,
@@ -26,9 +22,12 @@ from errors import (
     LimitReached,
     OrganizationUnknown,
 )
+from http_client import addresses
 from limits import CURRENT_SECRETS_MAX, ENDPOINTS_MAX
 from models import Delivery, Endpoint, Organization
-from vault import Vault
+from outbox import claims, events
+from outbox.channels import webhook
+from outbox.channels.webhook import Key, Scheme
 
 ENDPOINTS, DELIVERIES = table_of(Endpoint), table_of(Delivery)
 
@@ -60,7 +59,7 @@ def create(
     problem = addresses.problem_with(url, loopback_allowed=loopback_allowed, https_only=https_only)
     if problem:
         raise EndpointRefused(problem)
-    key = delivery.new_key(scheme)
+    key = webhook.new_key(scheme)
     with transaction() as session:
         count = session.scalar(select(func.count()).where(ENDPOINTS.c.deleted_at.is_(None)))
         if count is not None and count >= ENDPOINTS_MAX:
@@ -70,7 +69,7 @@ def create(
             "url": url,
             "description": description,
             "scheme": scheme,
-            "secrets": outbox.lock_keys(vault, [key]),
+            "secrets": claims.lock_keys(vault, [key]),
             "event_types": event_types,
             "ordered": ordered,
             "created_at": now,
@@ -84,15 +83,15 @@ def rotate(vault: Vault, endpoint_id: int, *, overlap_seconds: int, now: datetim
     """Give an endpoint a new secret; the old ones stay good for the overlap at most. Raise EndpointUnknown."""
     with transaction() as session:
         endpoint = _lock(session, endpoint_id)
-        key, until = delivery.new_key(Scheme(endpoint.scheme)), now + timedelta(seconds=overlap_seconds)
+        key, until = webhook.new_key(Scheme(endpoint.scheme)), now + timedelta(seconds=overlap_seconds)
         # Without an overlap the old ones need not be unlocked: this is the way out when the key of the vault is lost.
         if overlap_seconds and len(_current(vault, endpoint, now)) >= CURRENT_SECRETS_MAX:
             raise LimitReached(
                 "Too many old secrets of this endpoint are still good; wait, or rotate without an overlap."
             )
-        old = [_ending(key, until) for key in outbox.keys_of(vault, endpoint.secrets)] if overlap_seconds else []
+        old = [_ending(key, until) for key in claims.keys_of(vault, endpoint.secrets)] if overlap_seconds else []
         keys = [key, *(key for key in old if key.until is not None and key.until > now)]
-        _change(session, endpoint_id, {"secrets": outbox.lock_keys(vault, keys)})
+        _change(session, endpoint_id, {"secrets": claims.lock_keys(vault, keys)})
     return _reveal(endpoint_id, key)
 
 
@@ -101,7 +100,7 @@ def disable(endpoint_id: int, *, now: datetime) -> None:
     """Stop announcing to an endpoint; raise EndpointUnknown."""
     with transaction() as session:
         _lock(session, endpoint_id)
-        outbox.disable(session, endpoint_id, because="person", now=now)
+        claims.disable(session, endpoint_id, because="person", now=now)
 
 
 @survives_deadlock
@@ -120,7 +119,7 @@ def remove(endpoint_id: int, *, now: datetime) -> None:
     """Forget an endpoint and its secrets; its deliveries stay to be read. Raise EndpointUnknown."""
     with transaction() as session:
         _lock(session, endpoint_id)
-        outbox.disable(session, endpoint_id, because="deleted", now=now)
+        claims.disable(session, endpoint_id, because="deleted", now=now)
         _change(session, endpoint_id, {"deleted_at": now, "secrets": ""})
 
 
@@ -132,7 +131,7 @@ def ping(endpoint_id: int, *, now: datetime) -> int:
     """
     with transaction() as session:
         _refuse_disabled(_lock(session, endpoint_id))
-        return outbox.record_for(session, events.ping(endpoint_id, ping_id=new_id(now), now=now), endpoint_id, now=now)
+        return claims.record_for(session, events.ping(endpoint_id, ping_id=new_id(now), now=now), endpoint_id, now=now)
 
 
 @survives_deadlock
@@ -176,7 +175,7 @@ def _lock(session: Session, endpoint_id: int) -> AnyRow:
 
 
 def _current(vault: Vault, endpoint: AnyRow, now: datetime) -> list[Key]:
-    keys = outbox.keys_of(vault, endpoint.secrets)
+    keys = claims.keys_of(vault, endpoint.secrets)
     return [key for key in keys if key.until is None or key.until > now]
 
 
@@ -189,7 +188,7 @@ def _ending(key: Key, until: datetime) -> Key:
 
 
 def _reveal(endpoint_id: int, key: Key) -> Reveal:
-    public_key = delivery.public_key(key) if key.private_key else None
+    public_key = webhook.public_key(key) if key.private_key else None
     return Reveal(id=endpoint_id, secret=key.secret, public_key=public_key)
 
 

@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from database import AnyRow, affected, insert_absent, table_of
+from database.engine import AnyRow, affected, insert_absent, table_of
 from errors import IncidentNotOpen, IncidentUnknown
 from models import Incident, Payment
 

@@ -16,8 +16,8 @@ from uuid import UUID
 from werkzeug.http import parse_date
 
 import signing
+from http_client.client import Client, Unreachable
 from rules import rfc3339
-from transport import Client, Unreachable
 
 EXCERPT_CHARACTERS_MAX = 2048
 """How much of an answer is kept for whoever looks into a failure."""

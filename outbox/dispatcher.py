@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, SimpleQueue
 
-import delivery
-import outbox
 import rules
 from context import Clock
-from delivery import Attempt, Parcel
+from encryption import Vault
 from errors import is_unavailable, log_crash
+from http_client.client import Client
 from limits import (
     DELIVERY_SECONDS,
     LANE_ROUNDS,
@@ -26,8 +25,9 @@ from limits import (
     SLOW_LANE_SENDERS_MAX,
     TICK_SECONDS,
 )
-from transport import Client
-from vault import Vault
+from outbox import claims
+from outbox.channels import webhook
+from outbox.channels.webhook import Attempt, Parcel
 
 UNTRIED_AFTER_SECONDS = LEASE_SECONDS - 2 * DELIVERY_SECONDS
 """How long after it was claimed a delivery may still be begun, with time to spare for clocks that differ."""
@@ -55,7 +55,7 @@ class Courier:
         settled = self._settle()
         # Leases begin when the claim is asked for, however long the database takes over it.
         until = time.monotonic() + UNTRIED_AFTER_SECONDS
-        claimed = outbox.claim(self._vault, room=self._room, now=self._clock())
+        claimed = claims.claim(self._vault, room=self._room, now=self._clock())
         self._load(claimed, until)
         return settled + len(claimed)
 
@@ -109,10 +109,10 @@ class Courier:
         untried = [parcel for parcel, attempt in self._unsettled if attempt is None]
         try:
             if tried:
-                outbox.settle(tried, now=self._clock())
+                claims.settle(tried, now=self._clock())
             self._unsettled = [(parcel, None) for parcel in untried]
             if untried:
-                outbox.release(untried, now=self._clock())
+                claims.release(untried, now=self._clock())
         except Exception as error:
             # Kept for the next step if the database was away. Otherwise it would fail again, and hold up all others;
             # what is forgotten costs no more than its lease, and is tried again.
@@ -128,7 +128,7 @@ class Courier:
     def _settle_apart(self, tried: Sequence[tuple[Parcel, Attempt]]) -> None:
         for parcel, attempt in tried:
             try:
-                outbox.settle([(parcel, attempt)], now=self._clock())
+                claims.settle([(parcel, attempt)], now=self._clock())
             except Exception as error:
                 if is_unavailable(error):
                     raise
@@ -178,7 +178,7 @@ class Courier:
 
     def _try(self, parcel: Parcel) -> Attempt:
         try:
-            return delivery.send(self._client, parcel, clock=self._clock)
+            return webhook.send(self._client, parcel, clock=self._clock)
         except Exception as error:
             log_crash(f"delivery {parcel.delivery_id}", error)
             return Attempt(

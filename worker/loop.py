@@ -8,9 +8,9 @@ import threading
 import time
 from collections.abc import Callable
 
-import jobs
 from errors import is_unavailable, log_crash, log_unavailable
 from limits import RETRY_AFTER_SECONDS, TICK_SECONDS
+from worker import jobs
 
 log = logging.getLogger("kopeck")
 

@@ -14,9 +14,9 @@ from flask.cli import AppGroup
 from marshmallow import ValidationError, fields, validate
 from sqlalchemy.exc import SQLAlchemyError
 
+import fields as shapes
 import rules
 import schemas
-import shapes
 from errors import PaymentError, is_unavailable
 
 BAR_FROM_ROWS = 200

@@ -16,9 +16,8 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Connection, Integer, Select, and_, bindparam, func, or_, select, update
 from sqlalchemy.orm import Session
 
-import incidents
 import rules
-from database import (
+from database.engine import (
     AnyRow,
     UtcDateTime,
     affected,
@@ -31,9 +30,9 @@ from database import (
     transaction,
     update_each,
 )
-from delivery import Attempt, Key, Parcel, Receiver, Scheme
+from encryption import Vault
 from errors import VaultClosed
-from events import Event
+from ledger import incidents
 from limits import (
     BLOCKED_SECONDS,
     CLAIM_ENDPOINTS_MAX,
@@ -44,7 +43,8 @@ from limits import (
 )
 from models import Delivery, DeliveryAttempt, Endpoint
 from models import Event as EventRow
-from vault import Vault
+from outbox.channels.webhook import Attempt, Key, Parcel, Receiver, Scheme
+from outbox.events import Event
 
 DELIVERIES, ATTEMPTS, ENDPOINTS = table_of(Delivery), table_of(DeliveryAttempt), table_of(Endpoint)
 EVENTS = table_of(EventRow)

@@ -7,15 +7,14 @@ import math
 import time
 from collections.abc import Callable
 
-import delivery
-import outbox
-import replays
 import services
 from context import clock, now, settings, vault
-from courier import Courier
-from delivery import Attempt
+from http_client.client import Client
 from limits import TICK_SECONDS
-from transport import Client
+from outbox import claims, replays
+from outbox.channels import webhook
+from outbox.channels.webhook import Attempt
+from outbox.dispatcher import Courier
 
 
 def new_courier() -> Courier:
@@ -36,15 +35,15 @@ def deliver(seconds: float = math.inf) -> int:
 
 def deliver_one(delivery_id: int) -> Attempt | None:
     """Try one delivery now and return what came of it; None when another worker has it or it is not due."""
-    parcel = outbox.claim_one(vault(), delivery_id, now=now())
+    parcel = claims.claim_one(vault(), delivery_id, now=now())
     if parcel is None:
         return None
     client = _client()
     try:
-        attempt = delivery.send(client, parcel, clock=clock())
+        attempt = webhook.send(client, parcel, clock=clock())
     finally:
         client.close()
-    outbox.settle([(parcel, attempt)], now=now())
+    claims.settle([(parcel, attempt)], now=now())
     return attempt
 
 

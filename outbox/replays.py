@@ -11,14 +11,13 @@ from uuid import UUID
 from sqlalchemy import Select, and_, func, insert, not_, or_, select, update
 from sqlalchemy.orm import Session
 
-import events
-import outbox
 import rules
-from database import AnyRow, db, insert_absent, inserted_id, look_up, survives_deadlock, table_of, transaction
+from database.engine import AnyRow, db, insert_absent, inserted_id, look_up, survives_deadlock, table_of, transaction
 from errors import EndpointDisabled, EndpointUnknown, LimitReached, ReplayUnknown
 from limits import LEASE_SECONDS, REPLAY_BATCH_EVENTS
 from models import BalanceLog, Delivery, Endpoint, Payment, Replay
 from models import Event as EventRow
+from outbox import claims, events
 
 ENDPOINTS, DELIVERIES, EVENTS, REPLAYS = (table_of(model) for model in (Endpoint, Delivery, EventRow, Replay))
 
@@ -145,7 +144,7 @@ def _make(session: Session, wish: AnyRow, missing: Sequence[events.Event], now: 
     connection = session.connection()
     insert_absent(connection, EVENTS, [vars(event) for event in missing], unique="id")
     of_replay = {"cause": "replay", "replay_id": wish.id}
-    rows = [outbox.delivery_row(event, wish.endpoint_id, now) | of_replay for event in missing]
+    rows = [claims.delivery_row(event, wish.endpoint_id, now) | of_replay for event in missing]
     insert_absent(connection, DELIVERIES, rows, unique=("endpoint_id", "event_id"))
 
 

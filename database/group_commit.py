@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from database import db, is_contention, is_lost_connection, survives_deadlock, transaction
+from database.engine import db, is_contention, is_lost_connection, survives_deadlock, transaction
 from errors import Busy, DatabaseUnavailable, is_unavailable
 from limits import BATCH_CREDITS_MAX, QUEUE_CREDITS_MAX
 

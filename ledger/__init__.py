@@ -1,0 +1,1 @@
+"""Money that has arrived: balances, their log, and what a person must look at."""

@@ -1,0 +1,1 @@
+"""Events on their way out: recorded with the money, claimed by a worker, sent, tried again."""

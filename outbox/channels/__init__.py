@@ -1,0 +1,1 @@
+"""How an event travels: one file a channel."""

@@ -1,0 +1,1 @@
+"""The jobs that run behind the doors, with and without Celery."""
