@@ -4,36 +4,11 @@ Raised by every layer, rendered here for the whole app, unknown paths and crashe
 Never quotes a caller's input, a driver's message or a provider's text.
 """
 
-import json
 import logging
-import traceback
 from collections.abc import Mapping
-from http import HTTPStatus
 from typing import ClassVar
 
-from flask import Flask, Response, g
-from sqlalchemy import exc
-from werkzeug.exceptions import HTTPException
-
-from limits import BODY_BYTES_MAX, BODY_SECONDS, RETRY_AFTER_SECONDS
-
-NOT_READY_STATES = ("42P01", "42S02", "42501")
-"""SQLSTATEs of a table that does not exist (PostgreSQL, MariaDB) or may not be used yet (PostgreSQL)."""
-
-OUR_FAULT_CLASSES = ("22", "23", "45")
-"""Classes of SQLSTATE that speak of a value, of a constraint, or of one of our triggers."""
-
-UNKNOWN_COLUMN_STATE = "42S22"
-
-PROBLEM_TYPE = "application/problem+json"
-WORDS_FOR_STATUS = {
-    400: "The request cannot be understood.",
-    404: "There is nothing at this address. Those that exist are shown at /api/v1/swagger/.",
-    405: "This address exists, but not for this method; the Allow header lists those that work.",
-    408: f"The body did not arrive within {BODY_SECONDS} seconds. Nothing was changed.",
-    413: f"The body is larger than this server accepts; send at most {BODY_BYTES_MAX} bytes.",
-    414: "The address is longer than this server accepts.",
-}
+from limits import RETRY_AFTER_SECONDS
 
 log = logging.getLogger("kopeck")
 
@@ -269,81 +244,3 @@ class Busy(PaymentError):
     slug = "busy"
     title = "Too many at once"
     headers: ClassVar[Mapping[str, str]] = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-
-
-def is_unavailable(error: Exception) -> bool:
-    """Tell whether a database error is one of its state, after which the same may be tried again safely.
-
-    Deadlocks, time-outs, lost connections, a standby that only reads, a damaged file: the drivers agree on no one
-    class for these, so all count but those that speak of our statement or our values. TimeoutError is a full pool.
-    """
-    if not isinstance(error, exc.DBAPIError):
-        return isinstance(error, exc.TimeoutError)
-    state = str(getattr(error.orig, "sqlstate", None) or "")
-    if isinstance(error, exc.ProgrammingError):
-        return state in NOT_READY_STATES
-    # PyMySQL calls a broken CHECK and an unknown column "operational", too.
-    ours = state.startswith(OUR_FAULT_CLASSES) or state == UNKNOWN_COLUMN_STATE
-    return not ours and not isinstance(error, exc.IntegrityError | exc.DataError | exc.NotSupportedError)
-
-
-def init_app(app: Flask) -> None:
-    """Attach the renderer to the app."""
-    app.register_error_handler(PaymentError, render)
-    app.register_error_handler(HTTPException, _render_http)
-    app.register_error_handler(Exception, _render_unexpected)
-
-
-def render(error: PaymentError) -> Response:
-    """Render one of our own errors."""
-    members = {"detail": error.detail, **error.members}
-    return _problem(error.status, f"urn:kopeck:problem:{error.slug}", error.title, members, error.headers)
-
-
-def _render_http(error: HTTPException) -> Response | HTTPException:
-    if error.code is None or error.code < 400:
-        return error
-    # get_headers() carries Allow and the like; the content type is ours.
-    headers = {name: value for name, value in error.get_headers() if name.lower() != "content-type"}
-    detail = WORDS_FOR_STATUS.get(error.code)
-    return _problem(
-        error.code, "about:blank", HTTPStatus(error.code).phrase, {"detail": detail} if detail else {}, headers
-    )
-
-
-def _render_unexpected(error: Exception) -> Response:
-    return _render_unavailable(error) if is_unavailable(error) else _render_crash(error)
-
-
-def _render_unavailable(error: Exception) -> Response:
-    log_unavailable(f"request {g.get('request_id')}", error)
-    return render(DatabaseUnavailable(f"Send the same again in {RETRY_AFTER_SECONDS} seconds; it is counted once."))
-
-
-def _render_crash(error: Exception) -> Response:
-    request_id = g.get("request_id")
-    log_crash(f"request {request_id}", error)
-    detail = "This is a fault of the server. Quote the request_id when you report it."
-    return _problem(500, "about:blank", "Internal Server Error", {"detail": detail, "request_id": request_id}, {})
-
-
-def log_crash(where: str, error: Exception) -> None:
-    """Write what went wrong for a reason of ours, with its stack."""
-    if isinstance(error, exc.DBAPIError):
-        # Not its message: databases quote the values that they refuse, and with them what a bank sent.
-        what = f"{type(error.orig).__name__} {getattr(error.orig, 'sqlstate', '')} in: {error.statement}"
-        stack = "".join(traceback.format_tb(error.__traceback__))
-        log.error("%s: unexpected database error, %s\n%s", where, what, stack)
-    else:
-        log.error("%s: unexpected error", where, exc_info=error)
-
-
-def log_unavailable(where: str, error: Exception) -> None:
-    """Write that the database is not available, in one line: it comes again and again for as long as it lasts."""
-    reason = " ".join(str(getattr(error, "orig", None) or error).split())
-    log.error("%s: database not available: %s", where, reason)
-
-
-def _problem(status: int, kind: str, title: str, members: Mapping[str, object], headers: Mapping[str, str]) -> Response:
-    body = json.dumps({"type": kind, "title": title, "status": status, **members}, ensure_ascii=False)
-    return Response(f"{body}\n", status, dict(headers), content_type=PROBLEM_TYPE)

@@ -25,7 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.mysql import MEDIUMBLOB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from database.engine import Model, UtcDateTime, uuid_type
+from database.columns import Base, UtcDateTime, uuid_type
 
 CURRENCY = "RUB"
 """The only currency so far; the columns are there so that a second one cannot be mixed in by accident."""
@@ -43,7 +43,7 @@ BYTEWISE = {
 }
 
 
-class Organization(Model):
+class Organization(Base):
     """Who holds a balance, found by INN; `version` counts the moves of the balance."""
 
     __tablename__ = "organizations"
@@ -62,7 +62,7 @@ class Organization(Model):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
-class Payment(Model):
+class Payment(Base):
     """Money that reached a balance; the unique operation_id is what makes a repeated webhook harmless."""
 
     __tablename__ = "payments"
@@ -88,7 +88,7 @@ class Payment(Model):
     received_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
-class BalanceLog(Model):
+class BalanceLog(Base):
     """One move of one balance; append-only, gap-free by version, and explained by exactly one payment."""
 
     __tablename__ = "balance_log"
@@ -112,7 +112,7 @@ class BalanceLog(Model):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
-class Incident(Model):
+class Incident(Base):
     """Something authentic that a person must look at; the same again raises `seen_count`, not a row."""
 
     __tablename__ = "incidents"
@@ -135,7 +135,7 @@ class Incident(Model):
     resolution: Mapped[str | None] = mapped_column(Text)
 
 
-class ApiKey(Model):
+class ApiKey(Base):
     """A caller of the REST API; only the hash of the key is kept."""
 
     __tablename__ = "api_keys"
@@ -149,7 +149,7 @@ class ApiKey(Model):
     revoked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
-class Inbox(Model):
+class Inbox(Base):
     """An authentic webhook that was acknowledged and is not credited yet; only with BALANCE_UPDATES=queued.
 
     The row goes in the transaction that credits it or keeps it as an incident.
@@ -168,7 +168,7 @@ class Inbox(Model):
     due_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
-class Endpoint(Model):
+class Endpoint(Base):
     """Where events are announced: for one organisation or, with none, for all; `secrets` are locked by the vault.
 
     A deleted endpoint keeps its row, for the sake of the deliveries that name it, and loses its secrets.
@@ -196,7 +196,7 @@ class Endpoint(Model):
     deleted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
-class Event(Model):
+class Event(Base):
     """Something that happened and was announced; `data` is JSON, sent as it stands here at every attempt."""
 
     __tablename__ = "events"
@@ -210,7 +210,7 @@ class Event(Model):
     occurred_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
-class Replay(Model):
+class Replay(Base):
     """A person's wish that an endpoint hears everything again since a moment; `cursor` is the last payment taken up."""
 
     __tablename__ = "replays"
@@ -233,7 +233,7 @@ OPEN = text("due_at IS NOT NULL")
 OPEN_IN_ORDER = text("due_at IS NOT NULL AND version IS NOT NULL")
 
 
-class Delivery(Model):
+class Delivery(Base):
     """One event for one endpoint. A worker looks at it when `due_at` has come; without, there is nothing to do.
 
     `scheduled_at` is when the schedule wants it next, `step` how far the schedule has come, `tries` the attempts of any
@@ -275,7 +275,7 @@ class Delivery(Model):
     settled_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
-class DeliveryAttempt(Model):
+class DeliveryAttempt(Base):
     """One try of a delivery; append-only, numbered without a gap from 1."""
 
     __tablename__ = "delivery_attempts"

@@ -5,10 +5,11 @@ Called by the banks and the doors; the OpenAPI document is made from these same 
 
 from marshmallow import EXCLUDE, Schema, fields, validate
 
+import enums
 import rules
+from enums import Scheme
 from fields import TEXT_JSON, Flag, Inn, Kopecks, Moment, OperationId, QueryMoment, QueryNumber, Strict, Text, Whole
 from limits import ROTATION_SECONDS_MAX
-from outbox.channels.webhook import Scheme
 
 DOCUMENT_NUMBER_CHARACTERS_MAX = 50
 """As in the bank format that Kopeck took over."""
@@ -225,7 +226,7 @@ class EndpointIn(Strict):
     scheme = fields.String(load_default="standard", validate=validate.OneOf(list(Scheme)))
     organization = Inn(load_default=None, allow_none=True, metadata={"description": "Its INN; without, all of them."})
     event_types = fields.List(
-        fields.String(validate=validate.OneOf([rules.EVERYTHING, rules.CREDITED])),
+        fields.String(validate=validate.OneOf([enums.EVERYTHING, enums.CREDITED])),
         load_default=["*"],
         validate=validate.Length(1, 10),
     )

@@ -17,15 +17,16 @@ import banks
 import rules
 from banks.base import Announcement, Bank, Message
 from config import UnknownInn
-from database.engine import AnyRow, db, is_contention, survives_deadlock, transaction
+from database.failures import is_contention, is_unavailable, log_crash, log_unavailable
 from database.group_commit import GroupCommit
-from errors import IncidentNotAssignable, PaymentError, UnusableBody, is_unavailable, log_crash, log_unavailable
+from database.session import AnyRow, current_session, survives_deadlock, transaction
+from errors import IncidentNotAssignable, PaymentError, UnusableBody
 from ledger import inbox, incidents, posting
 from ledger.inbox import Arrival
 from ledger.posting import Credit, Outcome, Status
 from limits import INBOX_BATCH_WEBHOOKS, INBOX_TRIES_BEFORE_INCIDENT
 from models import Organization
-from outbox import claims, events
+from outbox import events, recording
 from rules import Facts
 
 INCIDENT_KINDS = {
@@ -181,7 +182,7 @@ def _announce(session: Session, credits: Sequence[Credit], outcomes: Sequence[Ou
     moved = [(credit, outcome.move) for credit, outcome in zip(credits, outcomes, strict=True)]
     heard = [events.credited(credit, move) for credit, move in moved if move is not None and move.heard]
     if heard:
-        claims.record(session, heard)
+        recording.record(session, heard)
 
 
 def _receipt(credit: Credit, outcome: Outcome, incident_id: int | None) -> Receipt:
@@ -201,10 +202,10 @@ def preview(bank: Bank, message: Message, *, unknown_inn: UnknownInn) -> Preview
     except UnusableBody as error:
         return Preview(outcome="unusable", refusal=error)
     facts = _facts(bank, announcement)
-    recorded = posting.find_recorded(db.session.connection(), [announcement.operation_id]).get(
+    recorded = posting.find_recorded(current_session().connection(), [announcement.operation_id]).get(
         announcement.operation_id
     )
-    balance = db.session.scalar(select(Organization.balance).where(Organization.inn == facts.payer_inn))
+    balance = current_session().scalar(select(Organization.balance).where(Organization.inn == facts.payer_inn))
     status = posting.judge(facts, recorded) if recorded else _foretell(balance, facts.amount, unknown_inn)
     credited = status is Status.CREDITED
     return Preview(
@@ -236,7 +237,7 @@ def assign(incident_id: int, *, inn: str, by: str, now: datetime) -> Receipt:
 def resolve(incident_id: int, *, resolution: str, by: str, now: datetime) -> None:
     """Note why an incident needs nothing more; raise IncidentUnknown or IncidentNotOpen."""
     with transaction() as session:
-        incidents.find(session, incident_id)
+        incidents.find(incident_id)
         incidents.close(session, incident_id, resolution=resolution, by=by, now=now)
 
 
@@ -300,7 +301,7 @@ def _keep_for_a_person(session: Session, credit: Credit, outcome: Outcome) -> in
 
 
 def _held_credit(session: Session, incident_id: int, inn: str, now: datetime) -> Credit:
-    incident = incidents.find(session, incident_id)
+    incident = incidents.find(incident_id)
     if incident.kind not in incidents.ASSIGNABLE:
         raise IncidentNotAssignable("This incident holds no money that could be credited; resolve it with a note.")
     announced = incident.facts["announced"]

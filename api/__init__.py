@@ -1,19 +1,18 @@
 """Door: REST for billings and operators, with its OpenAPI document and Swagger UI."""
 
 from pathlib import Path
-from typing import Any
 
 import flask_swagger_ui
-from flask import Flask, Response, send_from_directory
+from flask import Flask, Response, make_response, send_from_directory
 from flask_smorest import Api
 from werkzeug.routing import IntegerConverter
 
 import rules
 import webhooks
 from api import deliveries, endpoints, health, incidents, organizations, parsing, verify
-from errors import PROBLEM_TYPE
 from fields import Flag, Inn, Kopecks, Moment, OperationId, QueryMoment, QueryNumber, Whole
 from schemas import ProblemOut
+from server.problems import PROBLEM_TYPE
 
 PREFIX = "/api/v1"
 SWAGGER_FILES = Path(flask_swagger_ui.__file__).parent / "dist"
@@ -63,7 +62,13 @@ class KopeckApi(Api):
     ERROR_SCHEMA = ProblemOut
 
     def _register_error_handlers(self) -> None:
-        """Leave errors to errors.py."""
+        """Leave errors to server/problems.py."""
+
+    def _openapi_swagger_ui(self) -> Response:
+        """Show Swagger's page, the only one that may run scripts: its own."""
+        response = make_response(super()._openapi_swagger_ui())
+        response.headers["Content-Security-Policy"] = SWAGGER_POLICY
+        return response
 
     def _register_pagination_header(self) -> None:
         """Document no such header: pages carry their cursor in the body."""
@@ -113,8 +118,3 @@ def _keep_old_addresses(app: Flask) -> None:
 def _swagger_file(name: str) -> Response:
     """Serve Swagger UI's own files from the package, so that the page needs nothing from outside."""
     return send_from_directory(SWAGGER_FILES, name, max_age=SWAGGER_AGE_SECONDS, conditional=False)
-
-
-def page_policy(endpoint: Any) -> str:
-    """Return the Content-Security-Policy of an answer: only Swagger's page may run scripts, its own."""
-    return SWAGGER_POLICY if str(endpoint).endswith("openapi_swagger_ui") else "default-src 'none'"

@@ -8,9 +8,9 @@ from flask_smorest import Blueprint
 from api.access import require
 from api.parsing import READER
 from context import bell, now
-from database.engine import AnyRow
-from ledger import organizations, statements
-from outbox import endpoints, events
+from database.session import AnyRow
+from ledger import organizations
+from outbox import endpoints, events, queries
 from schemas import DeliveryDetail, DeliveryOut, DeliveryPage, EventOut, EventPage, Queued, page_of
 
 blueprint = Blueprint("deliveries", __name__, description="What was announced, and what came of it")
@@ -24,7 +24,7 @@ blueprint.ARGUMENTS_PARSER = READER
 def list_events(query: dict[str, Any]) -> dict[str, Any]:
     """List the events of an organisation behind a version, the oldest first, whether anybody listened or not."""
     organization_id = organizations.find(query["organization"]).id
-    listing = statements.event_list(organization_id, query["after_version"])
+    listing = queries.event_list(organization_id, query["after_version"])
     page = listing.page(cursor=query.get("cursor"), limit=query["limit"])
     return {"items": [_event(row) for row in page.items], "next": page.next}
 
@@ -35,7 +35,7 @@ def list_events(query: dict[str, Any]) -> dict[str, Any]:
 @blueprint.response(200, page_of(DeliveryOut))
 def list_deliveries(query: dict[str, Any]) -> Any:
     """List deliveries, the newest first."""
-    listing = statements.delivery_list(
+    listing = queries.delivery_list(
         endpoint_id=query.get("endpoint"),
         status=query.get("status"),
         event_id=query.get("event"),
@@ -49,7 +49,7 @@ def list_deliveries(query: dict[str, Any]) -> Any:
 @blueprint.response(200, DeliveryDetail)
 def show_delivery(delivery_id: int) -> dict[str, Any]:
     """Show one delivery with every attempt."""
-    row, attempts = statements.find_delivery(delivery_id)
+    row, attempts = queries.find_delivery(delivery_id)
     return {**row._mapping, "attempts": attempts}
 
 

@@ -7,10 +7,9 @@ from flask_smorest import Blueprint
 from api.access import caller, require
 from api.parsing import READER
 from context import bell, now, settings, vault
-from database.engine import AnyRow
-from ledger import statements
-from outbox import endpoints, replays
-from outbox.channels.webhook import Scheme
+from database.session import AnyRow
+from enums import Scheme
+from outbox import endpoints, queries, replays
 from schemas import (
     EndpointIn,
     EndpointOut,
@@ -33,7 +32,7 @@ blueprint.ARGUMENTS_PARSER = READER
 @blueprint.response(200, page_of(EndpointOut))
 def list_endpoints(query: dict[str, Any]) -> dict[str, Any]:
     """List endpoints, the oldest first, without those that were deleted."""
-    page = statements.endpoint_list().page(cursor=query.get("cursor"), limit=query["limit"])
+    page = queries.endpoint_list().page(cursor=query.get("cursor"), limit=query["limit"])
     return {"items": [_described(row) for row in page.items], "next": page.next}
 
 
@@ -58,7 +57,7 @@ def create_endpoint(body: dict[str, Any]) -> dict[str, Any]:
 @blueprint.response(200, EndpointOut)
 def show_endpoint(endpoint_id: int) -> dict[str, Any]:
     """Show one endpoint."""
-    return _described(statements.find_endpoint(endpoint_id))
+    return _described(queries.find_endpoint(endpoint_id))
 
 
 @blueprint.route("/endpoints/<number:endpoint_id>/", methods=["DELETE"])
@@ -94,7 +93,7 @@ def rotate_secret(body: dict[str, Any], endpoint_id: int) -> dict[str, Any]:
 def disable_endpoint(endpoint_id: int) -> dict[str, Any]:
     """Stop announcing to an endpoint."""
     endpoints.disable(endpoint_id, now=now())
-    return _described(statements.find_endpoint(endpoint_id))
+    return _described(queries.find_endpoint(endpoint_id))
 
 
 @blueprint.route("/endpoints/<number:endpoint_id>/enable/", methods=["POST"])
@@ -104,7 +103,7 @@ def enable_endpoint(endpoint_id: int) -> dict[str, Any]:
     """Announce to an endpoint again, beginning with what was set aside."""
     endpoints.enable(endpoint_id, now=now())
     bell().ring("deliver")
-    return _described(statements.find_endpoint(endpoint_id))
+    return _described(queries.find_endpoint(endpoint_id))
 
 
 @blueprint.route("/endpoints/<number:endpoint_id>/replays/", methods=["POST"])

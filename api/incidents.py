@@ -9,7 +9,7 @@ import services
 from api.access import caller, require
 from api.parsing import READER
 from context import bell, now
-from database.engine import AnyRow, db
+from database.session import AnyRow
 from ledger import incidents, statements
 from schemas import AssignIn, IncidentOut, IncidentPage, ResolveIn, WebhookAnswer, page_of
 
@@ -32,7 +32,7 @@ def list_incidents(query: dict[str, Any]) -> dict[str, Any]:
 @blueprint.response(200, IncidentOut)
 def show_incident(incident_id: int) -> dict[str, Any]:
     """Show one incident."""
-    return _described(incidents.find(db.session(), incident_id))
+    return _described(incidents.find(incident_id))
 
 
 @blueprint.route("/incidents/<number:incident_id>/resolve/", methods=["POST"])
@@ -42,7 +42,7 @@ def show_incident(incident_id: int) -> dict[str, Any]:
 def resolve_incident(body: dict[str, Any], incident_id: int) -> dict[str, Any]:
     """Close an incident with a note; no money moves."""
     services.resolve(incident_id, resolution=body["resolution"], by=caller(), now=now())
-    return _described(incidents.find(db.session(), incident_id))
+    return _described(incidents.find(incident_id))
 
 
 @blueprint.route("/incidents/<number:incident_id>/assign/", methods=["POST"])

@@ -7,13 +7,14 @@ from typing import Any
 from flask import Response, request, stream_with_context
 from flask_smorest import Blueprint
 
+import pagination
 import rules
 from api.access import require
 from api.parsing import READER
 from context import now
-from database.engine import AnyRow
+from database.session import AnyRow
 from ledger import organizations, statements
-from ledger.statements import Listing, Span
+from pagination import Listing, Span
 from schemas import (
     BalanceOut,
     LogEntryOut,
@@ -99,7 +100,7 @@ def _span(query: dict[str, Any]) -> Span:
 def _page_or_csv(query: dict[str, Any], listing: Listing, *, filename: str) -> Any:
     if not _wants_csv(query):
         return listing.page(cursor=query.get("cursor"), limit=query["limit"])
-    lines = statements.csv_lines(listing)
+    lines = pagination.csv_lines(listing)
     # The first page is read before the answer begins: an error there can still be told as one.
     first = list(islice(lines, 2))
     headers = {"Content-Disposition": f'attachment; filename="{filename}"'}

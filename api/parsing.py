@@ -10,8 +10,8 @@ from werkzeug.routing import BaseConverter
 
 import rules
 from errors import InvalidQuery, NotJson, UnusableBody
-from fields import is_json, parse_json, problems
 from server.body import read_body
+from strict_json import is_json, parse_json, problems
 
 
 class InnConverter(BaseConverter):

@@ -11,7 +11,8 @@ from datetime import datetime
 from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 
-from database.engine import AnyRow, affected, db, survives_deadlock, transaction
+from database.bulk import affected
+from database.session import AnyRow, current_session, survives_deadlock, transaction
 from errors import KeyRefused, ScopeMissing
 from models import ApiKey
 
@@ -54,9 +55,11 @@ def revoke(name: str, *, now: datetime) -> bool:
 
 def listed() -> Sequence[AnyRow]:
     """Return every key, revoked ones too, without anything secret."""
-    return db.session.execute(
-        select(ApiKey.name, ApiKey.scopes, ApiKey.created_at, ApiKey.revoked_at).order_by(ApiKey.id)
-    ).all()
+    return (
+        current_session()
+        .execute(select(ApiKey.name, ApiKey.scopes, ApiKey.created_at, ApiKey.revoked_at).order_by(ApiKey.id))
+        .all()
+    )
 
 
 def authorize(token: str, scope: str) -> str:
@@ -64,9 +67,13 @@ def authorize(token: str, scope: str) -> str:
 
     Looked up by its hash, which the caller cannot choose, so the time that takes tells nothing.
     """
-    key = db.session.execute(
-        select(ApiKey.name, ApiKey.scopes).where(ApiKey.key_sha256 == _hash(token), ApiKey.revoked_at.is_(None))
-    ).one_or_none()
+    key = (
+        current_session()
+        .execute(
+            select(ApiKey.name, ApiKey.scopes).where(ApiKey.key_sha256 == _hash(token), ApiKey.revoked_at.is_(None))
+        )
+        .one_or_none()
+    )
     if key is None:
         raise KeyRefused("The API key is unknown or revoked.")
     if scope not in key.scopes.split():

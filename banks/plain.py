@@ -4,8 +4,8 @@ from marshmallow import ValidationError
 
 from banks.base import Announcement, Bank, Message
 from errors import NotJson, UnusableBody
-from fields import is_json, parse_json, problems
 from schemas import BankWebhook
+from strict_json import is_json, parse_json, problems
 
 SHAPE = BankWebhook()
 """Made once: to make a schema costs more than to read a webhook with it."""

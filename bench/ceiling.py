@@ -9,7 +9,7 @@ from datetime import datetime
 import services
 from app import create_app
 from banks.base import Bank, Message
-from database.engine import new_id
+from database.columns import new_id
 from services import Receipt
 
 

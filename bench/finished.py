@@ -13,10 +13,10 @@ from bench.fill import LESS_FSYNC, NO_TRIGGERS, fill
 from bench.inside import inside
 from bench.load import DOCUMENT_DATE
 from bench.truth import hold, say
-from database.engine import look_up
+from database.session import look_up
+from enums import CREDITED
 from models import CURRENCY, Payment
 from outbox import claims, events
-from rules import CREDITED
 
 # As events.event_id() works it out: the time of the payment, then 62 bits of a digest behind the two of the variant.
 DIGEST = f"sha256(convert_to('{CREDITED}:' || payments.id::text, 'UTF8'))"

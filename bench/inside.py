@@ -9,7 +9,7 @@ from app import create_app
 from bench.databases import Database
 from bench.servers import environment
 from config import Config
-from database.engine import db
+from database.extension import db
 
 
 @contextmanager

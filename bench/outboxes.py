@@ -12,13 +12,12 @@ from bench.inside import inside
 from bench.load import SECRET, credit_body
 from bench.truth import hold
 from context import vault
-from database.engine import AnyRow, transaction
+from database.session import AnyRow, transaction
+from enums import EVERYTHING, Scheme
 from ledger import inbox
 from ledger.inbox import Arrival
 from limits import BATCH_CREDITS_MAX
 from outbox import endpoints
-from outbox.channels.webhook import Scheme
-from rules import EVERYTHING
 from worker import jobs
 
 NOWHERE = "http://127.0.0.1:9/"

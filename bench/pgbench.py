@@ -24,7 +24,8 @@ from bench.inside import inside
 from bench.load import DOCUMENT_DATE, SECRET, Reading, credit_body
 from bench.measures import settled
 from bench.truth import hold
-from database.engine import db, transaction
+from database.extension import db
+from database.session import transaction
 from ledger import posting
 from ledger.posting import Credit
 from models import CURRENCY

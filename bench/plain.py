@@ -15,7 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 import config
-from database.engine import db
+from database.extension import db
 from models import BalanceLog, Organization, Payment
 
 settings = config.load()

@@ -10,10 +10,10 @@ from sqlalchemy import select
 from bench.singles import Call
 from bench.truth import hold
 from context import vault
-from database.engine import look_up
+from database.session import look_up
 from limits import LANE_ROUNDS, LANE_SENDERS_MAX
-from outbox import claims
-from outbox.channels.webhook import Attempt
+from outbox import claims, results
+from outbox.delivery import Attempt
 
 PLACES = LANE_ROUNDS * LANE_SENDERS_MAX
 """How many deliveries a worker claims for an endpoint that is quick and has none in hand."""
@@ -30,7 +30,7 @@ def turn(app: Flask) -> Call:
             begun = time.perf_counter()
             now = datetime.now(UTC)
             parcels = claims.claim(vault(), room=lambda endpoint_id: PLACES * (endpoint_id == chosen), now=now)
-            claims.settle([(parcel, _delivered(now)) for parcel in parcels], now=now)
+            results.settle([(parcel, _delivered(now)) for parcel in parcels], now=now)
             milliseconds = (time.perf_counter() - begun) * 1000
         hold(len(parcels) == PLACES, f"{len(parcels)} deliveries were claimed, not {PLACES}")
         return milliseconds

@@ -9,7 +9,7 @@ import services
 from app import create_app
 from banks.base import Bank, Message
 from config import UnknownInn
-from database.engine import transaction
+from database.session import transaction
 from services import Receipt
 
 

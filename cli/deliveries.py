@@ -4,8 +4,7 @@ import click
 
 from cli.output import INN, NUMBER, Group, example, shown, table
 from context import now
-from ledger import statements
-from outbox import endpoints
+from outbox import endpoints, queries
 
 STATUSES = ("pending", "delivered", "exhausted", "parked")
 
@@ -19,7 +18,7 @@ group = Group("deliveries", help="Deliveries: what was announced, and what came 
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="At most this many.")
 def list_(endpoint_id: int | None, status: str | None, organization: str | None, limit: int) -> None:
     """List deliveries, the newest first."""
-    listing = statements.delivery_list(endpoint_id=endpoint_id, status=status, inn=organization)
+    listing = queries.delivery_list(endpoint_id=endpoint_id, status=status, inn=organization)
     lines = [
         (
             row.id,
@@ -43,7 +42,7 @@ def list_(endpoint_id: int | None, status: str | None, organization: str | None,
 @click.argument("delivery_id", type=NUMBER)
 def show(delivery_id: int) -> None:
     """Show one delivery with every attempt."""
-    row, attempts = statements.find_delivery(delivery_id)
+    row, attempts = queries.find_delivery(delivery_id)
     for name, value in row._mapping.items():
         click.echo(f"{name:13} {shown(value)}")
     lines = [

@@ -7,12 +7,10 @@ import click
 import schemas
 from cli.output import INN, MOMENT, NUMBER, TEXT, Group, example, operator, shown, table
 from context import now, settings, vault
-from ledger import statements
+from enums import CREDITED, EVERYTHING, Scheme
 from limits import ROTATION_SECONDS_MAX
-from outbox import endpoints, replays
-from outbox.channels.webhook import Scheme
+from outbox import endpoints, queries, replays
 from outbox.endpoints import Reveal
-from rules import CREDITED, EVERYTHING
 from worker import jobs
 
 SCHEMES = [scheme.value for scheme in Scheme]
@@ -56,7 +54,7 @@ def create(
 @click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="At most this many.")
 def list_(limit: int) -> None:
     """List endpoints, the oldest first."""
-    rows = statements.endpoint_list().page(limit=limit).items
+    rows = queries.endpoint_list().page(limit=limit).items
     lines = [
         (row.id, row.organization or "all", row.scheme, row.disabled_because, row.failing_since, row.url)
         for row in rows
@@ -69,7 +67,7 @@ def list_(limit: int) -> None:
 @click.argument("endpoint_id", type=NUMBER)
 def show(endpoint_id: int) -> None:
     """Show one endpoint, without its secret."""
-    for name, value in statements.find_endpoint(endpoint_id)._mapping.items():
+    for name, value in queries.find_endpoint(endpoint_id)._mapping.items():
         click.echo(f"{name:17} {shown(value)}")
 
 

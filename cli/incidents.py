@@ -7,7 +7,6 @@ import click
 import services
 from cli.output import INN, NOTE, NUMBER, Group, example, money, operator, printable, shown, table
 from context import now
-from database.engine import db
 from ledger import incidents, statements
 
 group = Group("incidents", help="What is authentic and could not be counted.")
@@ -43,7 +42,7 @@ def list_(state: str, limit: int) -> None:
 @click.argument("incident_id", type=NUMBER)
 def show(incident_id: int) -> None:
     """Show one incident with what arrived."""
-    row = incidents.find(db.session(), incident_id)
+    row = incidents.find(incident_id)
     for name, value in row._mapping.items():
         if name not in ("body", "fingerprint", "facts"):
             click.echo(f"{name:14} {shown(value)}")

@@ -6,10 +6,11 @@ from itertools import islice
 
 import click
 
+import pagination
 from cli.output import INN, MOMENT, Group, example, progress, table
 from ledger import audit, organizations, statements
 from ledger.audit import Progress
-from ledger.statements import Span
+from pagination import Span
 from rules import roubles
 
 group = Group("ledger", help="The log of every kopeck: check it, print it.")
@@ -48,7 +49,7 @@ def statement(inn: str, since: datetime | None, until: datetime | None, limit: i
     organization = organizations.find(inn)
     listing = statements.log_list(organization.id, Span(since=since, until=until))
     if as_csv:
-        for line in statements.csv_lines(listing):
+        for line in pagination.csv_lines(listing):
             sys.stdout.write(line)
         return
     header = ("VERSION", "WHEN", "DELTA", "BALANCE", "DOCUMENT", "OPERATION")

@@ -17,7 +17,8 @@ from sqlalchemy.exc import SQLAlchemyError
 import fields as shapes
 import rules
 import schemas
-from errors import PaymentError, is_unavailable
+from database.failures import is_unavailable
+from errors import PaymentError
 
 BAR_FROM_ROWS = 200
 """Shorter work is over before a progress bar could be read."""

@@ -14,8 +14,9 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from database.engine import db, is_contention, is_lost_connection, survives_deadlock, transaction
-from errors import Busy, DatabaseUnavailable, is_unavailable
+from database.failures import is_contention, is_lost_connection, is_unavailable
+from database.session import current_engine, survives_deadlock, transaction
+from errors import Busy, DatabaseUnavailable
 from limits import BATCH_CREDITS_MAX, QUEUE_CREDITS_MAX
 
 Item = TypeVar("Item")
@@ -42,7 +43,8 @@ class GroupCommit(Generic[Item, Result]):
     def run(self, item: Item) -> Result:
         """Return the result for this item, once it is committed; raise Busy, or what its transaction raised."""
         seat = _Seat[Item, Result](item)
-        line = self._lines.get(db.engine) or self._lines.setdefault(db.engine, _Line())
+        engine = current_engine()
+        line = self._lines.get(engine) or self._lines.setdefault(engine, _Line())
         line.enter(seat)
         if seat.leads:
             self._lead(line, seat)

@@ -11,7 +11,7 @@ from itertools import groupby
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from database.engine import AnyRow, snapshot
+from database.session import AnyRow, snapshot
 from models import CURRENCY, BalanceLog, Organization, Payment
 
 ROWS_AT_A_TIME = 1000

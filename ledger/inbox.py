@@ -10,7 +10,8 @@ from datetime import datetime, timedelta
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
-from database.engine import AnyRow, insert, look_up, table_of
+from database.bulk import insert, table_of
+from database.session import AnyRow, look_up
 from limits import INBOX_WAIT_SECONDS_MAX
 from models import Inbox
 

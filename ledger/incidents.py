@@ -14,7 +14,8 @@ from uuid import UUID
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from database.engine import AnyRow, affected, insert_absent, table_of
+from database.bulk import affected, insert_absent, table_of
+from database.session import AnyRow, current_session
 from errors import IncidentNotOpen, IncidentUnknown
 from models import Incident, Payment
 
@@ -72,9 +73,9 @@ def record(
     return session.scalars(select(Incident.id).where(Incident.fingerprint == fingerprint)).one()
 
 
-def find(session: Session, incident_id: int) -> AnyRow:
-    """Return one incident; raise IncidentUnknown."""
-    row = session.execute(select(*table_of(Incident).c).where(Incident.id == incident_id)).one_or_none()
+def find(incident_id: int) -> AnyRow:
+    """Return one incident, inside a transaction as it stands there; raise IncidentUnknown."""
+    row = current_session().execute(select(*table_of(Incident).c).where(Incident.id == incident_id)).one_or_none()
     if row is None:
         raise IncidentUnknown("No incident has this number.")
     return row

@@ -6,7 +6,8 @@ from datetime import datetime
 from sqlalchemy import insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from database.engine import AnyRow, insert_absent, look_up, survives_deadlock, table_of, transaction
+from database.bulk import insert_absent, table_of
+from database.session import AnyRow, look_up, survives_deadlock, transaction
 from errors import OrganizationExists, OrganizationUnknown
 from models import Organization
 

@@ -17,7 +17,8 @@ from sqlalchemy import Connection, Select, Update, or_, select, update
 from sqlalchemy.orm import Session
 
 import rules
-from database.engine import among, insert, insert_absent, new_id, table_of
+from database.bulk import among, insert, insert_absent, table_of
+from database.columns import new_id
 from errors import TryAgain
 from limits import BATCH_CREDITS_MAX
 from models import CURRENCY, BalanceLog, Endpoint, Organization, Payment

@@ -7,7 +7,7 @@ from alembic import context
 from flask import current_app
 from sqlalchemy.exc import OperationalError
 
-from database.engine import db
+from database.extension import db
 
 
 def run() -> None:

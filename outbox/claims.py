@@ -4,47 +4,32 @@ A delivery is a row, and who holds its lease may try it: nothing lives in memory
 Never opens a socket, and never decides when the next try is due (rules.retry_in does).
 """
 
-import json
 import logging
-import random
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Integer, Select, and_, bindparam, func, or_, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, Integer, Select, and_, bindparam, func, select, update
 
-import rules
-from database.engine import (
-    AnyRow,
-    UtcDateTime,
-    affected,
-    among,
-    insert,
-    look_up,
-    new_id,
-    survives_deadlock,
-    table_of,
-    transaction,
-    update_each,
-)
+from database.bulk import among, insert, table_of, update_each
+from database.columns import UtcDateTime, new_id
+from database.session import AnyRow, look_up, survives_deadlock, transaction
 from encryption import Vault
+from enums import Scheme
 from errors import VaultClosed
-from ledger import incidents
 from limits import (
     BLOCKED_SECONDS,
     CLAIM_ENDPOINTS_MAX,
-    FAILING_SECONDS_MAX,
     LEASE_SECONDS,
     ORDERED_LOOK_DELIVERIES,
     PARKED_DELIVERIES,
 )
 from models import Delivery, DeliveryAttempt, Endpoint
 from models import Event as EventRow
-from outbox.channels.webhook import Attempt, Key, Parcel, Receiver, Scheme
-from outbox.events import Event
+from outbox.delivery import Parcel, Receiver
+from outbox.endpoint_keys import keys_of
 
 DELIVERIES, ATTEMPTS, ENDPOINTS = table_of(Delivery), table_of(DeliveryAttempt), table_of(Endpoint)
 EVENTS = table_of(EventRow)
@@ -59,66 +44,6 @@ Room = Callable[[int], int]
 
 
 # ---- Inside the transaction of a use case
-
-
-def record(session: Session, events: Sequence[Event]) -> None:
-    """Write events, and a delivery of each for every endpoint that listens; nothing at all when none does."""
-    connection = session.connection()
-    owners = {event.organization_id for event in events if event.organization_id is not None}
-    listeners = connection.execute(_listeners_query(connection.dialect.name), {"owners": list(owners)}).all()
-    deliveries = [
-        delivery_row(event, listener.id, event.occurred_at)
-        for event in events
-        for listener in listeners
-        if _listens(listener, event)
-    ]
-    if deliveries:
-        heard = {row["event_id"] for row in deliveries}
-        insert(connection, EVENTS, [vars(event) for event in events if event.id in heard])
-        insert(connection, DELIVERIES, deliveries)
-
-
-def record_for(session: Session, event: Event, endpoint_id: int, *, now: datetime) -> int:
-    """Write an event for one endpoint alone, and return the number of its delivery."""
-    insert(session.connection(), EVENTS, [vars(event)])
-    insert(session.connection(), DELIVERIES, [delivery_row(event, endpoint_id, now) | {"cause": "person"}])
-    return session.scalars(
-        select(Delivery.id).where(Delivery.endpoint_id == endpoint_id, Delivery.event_id == event.id)
-    ).one()
-
-
-def delivery_row(event: Event, endpoint_id: int, due_at: datetime) -> dict[str, Any]:
-    """Return a delivery that is due at a moment for the first time."""
-    return {
-        "event_id": event.id,
-        "endpoint_id": endpoint_id,
-        "organization_id": event.organization_id,
-        "version": event.version,
-        "status": "pending",
-        "cause": "schedule",
-        "step": 0,
-        "tries": 0,
-        "due_at": due_at,
-        "scheduled_at": due_at,
-        "created_at": due_at,
-    }
-
-
-def _listens(listener: AnyRow, event: Event) -> bool:
-    for_all = listener.organization_id is None
-    return (for_all or listener.organization_id == event.organization_id) and rules.listens_to(
-        listener.event_types, event.type
-    )
-
-
-@cache
-def _listeners_query(dialect: str) -> Select[Any]:
-    owner = ENDPOINTS.c.organization_id
-    return (
-        select(*ENDPOINTS.c["id", "organization_id", "event_types"])
-        .where(ENDPOINTS.c.disabled_at.is_(None), or_(owner.is_(None), among(owner, "owners", dialect)))
-        .order_by(ENDPOINTS.c.id)
-    )
 
 
 # ---- For a worker
@@ -153,51 +78,12 @@ def claim_one(vault: Vault, delivery_id: int, *, now: datetime) -> Parcel | None
 
 
 @survives_deadlock
-def settle(finished: Sequence[tuple[Parcel, Attempt]], *, now: datetime) -> None:
-    """Write down what came of attempts, and when what failed is due again."""
-    with transaction() as session:
-        connection = session.connection()
-        rows = _lock(connection, [parcel.delivery_id for parcel, _ in finished])
-        attempts = []
-        for parcel, attempt in finished:
-            row = rows[parcel.delivery_id]
-            attempts.append(_attempt_row(row, parcel, attempt))
-            rows[parcel.delivery_id] = {**row, "tries": row["tries"] + 1, **_verdict(row, parcel, attempt, now)}
-        insert(connection, ATTEMPTS, attempts)
-        update_each(connection, DELIVERIES, list(rows.values()))
-        for parcel, _ in finished:
-            if parcel.receiver.ordered and rows[parcel.delivery_id]["due_at"] is None:
-                _let_next_go(connection, parcel.delivery_id, now)
-        _note_health(session, finished, now)
-
-
-@survives_deadlock
 def release(parcels: Sequence[Parcel], *, now: datetime) -> None:
     """Give back deliveries that were claimed and not tried."""
     with transaction() as session:
         for parcel in parcels:
             held = (DELIVERIES.c.id == parcel.delivery_id, DELIVERIES.c.lease == parcel.lease)
             session.execute(update(DELIVERIES).where(*held).values(lease=None, due_at=now))
-
-
-def disable(session: Session, endpoint_id: int, *, because: str, now: datetime) -> bool:
-    """Stop announcing to an endpoint; what is under way is parked when it is due. Tell whether it was enabled."""
-    enabled = (ENDPOINTS.c.id == endpoint_id, ENDPOINTS.c.disabled_at.is_(None))
-    changes = {"disabled_at": now, "disabled_because": because}
-    return affected(session.execute(update(ENDPOINTS).where(*enabled).values(changes))) == 1
-
-
-def keys_of(vault: Vault, secrets: str) -> tuple[Key, ...]:
-    """Unlock the keys of an endpoint, the newest first."""
-    return tuple(
-        Key(**{**key, "until": key["until"] and datetime.fromisoformat(key["until"])})
-        for key in json.loads(vault.unlock(secrets))
-    )
-
-
-def lock_keys(vault: Vault, keys: Iterable[Key]) -> str:
-    """Lock the keys of an endpoint, the newest first, as the table keeps them."""
-    return vault.lock(json.dumps([{**vars(key), "until": key.until and key.until.isoformat()} for key in keys]))
 
 
 def _waiting_query(now: datetime) -> Select[Any]:
@@ -376,115 +262,3 @@ def _note_lost(connection: Connection, rows: Iterable[AnyRow]) -> None:
 def _claimed_at(lease: UUID) -> datetime:
     """Return when a lease began: it is a UUIDv7, milliseconds first."""
     return datetime.fromtimestamp((lease.int >> 80) / 1000, UTC)
-
-
-def _lock(connection: Connection, delivery_ids: Collection[int]) -> dict[int, dict[str, Any]]:
-    """Lock deliveries in the order of their numbers, and read what an attempt may change."""
-    changing = DELIVERIES.c["id", "status", "cause", "step", "tries", "due_at", "scheduled_at", "lease", "settled_at"]
-    query = select(*changing).where(DELIVERIES.c.id.in_(delivery_ids)).order_by(DELIVERIES.c.id).with_for_update()
-    return {row.id: dict(row._mapping) for row in connection.execute(query)}
-
-
-def _attempt_row(row: Mapping[str, Any], parcel: Parcel, attempt: Attempt) -> dict[str, Any]:
-    return {
-        "delivery_id": parcel.delivery_id,
-        "number": row["tries"] + 1,
-        "cause": parcel.cause,
-        "started_at": attempt.started_at,
-        "duration_ms": attempt.duration_ms,
-        "status_code": attempt.status,
-        "excerpt": attempt.excerpt,
-        "error": attempt.error,
-    }
-
-
-def _verdict(row: Mapping[str, Any], parcel: Parcel, attempt: Attempt, now: datetime) -> dict[str, Any]:
-    """Return what an attempt changes about its delivery; a worker whose lease ran out can only bring good news."""
-    done = {"due_at": None, "scheduled_at": None, "lease": None, "cause": "schedule", "settled_at": now}
-    if rules.is_delivered(attempt.status):
-        return {"status": "delivered", **done}
-    if row["lease"] != parcel.lease:
-        return {}
-    if parcel.cause == "person" and (row["scheduled_at"] is None or row["scheduled_at"] > now):
-        # The schedule goes on as if nobody had asked. A try that was due anyway counts as the one that was due.
-        return {"due_at": row["scheduled_at"], "lease": None, "cause": "schedule"}
-    failures = row["step"] + 1
-    wait = rules.retry_in(
-        failures,
-        jitter=random.random(),  # noqa: S311 - not a secret
-        status=attempt.status,
-        asked=attempt.retry_after_seconds,
-    )
-    if wait is None:
-        return {"status": "exhausted", "step": failures, **done}
-    due_at = now + timedelta(seconds=wait)
-    return {"step": failures, "due_at": due_at, "scheduled_at": due_at, "lease": None, "cause": "schedule"}
-
-
-def _let_next_go(connection: Connection, delivery_id: int, now: datetime) -> None:
-    """Wake the delivery that stood behind one which is done."""
-    done, behind = DELIVERIES.alias("done"), DELIVERIES
-    same_queue = and_(behind.c.endpoint_id == done.c.endpoint_id, behind.c.organization_id == done.c.organization_id)
-    following = connection.execute(
-        select(behind.c.id, behind.c.scheduled_at)
-        .join(done, same_queue)
-        .where(done.c.id == delivery_id, behind.c.version > done.c.version, behind.c.due_at.is_not(None))
-        .order_by(behind.c.version)
-        .limit(1)
-    ).one_or_none()
-    if following is None:
-        return
-    # In front of those that came later; a person's retry of one that is done has no schedule.
-    wanted = following.scheduled_at or now
-    if wanted <= now:
-        # Still open: it may have been tried and settled since it was looked up.
-        waits = (behind.c.id == following.id, behind.c.lease.is_(None), behind.c.due_at.is_not(None))
-        connection.execute(update(behind).where(*waits).values(due_at=wanted))
-
-
-def _note_health(session: Session, finished: Sequence[tuple[Parcel, Attempt]], now: datetime) -> None:
-    """Note which endpoints fail and since when; disable those that are gone or have failed for too long."""
-    tried = {parcel.receiver.id for parcel, _ in finished}
-    well = {parcel.receiver.id for parcel, attempt in finished if rules.is_delivered(attempt.status)}
-    gone = {parcel.receiver.id for parcel, attempt in finished if attempt.status == rules.GONE}
-    failing_since = ENDPOINTS.c.failing_since
-    _change_endpoints(session, well, failing_since.is_not(None), {"failing_since": None})
-    _change_endpoints(session, tried - well, failing_since.is_(None), {"failing_since": now})
-    too_long = failing_since <= now - timedelta(seconds=FAILING_SECONDS_MAX)
-    for endpoint_id in _free_endpoints(session, tried - well, too_long):
-        _give_up(session, endpoint_id, "failing", now)
-    for endpoint_id in _free_endpoints(session, gone, ENDPOINTS.c.disabled_at.is_(None)):
-        _give_up(session, endpoint_id, "gone", now)
-
-
-def _change_endpoints(
-    session: Session, endpoint_ids: Collection[int], are: ColumnElement[bool], values: Mapping[str, Any]
-) -> None:
-    if ids := _free_endpoints(session, endpoint_ids, are):
-        session.execute(update(ENDPOINTS).where(ENDPOINTS.c.id.in_(ids)).values(values))
-
-
-def _free_endpoints(session: Session, endpoint_ids: Collection[int], are: ColumnElement[bool]) -> Sequence[int]:
-    """Lock those of the endpoints that are as described and that nobody else holds.
-
-    What came of deliveries must not wait for them; about an endpoint that is passed over the next attempt tells again.
-    """
-    if not endpoint_ids:
-        return []
-    wanted = select(ENDPOINTS.c.id).where(ENDPOINTS.c.id.in_(endpoint_ids), are).order_by(ENDPOINTS.c.id)
-    return session.scalars(wanted.with_for_update(key_share=True, skip_locked=True)).all()
-
-
-def _give_up(session: Session, endpoint_id: int, because: str, now: datetime) -> None:
-    """Disable an endpoint and tell a person."""
-    if disable(session, endpoint_id, because=because, now=now):
-        incidents.record(
-            session,
-            incidents.Kind.ENDPOINT_DISABLED,
-            source="outbox",
-            operation_id=None,
-            facts={"endpoint_id": endpoint_id, "because": because, "disabled_at": rules.rfc3339(now)},
-            body=b"",
-            key_id="",
-            now=now,
-        )

@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, SimpleQueue
 
-import rules
 from context import Clock
+from database.failures import is_unavailable, log_crash
 from encryption import Vault
-from errors import is_unavailable, log_crash
 from http_client.client import Client
 from limits import (
     DELIVERY_SECONDS,
@@ -25,9 +24,9 @@ from limits import (
     SLOW_LANE_SENDERS_MAX,
     TICK_SECONDS,
 )
-from outbox import claims
+from outbox import claims, results, retry
 from outbox.channels import webhook
-from outbox.channels.webhook import Attempt, Parcel
+from outbox.delivery import Attempt, Parcel
 
 UNTRIED_AFTER_SECONDS = LEASE_SECONDS - 2 * DELIVERY_SECONDS
 """How long after it was claimed a delivery may still be begun, with time to spare for clocks that differ."""
@@ -109,7 +108,7 @@ class Courier:
         untried = [parcel for parcel, attempt in self._unsettled if attempt is None]
         try:
             if tried:
-                claims.settle(tried, now=self._clock())
+                results.settle(tried, now=self._clock())
             self._unsettled = [(parcel, None) for parcel in untried]
             if untried:
                 claims.release(untried, now=self._clock())
@@ -128,7 +127,7 @@ class Courier:
     def _settle_apart(self, tried: Sequence[tuple[Parcel, Attempt]]) -> None:
         for parcel, attempt in tried:
             try:
-                claims.settle([(parcel, attempt)], now=self._clock())
+                results.settle([(parcel, attempt)], now=self._clock())
             except Exception as error:
                 if is_unavailable(error):
                     raise
@@ -160,7 +159,7 @@ class Courier:
             attempt = self._try(parcel)
             lane.note(attempt)
             self._results.put((parcel, attempt))
-            if attempt.status == rules.GONE:
+            if attempt.status == retry.GONE:
                 # It wants nothing more, and what has been claimed for it already is parked with the rest.
                 with self._lock:
                     self._hand_back(lane)
@@ -214,5 +213,5 @@ class _Lane:
 
     def note(self, attempt: Attempt) -> None:
         """Learn from an attempt."""
-        self.failing = not rules.is_delivered(attempt.status)
+        self.failing = not retry.is_delivered(attempt.status)
         self.quick = not self.failing and attempt.duration_ms <= QUICK_SECONDS * 1000

@@ -11,8 +11,11 @@ from typing import Any
 from sqlalchemy import and_, func, insert, select, update
 from sqlalchemy.orm import Session
 
-from database.engine import AnyRow, inserted_id, new_id, survives_deadlock, table_of, transaction
+from database.bulk import inserted_id, table_of
+from database.columns import new_id
+from database.session import AnyRow, survives_deadlock, transaction
 from encryption import Vault
+from enums import Scheme
 from errors import (
     DeliveryUnderWay,
     DeliveryUnknown,
@@ -25,9 +28,8 @@ from errors import (
 from http_client import addresses
 from limits import CURRENT_SECRETS_MAX, ENDPOINTS_MAX
 from models import Delivery, Endpoint, Organization
-from outbox import claims, events
-from outbox.channels import webhook
-from outbox.channels.webhook import Key, Scheme
+from outbox import endpoint_keys, events, recording, results
+from outbox.endpoint_keys import Key
 
 ENDPOINTS, DELIVERIES = table_of(Endpoint), table_of(Delivery)
 
@@ -59,7 +61,7 @@ def create(
     problem = addresses.problem_with(url, loopback_allowed=loopback_allowed, https_only=https_only)
     if problem:
         raise EndpointRefused(problem)
-    key = webhook.new_key(scheme)
+    key = endpoint_keys.new_key(scheme)
     with transaction() as session:
         count = session.scalar(select(func.count()).where(ENDPOINTS.c.deleted_at.is_(None)))
         if count is not None and count >= ENDPOINTS_MAX:
@@ -69,7 +71,7 @@ def create(
             "url": url,
             "description": description,
             "scheme": scheme,
-            "secrets": claims.lock_keys(vault, [key]),
+            "secrets": endpoint_keys.lock_keys(vault, [key]),
             "event_types": event_types,
             "ordered": ordered,
             "created_at": now,
@@ -83,15 +85,15 @@ def rotate(vault: Vault, endpoint_id: int, *, overlap_seconds: int, now: datetim
     """Give an endpoint a new secret; the old ones stay good for the overlap at most. Raise EndpointUnknown."""
     with transaction() as session:
         endpoint = _lock(session, endpoint_id)
-        key, until = webhook.new_key(Scheme(endpoint.scheme)), now + timedelta(seconds=overlap_seconds)
+        key, until = endpoint_keys.new_key(Scheme(endpoint.scheme)), now + timedelta(seconds=overlap_seconds)
         # Without an overlap the old ones need not be unlocked: this is the way out when the key of the vault is lost.
         if overlap_seconds and len(_current(vault, endpoint, now)) >= CURRENT_SECRETS_MAX:
             raise LimitReached(
                 "Too many old secrets of this endpoint are still good; wait, or rotate without an overlap."
             )
-        old = [_ending(key, until) for key in claims.keys_of(vault, endpoint.secrets)] if overlap_seconds else []
+        old = [_ending(key, until) for key in endpoint_keys.keys_of(vault, endpoint.secrets)] if overlap_seconds else []
         keys = [key, *(key for key in old if key.until is not None and key.until > now)]
-        _change(session, endpoint_id, {"secrets": claims.lock_keys(vault, keys)})
+        _change(session, endpoint_id, {"secrets": endpoint_keys.lock_keys(vault, keys)})
     return _reveal(endpoint_id, key)
 
 
@@ -100,7 +102,7 @@ def disable(endpoint_id: int, *, now: datetime) -> None:
     """Stop announcing to an endpoint; raise EndpointUnknown."""
     with transaction() as session:
         _lock(session, endpoint_id)
-        claims.disable(session, endpoint_id, because="person", now=now)
+        results.disable(session, endpoint_id, because="person", now=now)
 
 
 @survives_deadlock
@@ -119,7 +121,7 @@ def remove(endpoint_id: int, *, now: datetime) -> None:
     """Forget an endpoint and its secrets; its deliveries stay to be read. Raise EndpointUnknown."""
     with transaction() as session:
         _lock(session, endpoint_id)
-        claims.disable(session, endpoint_id, because="deleted", now=now)
+        results.disable(session, endpoint_id, because="deleted", now=now)
         _change(session, endpoint_id, {"deleted_at": now, "secrets": ""})
 
 
@@ -131,7 +133,9 @@ def ping(endpoint_id: int, *, now: datetime) -> int:
     """
     with transaction() as session:
         _refuse_disabled(_lock(session, endpoint_id))
-        return claims.record_for(session, events.ping(endpoint_id, ping_id=new_id(now), now=now), endpoint_id, now=now)
+        return recording.record_for(
+            session, events.ping(endpoint_id, ping_id=new_id(now), now=now), endpoint_id, now=now
+        )
 
 
 @survives_deadlock
@@ -175,7 +179,7 @@ def _lock(session: Session, endpoint_id: int) -> AnyRow:
 
 
 def _current(vault: Vault, endpoint: AnyRow, now: datetime) -> list[Key]:
-    keys = claims.keys_of(vault, endpoint.secrets)
+    keys = endpoint_keys.keys_of(vault, endpoint.secrets)
     return [key for key in keys if key.until is None or key.until > now]
 
 
@@ -188,7 +192,7 @@ def _ending(key: Key, until: datetime) -> Key:
 
 
 def _reveal(endpoint_id: int, key: Key) -> Reveal:
-    public_key = webhook.public_key(key) if key.private_key else None
+    public_key = endpoint_keys.public_key(key) if key.private_key else None
     return Reveal(id=endpoint_id, secret=key.secret, public_key=public_key)
 
 

@@ -14,9 +14,9 @@ from uuid import UUID
 from sqlalchemy import Select, select
 
 import rules
+from enums import CREDITED
 from ledger.posting import Credit, Move
 from models import CURRENCY, BalanceLog, Organization, Payment
-from rules import CREDITED
 
 PING = "ping"
 

@@ -11,13 +11,14 @@ from uuid import UUID
 from sqlalchemy import Select, and_, func, insert, not_, or_, select, update
 from sqlalchemy.orm import Session
 
-import rules
-from database.engine import AnyRow, db, insert_absent, inserted_id, look_up, survives_deadlock, table_of, transaction
+import enums
+from database.bulk import insert_absent, inserted_id, table_of
+from database.session import AnyRow, current_session, look_up, survives_deadlock, transaction
 from errors import EndpointDisabled, EndpointUnknown, LimitReached, ReplayUnknown
 from limits import LEASE_SECONDS, REPLAY_BATCH_EVENTS
 from models import BalanceLog, Delivery, Endpoint, Payment, Replay
 from models import Event as EventRow
-from outbox import claims, events
+from outbox import events, recording
 
 ENDPOINTS, DELIVERIES, EVENTS, REPLAYS = (table_of(model) for model in (Endpoint, Delivery, EventRow, Replay))
 
@@ -54,11 +55,15 @@ def find(endpoint_id: int, replay_id: int) -> dict[str, Any]:
         .where(DELIVERIES.c.endpoint_id == endpoint_id, DELIVERIES.c.due_at.is_not(None))
         .where(DELIVERIES.c.replay_id == replay_id)
     )
-    row = db.session.execute(
-        select(*REPLAYS.c, still_open.scalar_subquery().label("open")).where(
-            REPLAYS.c.id == replay_id, REPLAYS.c.endpoint_id == endpoint_id
+    row = (
+        current_session()
+        .execute(
+            select(*REPLAYS.c, still_open.scalar_subquery().label("open")).where(
+                REPLAYS.c.id == replay_id, REPLAYS.c.endpoint_id == endpoint_id
+            )
         )
-    ).one_or_none()
+        .one_or_none()
+    )
     if row is None:
         raise ReplayUnknown("This endpoint has no replay of this number.")
     return row._asdict()
@@ -79,7 +84,7 @@ def continue_oldest(*, now: datetime) -> int:
         if wish is None:
             return 0
         endpoint = _endpoint(session, wish.endpoint_id)
-        hears = endpoint.disabled_at is None and rules.listens_to(endpoint.event_types, rules.CREDITED)
+        hears = endpoint.disabled_at is None and enums.listens_to(endpoint.event_types, enums.CREDITED)
         moves = session.execute(_moves_query(wish, endpoint)).all() if hears else []
         queued = _queue(session, wish, endpoint, moves, now) if moves else 0
         progress = {"queued": wish.queued + queued, "cursor": moves[-1].payment_id if moves else wish.cursor}
@@ -144,7 +149,7 @@ def _make(session: Session, wish: AnyRow, missing: Sequence[events.Event], now: 
     connection = session.connection()
     insert_absent(connection, EVENTS, [vars(event) for event in missing], unique="id")
     of_replay = {"cause": "replay", "replay_id": wish.id}
-    rows = [claims.delivery_row(event, wish.endpoint_id, now) | of_replay for event in missing]
+    rows = [recording.delivery_row(event, wish.endpoint_id, now) | of_replay for event in missing]
     insert_absent(connection, DELIVERIES, rows, unique=("endpoint_id", "event_id"))
 
 

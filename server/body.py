@@ -4,7 +4,6 @@ Called by the doors before anything is verified or parsed.
 """
 
 from flask import request
-from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from errors import BrokenBody
@@ -19,7 +18,7 @@ def read_body() -> bytes:
     try:
         # Flask stops one byte above the limit, so that a chunked body that goes on is told from one that ends there.
         body = request.get_data(cache=False)
-    except (ParseException, ClientDisconnected, OSError):
+    except (ClientDisconnected, OSError):
         raise BrokenBody("The body broke off, or its chunks cannot be read. Nothing was changed.") from None
     if len(body) > BODY_BYTES_MAX:
         raise RequestEntityTooLarge

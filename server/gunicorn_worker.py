@@ -7,8 +7,9 @@ import time
 from typing import Any
 
 import gevent
+from gunicorn.http.errors import ParseException
 from gunicorn.workers.ggevent import GeventWorker
-from werkzeug.exceptions import RequestTimeout
+from werkzeug.exceptions import ClientDisconnected, RequestTimeout
 
 from limits import ANSWER_SECONDS, BODY_SECONDS, HEADER_SECONDS, UNREAD_BYTES_MAX
 
@@ -54,10 +55,17 @@ class PromptBody:
         seconds_left = self._ends_at - time.monotonic()
         if seconds_left > 0:
             with gevent.Timeout(seconds_left, False):
-                chunk: bytes = self._body.read(size)
-                return chunk
+                return self._read(size)
         self.late = True
         raise RequestTimeout
+
+    def _read(self, size: int | None) -> bytes:
+        try:
+            chunk: bytes = self._body.read(size)
+        except ParseException:
+            # As when the client hung up: the app is not to know by what it is served.
+            raise ClientDisconnected from None
+        return chunk
 
 
 def _is_read_to_the_end(body: Any) -> bool:

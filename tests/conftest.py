@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 
 from app import create_app
 from auth import api_keys
-from database.engine import db
+from database.extension import db
 from ledger import audit
 from tests import brokers, databases
 from tests.callers import Bank, Operator

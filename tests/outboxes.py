@@ -13,18 +13,20 @@ from sqlalchemy import func, select
 
 import services
 from context import vault
-from database.engine import AnyRow, UtcDateTime, look_up, survives_deadlock, transaction
+from database.columns import UtcDateTime
+from database.session import AnyRow, look_up, survives_deadlock, transaction
+from enums import Scheme
 from ledger.posting import Credit
 from limits import BATCH_CREDITS_MAX
-from outbox import claims, endpoints
-from outbox.channels.webhook import Attempt, Scheme
+from outbox import claims, endpoints, results
+from outbox.delivery import Attempt
 from tests.factories import INN, START
 from tests.flows.test_ledger import make_credit
 
 PATIENCE_SECONDS = 120
 """How long something may take before the test gives up on it; nothing is measured by it."""
 
-DELIVERIES, ATTEMPTS, ENDPOINTS = claims.DELIVERIES, claims.ATTEMPTS, claims.ENDPOINTS
+DELIVERIES, ATTEMPTS, ENDPOINTS = claims.DELIVERIES, results.ATTEMPTS, claims.ENDPOINTS
 
 
 def open_endpoint(

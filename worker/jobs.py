@@ -11,9 +11,9 @@ import services
 from context import clock, now, settings, vault
 from http_client.client import Client
 from limits import TICK_SECONDS
-from outbox import claims, replays
+from outbox import claims, replays, results
 from outbox.channels import webhook
-from outbox.channels.webhook import Attempt
+from outbox.delivery import Attempt
 from outbox.dispatcher import Courier
 
 
@@ -43,7 +43,7 @@ def deliver_one(delivery_id: int) -> Attempt | None:
         attempt = webhook.send(client, parcel, clock=clock())
     finally:
         client.close()
-    claims.settle([(parcel, attempt)], now=now())
+    results.settle([(parcel, attempt)], now=now())
     return attempt
 
 

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from errors import is_unavailable, log_crash, log_unavailable
+from database.failures import is_unavailable, log_crash, log_unavailable
 from limits import RETRY_AFTER_SECONDS, TICK_SECONDS
 from worker import jobs
 

@@ -15,7 +15,7 @@ from werkzeug.utils import import_string
 
 import config
 from context import bell
-from errors import is_unavailable, log_crash, log_unavailable
+from database.failures import is_unavailable, log_crash, log_unavailable
 from limits import BEAT_SECONDS, JOB_SECONDS_MAX, REPLAY_BEAT_SECONDS, TURN_SECONDS
 from worker import broker, jobs
 

@@ -7,16 +7,16 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
-from uuid import UUID
 
 from werkzeug.http import parse_date
 
 import signing
+from enums import Scheme
 from http_client.client import Client, Unreachable
+from outbox.delivery import Attempt, Parcel
+from outbox.endpoint_keys import Key
 from rules import rfc3339
 
 EXCERPT_CHARACTERS_MAX = 2048
@@ -29,74 +29,6 @@ RETRY_AFTER = re.compile(r"(-?)([0-9]{1,9})", re.ASCII)
 
 UNSTORABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """Control characters but tab and newline: PostgreSQL stores no NUL, and a terminal obeys the others."""
-
-
-class Scheme(StrEnum):
-    """How a receiver wants its events written and signed; docs/events.md describes each."""
-
-    STANDARD = "standard"
-    X_SIGNATURE = "x-signature"
-    ACQUIREMOCK = "acquiremock"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Key:
-    """What an endpoint's events are signed with; `until` is when an old key stops, None for the newest."""
-
-    secret: str = field(repr=False)
-    private_key: str | None = field(repr=False)
-    until: datetime | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Receiver:
-    """An endpoint as a worker knows it: where it is, how it is signed for (keys newest first), whether it is well."""
-
-    id: int
-    url: str
-    scheme: Scheme
-    keys: tuple[Key, ...]
-    ordered: bool = False
-    failing: bool = False
-    disabled: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Parcel:
-    """One event for one endpoint, with all that is needed to send it; `data` is the JSON object as stored."""
-
-    delivery_id: int
-    lease: UUID
-    cause: str
-    receiver: Receiver
-    event_id: UUID
-    event_type: str
-    occurred_at: datetime
-    data: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Attempt:
-    """What came of sending once; without an answer `status` is None and `error` says why."""
-
-    started_at: datetime
-    duration_ms: int
-    status: int | None
-    excerpt: str
-    error: str | None
-    retry_after_seconds: int | None
-
-
-def new_key(scheme: Scheme) -> Key:
-    """Make the newest key of an endpoint."""
-    if scheme is Scheme.STANDARD:
-        return Key(secret=signing.new_standard_secret(), private_key=signing.new_private_key(), until=None)
-    return Key(secret=signing.new_secret(), private_key=None, until=None)
-
-
-def public_key(key: Key) -> str | None:
-    """Return the `whpk_…` that verifies v1a; None for a key of the schemes that have only a secret."""
-    return None if key.private_key is None else signing.public_key(key.private_key)
 
 
 def wire(parcel: Parcel, *, now: datetime) -> tuple[bytes, dict[str, str]]:

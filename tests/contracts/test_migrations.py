@@ -11,7 +11,7 @@ from sqlalchemy import inspect
 import context as app_context
 from app import create_app
 from config import ROOT
-from database.engine import db
+from database.extension import db
 from tests import databases
 from tests.callers import Bank
 from tests.databases import Database

@@ -14,7 +14,7 @@ from app import create_app
 from auth import api_keys
 from config import ROOT
 from context import wall_clock
-from database.engine import db
+from database.extension import db
 from ledger import audit
 from tests.callers import Bank
 from tests.databases import Database

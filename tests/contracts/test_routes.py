@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import make_url
 
 from app import create_app
-from database.engine import db
+from database.extension import db
 from tests.factories import make_config
 
 SIGNED = {"/api/v1/webhook/bank/", "/api/v1/webhook/bank/<name>/", "/api/webhook/bank/"}

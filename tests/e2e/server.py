@@ -13,7 +13,7 @@ from pathlib import Path
 
 from app import create_app
 from config import ROOT
-from database.engine import db
+from database.extension import db
 from tests.databases import Database
 from tests.factories import SECRET, SECRETS_KEY, make_config
 

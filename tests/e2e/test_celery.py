@@ -24,9 +24,9 @@ from app import create_app
 from banks.base import Message
 from config import ROOT
 from context import now, vault
-from database.engine import db
+from database.extension import db
+from enums import Scheme
 from outbox import endpoints
-from outbox.channels.webhook import Scheme
 from tests import brokers
 from tests.databases import FAMILIES, Database
 from tests.e2e.server import PATIENCE_SECONDS, served, talk

@@ -13,8 +13,11 @@ from pathlib import Path
 import pytest
 
 from config import ROOT
+from enums import Scheme
+from outbox import endpoint_keys
 from outbox.channels import webhook
-from outbox.channels.webhook import Key, Parcel, Receiver, Scheme
+from outbox.delivery import Parcel, Receiver
+from outbox.endpoint_keys import Key
 
 LANGUAGES = {"sh": ["sh"], "python": [sys.executable], "javascript": ["node"]}
 NEEDS = {"sh": ("sh", "openssl", "od"), "python": (), "javascript": ("node",)}
@@ -113,7 +116,7 @@ def changed(body: bytes) -> bytes:
 
 
 def test_standard_example_accepts_what_was_sent_and_nothing_else(standard):
-    key, other = webhook.new_key(Scheme.STANDARD), webhook.new_key(Scheme.STANDARD)
+    key, other = endpoint_keys.new_key(Scheme.STANDARD), endpoint_keys.new_key(Scheme.STANDARD)
     body, headers = packed(Scheme.STANDARD, key)
 
     assert standard.accepts(body, headers, SECRET=key.secret)
@@ -128,7 +131,7 @@ def test_standard_example_accepts_what_was_sent_and_nothing_else(standard):
 
 @pytest.mark.parametrize(("age_seconds", "accepted"), [(290, True), (-290, True), (310, False), (-310, False)])
 def test_standard_examples_refuse_what_is_old(standard, age_seconds, accepted):
-    key = webhook.new_key(Scheme.STANDARD)
+    key = endpoint_keys.new_key(Scheme.STANDARD)
     body, headers = packed(Scheme.STANDARD, key, age_seconds=age_seconds)
 
     assert standard.accepts(body, headers, SECRET=key.secret) is accepted
@@ -137,7 +140,7 @@ def test_standard_examples_refuse_what_is_old(standard, age_seconds, accepted):
 
 
 def test_standard_examples_accept_either_secret_during_rotation(standard):
-    new, old = webhook.new_key(Scheme.STANDARD), webhook.new_key(Scheme.STANDARD)
+    new, old = endpoint_keys.new_key(Scheme.STANDARD), endpoint_keys.new_key(Scheme.STANDARD)
     during = packed(Scheme.STANDARD, new, ending(old, HOUR))
     after = packed(Scheme.STANDARD, new, ending(old, -HOUR))
 
@@ -154,31 +157,31 @@ def test_standard_examples_without_a_secret_accept_nothing(standard):
 
 
 def test_public_key_example_accepts_what_was_sent_and_nothing_else(asymmetric):
-    key, other = webhook.new_key(Scheme.STANDARD), webhook.new_key(Scheme.STANDARD)
+    key, other = endpoint_keys.new_key(Scheme.STANDARD), endpoint_keys.new_key(Scheme.STANDARD)
     body, headers = packed(Scheme.STANDARD, key)
     stale = packed(Scheme.STANDARD, key, age_seconds=310)
-    public_key = webhook.public_key(key)
+    public_key = endpoint_keys.public_key(key)
 
     assert asymmetric.accepts(body, headers, PUBLIC_KEY=public_key)
     assert not asymmetric.accepts(changed(body), headers, PUBLIC_KEY=public_key)
-    assert not asymmetric.accepts(body, headers, PUBLIC_KEY=webhook.public_key(other))
+    assert not asymmetric.accepts(body, headers, PUBLIC_KEY=endpoint_keys.public_key(other))
     assert not asymmetric.accepts(*stale, PUBLIC_KEY=public_key)
     for forged in ("", "v1a,", "v1a,AAAA", headers["webhook-signature"].split(" ")[0]):
         assert not asymmetric.accepts(body, {**headers, "webhook-signature": forged}, PUBLIC_KEY=public_key)
 
 
 def test_public_key_example_accepts_either_key_during_rotation(asymmetric):
-    new, old = webhook.new_key(Scheme.STANDARD), webhook.new_key(Scheme.STANDARD)
+    new, old = endpoint_keys.new_key(Scheme.STANDARD), endpoint_keys.new_key(Scheme.STANDARD)
     during = packed(Scheme.STANDARD, new, ending(old, HOUR))
     after = packed(Scheme.STANDARD, new, ending(old, -HOUR))
 
-    assert [asymmetric.accepts(*during, PUBLIC_KEY=webhook.public_key(key)) for key in (new, old)] == [True, True]
-    assert [asymmetric.accepts(*after, PUBLIC_KEY=webhook.public_key(key)) for key in (new, old)] == [True, False]
+    assert [asymmetric.accepts(*during, PUBLIC_KEY=endpoint_keys.public_key(key)) for key in (new, old)] == [True, True]
+    assert [asymmetric.accepts(*after, PUBLIC_KEY=endpoint_keys.public_key(key)) for key in (new, old)] == [True, False]
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_flat_examples_accept_what_was_sent_and_nothing_else(flat, scheme):
-    key, other = webhook.new_key(scheme), webhook.new_key(scheme)
+    key, other = endpoint_keys.new_key(scheme), endpoint_keys.new_key(scheme)
     body, headers = packed(scheme, key)
 
     assert flat.accepts(body, headers, SECRET=key.secret)
@@ -191,7 +194,7 @@ def test_flat_examples_accept_what_was_sent_and_nothing_else(flat, scheme):
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_flat_examples_with_both_secrets_get_over_a_rotation(flat, scheme):
-    new, old = webhook.new_key(scheme), webhook.new_key(scheme)
+    new, old = endpoint_keys.new_key(scheme), endpoint_keys.new_key(scheme)
     both = f"{new.secret},{old.secret}"
     during, after = (packed(scheme, new, ending(old, span)) for span in (HOUR, -HOUR))
 

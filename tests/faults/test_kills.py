@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import event, make_url
 
 from app import create_app
-from database.engine import db
+from database.extension import db
 from tests.callers import Bank
 from tests.databases import Database
 from tests.factories import INN, make_body, make_config, make_org

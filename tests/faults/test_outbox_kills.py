@@ -15,7 +15,7 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from app import create_app
-from database.engine import db
+from database.extension import db
 from limits import LEASE_SECONDS
 from outbox.claims import LOST
 from tests import clusters, databases

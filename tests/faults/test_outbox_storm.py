@@ -22,11 +22,12 @@ from flask import Flask
 from sqlalchemy import and_, func, select
 
 from config import ROOT
-from database.engine import UtcDateTime, look_up
+from database.columns import UtcDateTime
+from database.session import look_up
 from limits import LEASE_SECONDS
 from models import Incident
 from outbox.claims import LOST
-from rules import RETRY_JITTER, RETRY_SECONDS
+from outbox.retry import RETRY_JITTER, RETRY_SECONDS
 from tests import databases
 from tests.clusters import free_port
 from tests.factories import make_org

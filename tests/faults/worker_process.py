@@ -20,9 +20,9 @@ from sqlalchemy import event
 
 from app import create_app
 from config import Config
-from database.engine import db
+from database.extension import db
 from http_client.client import Client
-from outbox import claims
+from outbox import results
 from worker import loop
 
 STOPPING = "stopping"
@@ -61,9 +61,9 @@ def die_at(point: str, app: Flask) -> None:
     """Put an end to this process at a point of its work."""
     when, _, where = point.partition(" ")
     if when == "settle":
-        claims.settle = _dying_within(claims.settle, int(where), app)
+        results.settle = _dying_within(results.settle, int(where), app)
     elif where == "settle":
-        claims.settle = _dying(claims.settle, when)
+        results.settle = _dying(results.settle, when)
     elif where == "send":
         Client.post = _dying(Client.post, when)  # type: ignore[method-assign]
     else:

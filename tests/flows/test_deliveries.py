@@ -15,10 +15,11 @@ from flask import Flask
 from sqlalchemy import text
 from werkzeug.serving import make_server
 
-import rules
 from app import create_app
-from database.engine import db, transaction
+from database.extension import db
+from database.session import transaction
 from ledger import audit
+from outbox import retry
 from tests.callers import Bank
 from tests.databases import Database
 from tests.factories import INN, START, make_body, make_config, make_org
@@ -378,8 +379,8 @@ class TestSchedule:
             clock.moment = moment(due_at)
             deliver(app)
 
-        assert len(waits) == len(rules.RETRY_SECONDS)
-        for wait, seconds in zip(waits, rules.RETRY_SECONDS, strict=True):
+        assert len(waits) == len(retry.RETRY_SECONDS)
+        for wait, seconds in zip(waits, retry.RETRY_SECONDS, strict=True):
             assert 0.9 * seconds <= wait <= 1.1 * seconds
         delivery = only_delivery(operator)
         assert (delivery["status"], delivery["tries"]) == ("exhausted", 10)

@@ -9,7 +9,8 @@ from flask import Flask
 from sqlalchemy import make_url, select
 
 from app import create_app
-from database.engine import db, transaction
+from database.extension import db
+from database.session import transaction
 from models import Organization
 from tests.callers import Bank
 from tests.databases import Database, only

@@ -12,7 +12,8 @@ from sqlalchemy import event, select, text
 from sqlalchemy.exc import DatabaseError, DataError, OperationalError
 
 import rules
-from database.engine import db, snapshot, survives_deadlock, transaction
+from database.extension import db
+from database.session import snapshot, survives_deadlock, transaction
 from ledger import posting
 from ledger.posting import Credit, Status
 from limits import BATCH_CREDITS_MAX

@@ -6,7 +6,7 @@ import pytest
 from flask import Flask
 from sqlalchemy import text
 
-from database.engine import transaction
+from database.session import transaction
 from tests.callers import Bank, Operator
 from tests.factories import INN, OLD_SECRET, START, make_body, make_org
 from tests.listeners import PATIENCE_SECONDS, credit, deliver, deliveries, members, replay, subscribe, told

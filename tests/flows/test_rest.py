@@ -7,6 +7,7 @@ from datetime import timedelta
 import flask
 import pytest
 
+import pagination
 import signing
 from auth import api_keys
 from ledger import organizations, statements
@@ -205,7 +206,7 @@ def test_payments_as_csv_have_every_row(bank, client):
 def test_export_is_read_in_parts_and_loses_none(bank, context):
     for amount in range(1, 8):
         bank.send(amount=amount)
-    listing = statements.log_list(organizations.find(INN).id, statements.Span())
+    listing = statements.log_list(organizations.find(INN).id, pagination.Span())
 
     assert [row.delta for row in listing.rows(at_a_time=2)] == [7, 6, 5, 4, 3, 2, 1]
 

@@ -16,7 +16,7 @@ from sqlalchemy import URL
 from app import create_app
 from auth import api_keys
 from config import ROOT
-from database.engine import db
+from database.extension import db
 from ledger import audit
 from outbox import claims
 from tests.callers import Bank, Operator

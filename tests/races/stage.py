@@ -9,7 +9,7 @@ from flask import Flask
 from sqlalchemy import URL, make_url
 
 from app import create_app
-from database.engine import db
+from database.extension import db
 from tests.factories import make_config
 
 PATIENCE_SECONDS = 300

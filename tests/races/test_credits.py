@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 
 from auth import api_keys
-from database.engine import transaction
+from database.session import transaction
 from models import ApiKey
 from tests.callers import Bank, Operator
 from tests.factories import INN, START, make_body, make_org

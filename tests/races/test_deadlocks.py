@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select
 
 import services
-from database.engine import survives_deadlock, transaction
+from database.session import survives_deadlock, transaction
 from models import Organization
 from tests import databases
 from tests.factories import make_org

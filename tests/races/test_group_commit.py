@@ -14,13 +14,15 @@ from sqlalchemy import event, exc, select, text
 
 from app import create_app
 from config import ROOT
-from database.engine import db, transaction
+from database.extension import db
 from database.group_commit import GroupCommit
-from errors import Busy, DatabaseUnavailable, TryAgain, render
+from database.session import transaction
+from errors import Busy, DatabaseUnavailable, TryAgain
 from ledger import posting
 from ledger.posting import Status
 from limits import BATCH_CREDITS_MAX, QUEUE_CREDITS_MAX
 from models import Organization
+from server.problems import render
 from tests import databases
 from tests.databases import only
 from tests.factories import SECRET, SECRETS_KEY, make_config, make_org

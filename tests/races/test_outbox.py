@@ -22,13 +22,14 @@ from sqlalchemy import and_, event, exc, select
 
 import limits
 from context import vault
-from database.engine import db, look_up, transaction
+from database.extension import db
+from database.session import look_up, transaction
 from errors import DeliveryUnderWay, EndpointDisabled, EndpointUnknown
 from models import BalanceLog
-from outbox import claims, endpoints, replays
+from outbox import claims, endpoints, replays, results
 from outbox import dispatcher as courier_module
-from outbox.channels.webhook import Attempt, Parcel
 from outbox.claims import LOST
+from outbox.delivery import Attempt, Parcel
 from tests import databases
 from tests.callers import Bank
 from tests.factories import INN, START, make_org
@@ -173,7 +174,7 @@ def test_neither_a_person_nor_a_replay_takes_away_what_a_worker_holds(context, c
     assert claims.claim(vault(), room=lambda _: 1, now=clock()) == []
     assert (the_delivery().lease, the_delivery().due_at) == (parcel.lease, START + LEASE)
 
-    claims.settle([(parcel, came(200))], now=clock())
+    results.settle([(parcel, came(200))], now=clock())
     assert the_attempts() == [(1, 200, None)]
     assert the_delivery().status == "delivered"
 
@@ -188,13 +189,13 @@ def test_attempt_of_a_worker_that_vanished_is_in_the_log(taken_over):
 
 def test_late_failure_changes_nothing_for_the_worker_that_took_over(taken_over, clock):
     first, second = taken_over
-    claims.settle([(first, came(500))], now=clock())
+    results.settle([(first, came(500))], now=clock())
 
     row = the_delivery()
     assert (row.status, row.step, row.lease, row.due_at) == ("pending", 0, second.lease, clock() + LEASE)
     assert the_attempts() == [(1, None, LOST), (2, 500, None)]
 
-    claims.settle([(second, came(200))], now=clock())
+    results.settle([(second, came(200))], now=clock())
     assert (the_delivery().status, the_delivery().due_at, the_delivery().lease) == ("delivered", None, None)
     assert the_attempts() == [(1, None, LOST), (2, 500, None), (3, 200, None)]
 
@@ -202,11 +203,11 @@ def test_late_failure_changes_nothing_for_the_worker_that_took_over(taken_over, 
 @pytest.mark.parametrize("status", [200, 500, None])
 def test_late_success_counts_and_the_worker_that_took_over_cannot_undo_it(taken_over, clock, status):
     first, second = taken_over
-    claims.settle([(first, came(204))], now=clock())
+    results.settle([(first, came(204))], now=clock())
     assert (the_delivery().status, the_delivery().due_at, the_delivery().lease) == ("delivered", None, None)
     assert claims.claim(vault(), room=lambda _: 1, now=LATER) == []
 
-    claims.settle([(second, came(status))], now=LATER)
+    results.settle([(second, came(status))], now=LATER)
     row = the_delivery()
     assert (row.status, row.due_at, row.lease, row.step, row.tries) == ("delivered", None, None, 0, 3)
     assert [attempt[1] for attempt in the_attempts()] == [None, 204, status]
@@ -214,8 +215,8 @@ def test_late_success_counts_and_the_worker_that_took_over_cannot_undo_it(taken_
 
 def test_late_failure_does_not_undo_the_success_of_the_worker_that_took_over(taken_over, clock):
     first, second = taken_over
-    claims.settle([(second, came(200))], now=clock())
-    claims.settle([(first, came(500))], now=clock())
+    results.settle([(second, came(200))], now=clock())
+    results.settle([(first, came(500))], now=clock())
 
     row = the_delivery()
     assert (row.status, row.due_at, row.lease, row.tries) == ("delivered", None, None, 3)
@@ -225,7 +226,7 @@ def test_late_failure_does_not_undo_the_success_of_the_worker_that_took_over(tak
 def test_both_attempts_settled_by_one_worker_at_once_are_counted_in_turn(taken_over, clock):
     """As when it could not settle the first before its own lease ran out, because the database was away."""
     first, second = taken_over
-    claims.settle([(first, came(500)), (second, came(500))], now=clock())
+    results.settle([(first, came(500)), (second, came(500))], now=clock())
 
     row = the_delivery()
     assert (row.status, row.step, row.tries, row.lease) == ("pending", 1, 3, None)
@@ -241,7 +242,7 @@ def test_both_attempts_settled_by_two_workers_at_once_are_both_in_the_log(contex
 
     def settle(parcels: list[Parcel], status: int) -> None:
         for parcel in random.sample(parcels, len(parcels)):
-            claims.settle([(parcel, came(status))], now=clock())
+            results.settle([(parcel, came(status))], now=clock())
 
     together(context, partial(settle, first, 500), partial(settle, second, 200))
 
@@ -376,7 +377,7 @@ class Depot:
                 claims.release(parcels, now=self.clock())
             elif parcels:
                 self.tried += [parcel.delivery_id for parcel in parcels]
-                claims.settle([(parcel, self.try_(parcel, dice)) for parcel in parcels], now=self.clock())
+                results.settle([(parcel, self.try_(parcel, dice)) for parcel in parcels], now=self.clock())
 
     def try_(self, parcel: Parcel, dice: random.Random) -> Attempt:
         """Fail in every other case, but never so often that a delivery is exhausted."""
@@ -483,7 +484,7 @@ def finish(depot: Depot, clock) -> None:
         parcels = claims.claim(vault(), room=lambda _: 50, now=clock())
         depot.tried += [parcel.delivery_id for parcel in parcels]
         if parcels:
-            claims.settle([(parcel, came(200, at=clock())) for parcel in parcels], now=clock())
+            results.settle([(parcel, came(200, at=clock())) for parcel in parcels], now=clock())
 
 
 @pytest.mark.parametrize("migrated", databases.SERVERS, indirect=True)

@@ -12,9 +12,10 @@ from sqlalchemy import insert, select, text
 import limits
 import services
 from context import vault
-from database.engine import db, transaction
+from database.extension import db
+from database.session import transaction
 from errors import LimitReached
-from outbox import claims, endpoints, replays
+from outbox import claims, endpoints, replays, results
 from tests import databases
 from tests.callers import Bank
 from tests.factories import INN, START, make_org
@@ -60,7 +61,7 @@ def test_locked_endpoint_holds_up_the_settling_of_no_delivery(context, clock):
     came_of = [(parcel, came(500 if parcel.receiver.id == failing else 200)) for parcel in parcels]
 
     with held("endpoints", f"id = {failing}"):
-        claims.settle(came_of, now=clock())
+        results.settle(came_of, now=clock())
 
     assert {row.endpoint_id: (row.status, row.tries) for row in read_deliveries()} == {
         failing: ("pending", 1),
@@ -101,11 +102,11 @@ def test_replay_hears_of_a_credit_that_was_under_way_when_it_began(app: Flask, c
 def test_sweep_sends_nothing_a_second_time(context, clock):
     endpoint_id = open_endpoint()
     pay(3)
-    claims.settle([(parcel, came(200)) for parcel in claims.claim(vault(), room=lambda _: 9, now=START)], now=START)
+    results.settle([(parcel, came(200)) for parcel in claims.claim(vault(), room=lambda _: 9, now=START)], now=START)
     replays.start(endpoint_id, since=START - timedelta(days=1), by="test", now=clock())
     jobs.replay()
     again = claims.claim(vault(), room=lambda _: 9, now=clock())
-    claims.settle([(parcel, came(200)) for parcel in again], now=clock())
+    results.settle([(parcel, came(200)) for parcel in again], now=clock())
 
     clock.move(seconds=limits.LEASE_SECONDS)
     jobs.replay()
@@ -136,7 +137,7 @@ def test_replay_of_a_delivery_that_a_persons_retry_holds_sends_it_again(context,
     (row,) = read_deliveries()
     for _ in range(10):
         (parcel,) = claims.claim(vault(), room=lambda _: 1, now=clock())
-        claims.settle([(parcel, came(500))], now=clock())
+        results.settle([(parcel, came(500))], now=clock())
         clock.moment = next_due() or clock.moment
     assert read_deliveries()[0].status == "exhausted"
     endpoints.retry(row.id, now=clock())
@@ -144,7 +145,7 @@ def test_replay_of_a_delivery_that_a_persons_retry_holds_sends_it_again(context,
     replays.start(endpoint_id, since=START - timedelta(days=1), by="test", now=clock())
     jobs.replay()
 
-    claims.settle([(parcel, came(500))], now=clock())
+    results.settle([(parcel, came(500))], now=clock())
 
     (row,) = read_deliveries()
     assert (row.status, row.step) == ("pending", 1)
@@ -191,13 +192,13 @@ def test_retry_of_a_finished_delivery_is_woken_by_the_one_before_it(context, clo
     first, second = read_deliveries()
     for _ in range(2):
         (parcel,) = claims.claim(vault(), room=lambda _: 1, now=clock())
-        claims.settle([(parcel, came(200))], now=clock())
+        results.settle([(parcel, came(200))], now=clock())
     for row in (first, second):
         endpoints.retry(row.id, now=clock())
     (parcel,) = claims.claim(vault(), room=lambda _: 5, now=clock())
     assert parcel.delivery_id == first.id
 
-    claims.settle([(parcel, came(200))], now=clock())
+    results.settle([(parcel, came(200))], now=clock())
 
     (parcel,) = claims.claim(vault(), room=lambda _: 5, now=clock())
     assert parcel.delivery_id == second.id

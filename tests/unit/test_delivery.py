@@ -23,10 +23,13 @@ from werkzeug.datastructures import Headers
 import signing
 from banks.base import Message
 from banks.plain import PlainBank
+from enums import Scheme
 from errors import SignatureRejected
 from http_client.client import Answer, Unreachable
-from outbox.channels import webhook
-from outbox.channels.webhook import Key, Parcel, Receiver, Scheme, send, wire
+from outbox import delivery, endpoint_keys
+from outbox.channels.webhook import send, wire
+from outbox.delivery import Parcel, Receiver
+from outbox.endpoint_keys import Key
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 700_000, tzinfo=UTC)
 EVENT = uuid.UUID("0190f8a0-0000-7000-8000-000000000001")
@@ -59,7 +62,7 @@ def make_parcel(scheme: Scheme = Scheme.STANDARD, *keys: Key, **overrides) -> Pa
         lease=uuid.uuid4(),
         cause="schedule",
         receiver=Receiver(
-            id=2, url="https://receiver.example/events", scheme=scheme, keys=keys or (webhook.new_key(scheme),)
+            id=2, url="https://receiver.example/events", scheme=scheme, keys=keys or (endpoint_keys.new_key(scheme),)
         ),
         event_id=EVENT,
         event_type="balance.credited",
@@ -151,33 +154,33 @@ def test_standard_delivery_holds_for_the_libraries_and_a_changed_byte_does_not()
     body, headers = wire(parcel, now=datetime.now(UTC))
 
     assert accepted(key, body, headers) == [True, True]
-    assert holds(webhook.public_key(key), body, headers)
+    assert holds(endpoint_keys.public_key(key), body, headers)
     changed = body.replace(b"145000", b"145001", 1)
     assert accepted(key, changed, headers) == [False, False]
-    assert not holds(webhook.public_key(key), changed, headers)
+    assert not holds(endpoint_keys.public_key(key), changed, headers)
     for name, other in (("webhook-id", str(uuid.uuid4())), ("webhook-timestamp", str(int(NOW.timestamp()) + 1))):
         assert accepted(key, body, {**headers, name: other}) == [False, False]
-        assert not holds(webhook.public_key(key), body, {**headers, name: other})
+        assert not holds(endpoint_keys.public_key(key), body, {**headers, name: other})
 
 
 def test_standard_delivery_holds_with_both_keys_until_the_old_one_has_had_its_time():
     now = datetime.now(UTC)
-    new, before = webhook.new_key(Scheme.STANDARD), webhook.new_key(Scheme.STANDARD)
+    new, before = endpoint_keys.new_key(Scheme.STANDARD), endpoint_keys.new_key(Scheme.STANDARD)
     during = wire(make_parcel(Scheme.STANDARD, new, old(before, now + timedelta(seconds=1))), now=now)
     after = wire(make_parcel(Scheme.STANDARD, new, old(before, now)), now=now)
 
     assert [part.split(",")[0] for part in during[1]["webhook-signature"].split(" ")] == ["v1", "v1", "v1a", "v1a"]
     for key in (new, before):
         assert accepted(key, *during) == [True, True]
-        assert holds(webhook.public_key(key), *during)
+        assert holds(endpoint_keys.public_key(key), *during)
     assert accepted(new, *after) == [True, True]
-    assert holds(webhook.public_key(new), *after)
+    assert holds(endpoint_keys.public_key(new), *after)
     assert accepted(before, *after) == [False, False]
-    assert not holds(webhook.public_key(before), *after)
+    assert not holds(endpoint_keys.public_key(before), *after)
 
 
 def test_standard_key_without_a_private_key_signs_v1_only():
-    key = replace(webhook.new_key(Scheme.STANDARD), private_key=None)
+    key = replace(endpoint_keys.new_key(Scheme.STANDARD), private_key=None)
     body, headers = wire(make_parcel(Scheme.STANDARD, key), now=datetime.now(UTC))
 
     assert accepted(key, body, headers) == [True, True]
@@ -204,7 +207,7 @@ HOUR = timedelta(hours=1)
     ids=str,
 )
 def test_the_oldest_current_key_signs_alone(scheme, untils, signer):
-    keys = [old(webhook.new_key(scheme), None if until is None else NOW + until) for until in untils]
+    keys = [old(endpoint_keys.new_key(scheme), None if until is None else NOW + until) for until in untils]
     body, headers = wire(make_parcel(scheme, *keys), now=NOW)
 
     assert [raw_body_accepts(key.secret, body, headers["X-Signature"]) for key in keys] == [
@@ -290,7 +293,7 @@ values = st.recursive(
     max_leaves=5,
 )
 NAMES = {"id", "type", "timestamp"}
-KEYS = {scheme: webhook.new_key(scheme) for scheme in Scheme}
+KEYS = {scheme: endpoint_keys.new_key(scheme) for scheme in Scheme}
 
 
 @given(st.dictionaries(texts.filter(lambda name: name not in NAMES), values, max_size=5), st.sampled_from(Scheme))
@@ -333,21 +336,21 @@ def test_data_that_is_no_object_is_refused(scheme, data):
 @pytest.mark.parametrize("scheme", Scheme)
 def test_no_current_key_signs_nothing(scheme):
     parcel = make_parcel(scheme)
-    for keys in ((), (old(webhook.new_key(scheme), NOW),)):
+    for keys in ((), (old(endpoint_keys.new_key(scheme), NOW),)):
         with pytest.raises(ValueError, match="no key"):
             wire(replace(parcel, receiver=replace(parcel.receiver, keys=keys)), now=NOW)
 
 
 def test_new_keys_have_the_shape_of_their_scheme():
-    standard = webhook.new_key(Scheme.STANDARD)
+    standard = endpoint_keys.new_key(Scheme.STANDARD)
 
     assert standard.secret.startswith("whsec_")
     assert standard.private_key.startswith("whsk_")
-    assert webhook.public_key(standard) == signing.public_key(standard.private_key)
+    assert endpoint_keys.public_key(standard) == signing.public_key(standard.private_key)
     for scheme in (Scheme.X_SIGNATURE, Scheme.ACQUIREMOCK):
-        key = webhook.new_key(scheme)
+        key = endpoint_keys.new_key(scheme)
         assert len(bytes.fromhex(key.secret)) == 32
-        assert (key.private_key, key.until, webhook.public_key(key)) == (None, None, None)
+        assert (key.private_key, key.until, endpoint_keys.public_key(key)) == (None, None, None)
 
 
 @pytest.mark.parametrize("scheme", Scheme)
@@ -380,7 +383,7 @@ def ticking(*milliseconds: int) -> Callable[[], datetime]:
     return lambda: next(moments)
 
 
-def attempt(**answer) -> webhook.Attempt:
+def attempt(**answer) -> delivery.Attempt:
     return send(FakeClient(make_answer(**answer)), make_parcel(), clock=ticking(0, 0))
 
 
@@ -390,7 +393,7 @@ def test_send_posts_what_wire_makes_and_tells_what_came_back():
     told = send(client, parcel, clock=ticking(0, 1234))
 
     assert client.sent == [(parcel.receiver.url, *wire(parcel, now=NOW))]
-    assert told == webhook.Attempt(
+    assert told == delivery.Attempt(
         started_at=NOW, duration_ms=1234, status=204, excerpt="thanks", error=None, retry_after_seconds=None
     )
 
@@ -398,7 +401,7 @@ def test_send_posts_what_wire_makes_and_tells_what_came_back():
 def test_send_tells_why_no_answer_came():
     told = send(FakeClient(Unreachable("Nothing answers.")), make_parcel(), clock=ticking(0, 15000))
 
-    assert told == webhook.Attempt(
+    assert told == delivery.Attempt(
         started_at=NOW, duration_ms=15000, status=None, excerpt="", error="Nothing answers.", retry_after_seconds=None
     )
 

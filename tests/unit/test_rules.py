@@ -4,8 +4,10 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
+import enums
 import rules
-from database.engine import new_id
+from database.columns import new_id
+from outbox import retry
 
 
 @pytest.mark.parametrize(
@@ -74,7 +76,7 @@ SCHEDULE = [
 @pytest.mark.parametrize(("failures", "seconds"), SCHEDULE)
 def test_waits_grow_from_seconds_to_a_day_and_end(failures, seconds):
     # In the middle of the draw: 1 + 0.1 * (2 * 0.5 - 1) = 1.
-    assert rules.retry_in(failures, jitter=0.5) == seconds
+    assert retry.retry_in(failures, jitter=0.5) == seconds
 
 
 @pytest.mark.parametrize(
@@ -92,14 +94,14 @@ def test_waits_grow_from_seconds_to_a_day_and_end(failures, seconds):
     ],
 )
 def test_jitter_is_a_tenth_in_both_directions(failures, shortest, longest):
-    assert rules.retry_in(failures, jitter=0) == pytest.approx(shortest)
-    assert rules.retry_in(failures, jitter=1) == pytest.approx(longest)
-    assert shortest < rules.retry_in(failures, jitter=0.25) < rules.retry_in(failures, jitter=0.75) < longest
+    assert retry.retry_in(failures, jitter=0) == pytest.approx(shortest)
+    assert retry.retry_in(failures, jitter=1) == pytest.approx(longest)
+    assert shortest < retry.retry_in(failures, jitter=0.25) < retry.retry_in(failures, jitter=0.75) < longest
 
 
 @pytest.mark.parametrize("jitter", [0, 0.5, 1])
 def test_exhausted_is_exhausted_whatever_the_jitter(jitter):
-    assert rules.retry_in(10, jitter=jitter) is None
+    assert retry.retry_in(10, jitter=jitter) is None
 
 
 @pytest.mark.parametrize("status", [429, 503])
@@ -121,28 +123,28 @@ def test_endpoint_that_asks_to_wait_is_heard_within_bounds(status, asked, second
     # At every step of the schedule, and without jitter: it was asked for exactly.
     for failures in (1, 5, 9):
         for jitter in (0, 0.5, 1):
-            assert rules.retry_in(failures, jitter=jitter, status=status, asked=asked) == seconds
+            assert retry.retry_in(failures, jitter=jitter, status=status, asked=asked) == seconds
 
 
 @pytest.mark.parametrize("status", [None, 200, 301, 400, 408, 410, 428, 430, 500, 502, 504])
 def test_nobody_else_may_ask_to_wait(status):
-    assert rules.retry_in(1, jitter=0.5, status=status, asked=1000) == 5
+    assert retry.retry_in(1, jitter=0.5, status=status, asked=1000) == 5
 
 
 @pytest.mark.parametrize("status", [429, 503])
 def test_endpoint_that_does_not_say_how_long_waits_by_the_schedule(status):
-    assert rules.retry_in(2, jitter=0.5, status=status, asked=None) == 5 * MINUTE
+    assert retry.retry_in(2, jitter=0.5, status=status, asked=None) == 5 * MINUTE
 
 
 @pytest.mark.parametrize("status", [429, 503])
 def test_asking_to_wait_brings_no_further_attempt(status):
-    assert rules.retry_in(9, jitter=0.5, status=status, asked=10) == 10
-    assert rules.retry_in(10, jitter=0.5, status=status, asked=10) is None
+    assert retry.retry_in(9, jitter=0.5, status=status, asked=10) == 10
+    assert retry.retry_in(10, jitter=0.5, status=status, asked=10) is None
 
 
 def test_whole_schedule_takes_less_than_it_takes_to_disable_an_endpoint():
     # 5 + 300 + 1800 + 7200 + 18000 + 36000 + 50400 + 72000 + 86400 = 272105 s; * 1.1 = 299315.5 s = 83.1 h < 120 h
-    longest = sum(rules.retry_in(failures, jitter=1) for failures in range(1, 10))
+    longest = sum(retry.retry_in(failures, jitter=1) for failures in range(1, 10))
 
     assert longest == pytest.approx(299_315.5)
     assert longest < 5 * 24 * HOUR
@@ -174,7 +176,7 @@ def test_whole_schedule_takes_less_than_it_takes_to_disable_an_endpoint():
     ],
 )
 def test_only_a_2xx_means_that_the_event_is_delivered(status, delivered):
-    assert rules.is_delivered(status) is delivered
+    assert retry.is_delivered(status) is delivered
 
 
 @pytest.mark.parametrize(
@@ -194,4 +196,4 @@ def test_only_a_2xx_means_that_the_event_is_delivered(status, delivered):
     ],
 )
 def test_filter_lets_through_what_it_names(event_types, kind, listens):
-    assert rules.listens_to(event_types, kind) is listens
+    assert enums.listens_to(event_types, kind) is listens

@@ -208,7 +208,7 @@ def arrivals(listeners: list[socket.socket]) -> int:
     return count
 
 
-def answering(*found: str) -> client.Resolver:
+def answering(*found: str) -> http.Resolver:
     return lambda host, port: list(found)
 
 
@@ -810,7 +810,7 @@ def test_only_so_many_addresses_are_tried(connects, make_client):
         with pytest.raises(Unreachable):
             client.post(f"http://customer.ru:{free.getsockname()[1]}/", b"", {})
 
-    assert len(connects) == client.ADDRESS_TRIES_MAX
+    assert len(connects) == http.ADDRESS_TRIES_MAX
 
 
 def test_name_that_does_not_exist_is_said(connects, make_client):
@@ -1041,7 +1041,7 @@ def test_loopback_is_reached_where_it_is_allowed(family, receive, client):
 def test_shell_may_post_to_any_address(receive):
     receiver = receive(always(b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n" + b"a" * 5000))
 
-    assert len(client.post(receiver.url, b"{}", {}).body) == 5000
+    assert len(http.post(receiver.url, b"{}", {}).body) == 5000
     receiver.wait_until_over()
 
 
@@ -1049,7 +1049,7 @@ def test_shell_is_told_what_to_do_when_nobody_listens():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         with pytest.raises(Unreachable, match="make run"):
-            client.post(f"http://127.0.0.1:{free.getsockname()[1]}/", b"", {})
+            http.post(f"http://127.0.0.1:{free.getsockname()[1]}/", b"", {})
 
 
 @pytest.mark.parametrize(

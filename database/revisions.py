@@ -1,0 +1,24 @@
+"""Whether the tables are those of this version: the migrations that were applied against those that are here.
+
+Called by `/readyz`. Applies nothing: `flask db upgrade` does.
+"""
+
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from config import ROOT
+from database.session import current_engine
+
+MIGRATIONS = ROOT / "migrations"
+
+
+def are_ready() -> bool:
+    """Return whether the database has the tables of this version or of a later one.
+
+    Tables newer than this version are those of the next one, which is about to take over.
+    """
+    with current_engine().connect() as connection:
+        found = MigrationContext.configure(connection).get_current_heads()
+    script = ScriptDirectory(str(MIGRATIONS))
+    known = {step.revision for step in script.walk_revisions()}
+    return bool(found) and (not known.issuperset(found) or set(found) == set(script.get_heads()))

@@ -1,0 +1,124 @@
+"""transaction(), snapshot(), look_up(): how use cases come to the database, and who hears of what they committed.
+
+Sessions and engines come from whoever is named in use(): Flask-SQLAlchemy in the app. Knows no table.
+"""
+
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any, Protocol, TypeVar
+
+from sqlalchemy import Engine, Row, Select, exc, text
+from sqlalchemy.orm import Session
+
+from database.failures import is_deadlock
+from errors import TryAgain
+from limits import DEADLOCK_PAUSE_SECONDS, DEADLOCK_TRIES_MAX
+
+WRITES = "kopeck_writes"
+"""The execution option by which transaction() tells SQLite to take the write lock at once."""
+
+
+UseCase = TypeVar("UseCase", bound=Callable[..., Any])
+
+AnyRow = Row[*tuple[Any, ...]]
+"""A row of whatever columns were selected."""
+
+
+class Source(Protocol):
+    """Who hands out sessions and engines; Flask-SQLAlchemy's `db` is one."""
+
+    @property
+    def session(self) -> Callable[[], Session]:
+        """Return what gives the session of whoever asks: a request, a command or a job."""
+
+    @property
+    def engine(self) -> Engine:
+        """Return the engine of whoever asks."""
+
+
+_sources: list[Source] = []
+
+
+def use(source: Source) -> None:
+    """Take sessions and engines from this source from now on."""
+    _sources[:] = [source]
+
+
+def current_session() -> Session:
+    """Return the session of whoever asks; it reads, and only transaction() writes."""
+    return _sources[0].session()
+
+
+def current_engine() -> Engine:
+    """Return the engine behind the current session."""
+    return _sources[0].engine
+
+
+@contextmanager
+def transaction() -> Iterator[Session]:
+    """Open the one transaction of a use case: commit at the end, roll back on any exception, refuse to nest."""
+    session = current_session()
+    if session.info.get(WRITES):
+        raise RuntimeError("transaction() was opened inside another one; only a use case opens one")
+    # Whatever the request has read so far was read without a lock: start anew.
+    session.rollback()
+    session.info[WRITES] = True
+    try:
+        session.connection(execution_options={WRITES: True})
+        yield session
+        session.commit()
+    except BaseException:
+        session.rollback()
+        raise
+    finally:
+        del session.info[WRITES]
+
+
+def survives_deadlock(use_case: UseCase) -> UseCase:
+    """Run a use case again, a few times, when its transaction lost a deadlock or had to give in to another.
+
+    The order of locks leaves PostgreSQL none; MariaDB's unique indexes make waiters of one key lock each other out
+    when the first of them rolls back. Everything was rolled back, so running again is safe.
+    """
+
+    @wraps(use_case)
+    def persistent(*args: Any, **kwargs: Any) -> Any:
+        for attempt in range(1, DEADLOCK_TRIES_MAX):
+            try:
+                return use_case(*args, **kwargs)
+            except (exc.OperationalError, TryAgain) as error:
+                if isinstance(error, exc.OperationalError) and not is_deadlock(error):
+                    raise
+                time.sleep(random.uniform(0, attempt * DEADLOCK_PAUSE_SECONDS))  # noqa: S311 - not a secret
+        return use_case(*args, **kwargs)
+
+    return persistent  # type: ignore[return-value]
+
+
+@contextmanager
+def snapshot() -> Iterator[Session]:
+    """Open a read-only view in which every statement sees the database as of the first one."""
+    session = current_session()
+    if session.info.get(WRITES):
+        raise RuntimeError("snapshot() was opened inside transaction(), whose work it would throw away")
+    session.rollback()
+    # SQLite's plain BEGIN reads from one snapshot until its end, in WAL mode, without hindering writers.
+    level = {} if current_engine().dialect.name == "sqlite" else {"isolation_level": "REPEATABLE READ"}
+    try:
+        session.connection(execution_options=level)
+        if current_engine().dialect.name == "postgresql":
+            session.execute(text("SET LOCAL statement_timeout = 0"))
+            session.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+        yield session
+    finally:
+        session.rollback()
+
+
+def look_up(query: Select[Any]) -> Sequence[AnyRow]:
+    """Return the rows of one query that needs no transaction around it: on PostgreSQL one round trip and not three."""
+    options = {"isolation_level": "AUTOCOMMIT"} if current_engine().dialect.name == "postgresql" else {}
+    with current_engine().connect() as connection:
+        return connection.execution_options(**options).execute(query).all()

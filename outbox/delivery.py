@@ -1,0 +1,47 @@
+"""What a worker knows of one delivery: what is sent, to whom, and what came of it."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from enums import Scheme
+from outbox.endpoint_keys import Key
+
+
+@dataclass(frozen=True, kw_only=True)
+class Receiver:
+    """An endpoint as a worker knows it: where it is, how it is signed for (keys newest first), whether it is well."""
+
+    id: int
+    url: str
+    scheme: Scheme
+    keys: tuple[Key, ...]
+    ordered: bool = False
+    failing: bool = False
+    disabled: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parcel:
+    """One event for one endpoint, with all that is needed to send it; `data` is the JSON object as stored."""
+
+    delivery_id: int
+    lease: UUID
+    cause: str
+    receiver: Receiver
+    event_id: UUID
+    event_type: str
+    occurred_at: datetime
+    data: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """What came of sending once; without an answer `status` is None and `error` says why."""
+
+    started_at: datetime
+    duration_ms: int
+    status: int | None
+    excerpt: str
+    error: str | None
+    retry_after_seconds: int | None

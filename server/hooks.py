@@ -1,0 +1,45 @@
+"""What happens to every request before and after its door: a name, strangers refused, headers."""
+
+import ipaddress
+import re
+import uuid
+
+from flask import Flask, Response, g, request
+
+from errors import LoopbackOnly
+
+LOCAL_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?", re.ASCII)
+
+
+def init_app(app: Flask, *, this_machine_only: bool) -> None:
+    """Attach the hooks to the app."""
+    app.before_request(_name_request)
+    if this_machine_only:
+        app.before_request(_refuse_strangers)
+    app.after_request(_add_headers)
+
+
+def _name_request() -> None:
+    g.request_id = str(uuid.uuid4())
+
+
+def _refuse_strangers() -> None:
+    """In development reads are open, so only this machine may read, and not by a name that a web page gave it."""
+    by_own_name = LOCAL_HOST.fullmatch(request.headers.get("Host", ""))
+    if "X-Forwarded-For" in request.headers or not by_own_name or not _is_loopback(request.remote_addr):
+        raise LoopbackOnly("In development only this machine is answered. Set KOPECK_ENV=production to serve others.")
+
+
+def _is_loopback(address: str | None) -> bool:
+    try:
+        return ipaddress.ip_address(address or "").is_loopback
+    except ValueError:
+        return False
+
+
+def _add_headers(response: Response) -> Response:
+    response.headers["X-Request-Id"] = g.get("request_id", "")
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers.setdefault("Content-Security-Policy", "default-src 'none'")
+    response.headers.setdefault("Cache-Control", "no-store")
+    return response
