@@ -10,8 +10,9 @@ import config
 import context
 import limits
 from context import Clock, wall_clock
-from database import extension, revisions
+from database import extension, revisions, session
 from server import hooks, problems
+from worker import broker
 
 
 def create_app(settings: config.Config | None = None, clock: Clock = wall_clock) -> Flask:
@@ -30,5 +31,13 @@ def create_app(settings: config.Config | None = None, clock: Clock = wall_clock)
     problems.init_app(app)
     api.init_app(app)
     cli.init_app(app)
+    _wake_workers(app, settings.broker_url)
     hooks.init_app(app, this_machine_only=not settings.production)
     return app
+
+
+def _wake_workers(app: Flask, broker_url: str | None) -> None:
+    """Have Celery's workers told after each commit; without a broker, Celery is not even imported."""
+    if broker_url is not None:
+        with app.app_context():
+            session.after_commit(extension.db.engine, broker.new_notifier(broker_url).notify)

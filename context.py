@@ -1,18 +1,28 @@
-"""What a door may ask of the running app: its settings, the time, and the vault of its secrets.
+"""What a door may ask of the running app: its settings, the time, and the cipher of its secrets.
 
 Filled by create_app(); tests hand in a clock of their own and move it.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from flask import Flask, current_app
 
 from config import Config
-from encryption import Vault
-from worker.broker import Bell
+from encryption import SecretCipher
 
 Clock = Callable[[], datetime]
+EXTENSION = "kopeck"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What an app is run with."""
+
+    settings: Config
+    clock: Clock
+    cipher: SecretCipher
 
 
 def wall_clock() -> datetime:
@@ -22,33 +32,29 @@ def wall_clock() -> datetime:
 
 def init_app(app: Flask, config: Config, clock: Clock) -> None:
     """Remember the settings and the clock of this app."""
-    app.extensions["kopeck"] = (config, clock, Vault(config.secrets_keys), Bell(config.broker_url))
+    app.extensions[EXTENSION] = Context(settings=config, clock=clock, cipher=SecretCipher(config.secrets_keys))
 
 
 def settings() -> Config:
     """Return the settings of the running app."""
-    config: Config = current_app.extensions["kopeck"][0]
-    return config
+    return _context().settings
 
 
 def now() -> datetime:
     """Return the present moment by the app's clock, aware and in UTC."""
-    return clock()()
+    return _context().clock()
 
 
 def clock() -> Clock:
     """Return the app's clock, for threads that stand outside of the app."""
-    of_app: Clock = current_app.extensions["kopeck"][1]
-    return of_app
+    return _context().clock
 
 
-def vault() -> Vault:
-    """Return what locks and unlocks the secrets of endpoints."""
-    locked: Vault = current_app.extensions["kopeck"][2]
-    return locked
+def cipher() -> SecretCipher:
+    """Return what encrypts and decrypts the secrets of endpoints."""
+    return _context().cipher
 
 
-def bell() -> Bell:
-    """Return what wakes Celery's workers after a commit."""
-    of_app: Bell = current_app.extensions["kopeck"][3]
-    return of_app
+def _context() -> Context:
+    context: Context = current_app.extensions[EXTENSION]
+    return context

@@ -11,13 +11,13 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from config import SECRET_CHARACTERS_MIN
-from errors import VaultClosed
+from errors import SecretUnreadable
 
 PURPOSE = b"kopeck secrets at rest"
-"""Makes the derived keys good for this alone; another value here would close every vault there is."""
+"""Makes the derived keys good for this alone; another value here would close every cipher there is."""
 
 
-class Vault:
+class SecretCipher:
     """Locks with the newest key and unlocks with any, so that keys can be changed while secrets are stored."""
 
     def __init__(self, keys: Sequence[str]) -> None:
@@ -27,18 +27,18 @@ class Vault:
         self._fernets = MultiFernet([Fernet(_derived(key)) for key in keys])
 
     def __repr__(self) -> str:
-        return "<Vault>"
+        return "<SecretCipher>"
 
-    def lock(self, text: str) -> str:
+    def encrypt(self, text: str) -> str:
         """Encrypt a text; the same text gives another result each time."""
         return self._fernets.encrypt(text.encode()).decode()
 
-    def unlock(self, text: str) -> str:
-        """Decrypt what lock() made; raise VaultClosed when no key fits or it is not as it was made."""
+    def decrypt(self, text: str) -> str:
+        """Decrypt what encrypt() made; raise SecretUnreadable when no key fits or it is not as it was made."""
         try:
             return self._fernets.decrypt(text.encode()).decode()
         except (InvalidToken, ValueError):
-            raise VaultClosed(
+            raise SecretUnreadable(
                 "A stored secret cannot be decrypted: SECRETS_KEYS must still list the key that it was encrypted with; "
                 "if it does, the stored text was changed."
             ) from None

@@ -1,20 +1,62 @@
 """Every status, cause and reason that a table or a caller may hold, each with the moves that lead to it.
 
-The tables' CHECK constraints and the OpenAPI document take them from here.
+The tables' CHECK constraints, the schemas and the OpenAPI document take them from here.
 """
 
 from enum import StrEnum
 
-CREDITED = "balance.credited"
+
+class PostingStatus(StrEnum):
+    """What became of one credit in the ledger."""
+
+    CREDITED = "credited"
+    DUPLICATE = "duplicate"  # the operation was posted before, with the same facts
+    CONFLICT = "conflict"  # the operation was posted before, with other facts
+    UNKNOWN_INN = "unknown_inn"  # no such organisation, and none may be created
+    BALANCE_LIMIT = "balance_limit"  # the balance would pass rules.MONEY_MAX
 
 
-EVERYTHING = "*"
-"""The events that an endpoint may ask for, by name or all at once; a ping goes to its own endpoint alone."""
+class WebhookStatus(StrEnum):
+    """What a bank hears of its webhook."""
+
+    CREDITED = "credited"
+    DUPLICATE = "duplicate"
+    CONFLICT = "conflict"
+    HELD = "held"  # UNKNOWN_INN or BALANCE_LIMIT: kept as an incident that can be assigned
+    ACCEPTED = "accepted"  # stored; a worker makes one of the four above of it
 
 
-def listens_to(event_types: str, kind: str) -> bool:
-    """Tell whether an endpoint's filter, names with spaces between them, lets a type of event through."""
-    return not {EVERYTHING, kind}.isdisjoint(event_types.split())
+class LogReason(StrEnum):
+    """Why a balance moved."""
+
+    CREDIT = "credit"
+
+
+class IncidentKind(StrEnum):
+    """Why a person must look at something."""
+
+    UNUSABLE_BODY = "unusable_body"  # authentic, but not in the bank's format
+    UNKNOWN_INN = "unknown_inn"  # no such organisation, with UNKNOWN_INN=hold
+    BALANCE_LIMIT = "balance_limit"  # the balance would pass what a BIGINT holds
+    CONFLICT = "conflict"  # a used operation_id with other facts
+    ENDPOINT_DISABLED = "endpoint_disabled"  # it answered 410, or has failed for too long
+    STUCK_WEBHOOK = "stuck_webhook"  # acknowledged, waiting in the inbox, and failing for a reason of ours
+
+
+class IncidentState(StrEnum):
+    """Which incidents a list shows."""
+
+    OPEN = "open"  # recorded, or recorded again while its money is credited nowhere
+    RESOLVED = "resolved"  # open → resolved: assigned to an organisation, or closed with a note
+    ALL = "all"
+
+
+class Job(StrEnum):
+    """What a worker does."""
+
+    DELIVER = "deliver"  # sends what is due in the outbox
+    CREDIT = "credit"  # credits what waits in the inbox
+    REPLAY = "replay"  # queues what a replay asks for
 
 
 class Scheme(StrEnum):
@@ -23,3 +65,45 @@ class Scheme(StrEnum):
     STANDARD = "standard"
     X_SIGNATURE = "x-signature"
     ACQUIREMOCK = "acquiremock"
+
+
+class EventType(StrEnum):
+    """What can be announced."""
+
+    CREDITED = "balance.credited"
+    PING = "ping"  # for its own endpoint alone; no filter asks for it
+
+
+EVERYTHING = "*"
+"""In an endpoint's filter: all events there are and will be."""
+
+
+class DeliveryStatus(StrEnum):
+    """How far one event for one endpoint has come."""
+
+    PENDING = "pending"  # recorded; or paused → pending: enabled again; or any → pending: replayed
+    DELIVERED = "delivered"  # any → delivered: the endpoint answered 2xx
+    EXHAUSTED = "exhausted"  # pending → exhausted: the schedule is at its end
+    PAUSED = "paused"  # pending → paused: due while the endpoint is disabled
+
+
+class AttemptCause(StrEnum):
+    """Why a delivery is tried."""
+
+    SCHEDULE = "schedule"  # the first attempt, and what the schedule of retries adds
+    MANUAL = "manual"  # a person asked: a retry or a ping
+    REPLAY = "replay"  # a person asked for everything since a moment
+
+
+class DisabledReason(StrEnum):
+    """Why nothing is announced to an endpoint."""
+
+    MANUAL = "manual"  # a person disabled it; enabling ends this and the next two
+    FAILING = "failing"  # every attempt failed for FAILING_SECONDS_MAX
+    GONE = "gone"  # it answered 410
+    DELETED = "deleted"  # for good
+
+
+def listens_to(event_types: str, kind: str) -> bool:
+    """Return whether an endpoint's filter, names with spaces between them, lets a type of event through."""
+    return not {EVERYTHING, kind}.isdisjoint(event_types.split())

@@ -162,11 +162,11 @@ class LimitReached(PaymentError):
     title = "There are too many already"
 
 
-class VaultClosed(PaymentError):
+class SecretUnreadable(PaymentError):
     """A stored secret cannot be decrypted; `detail` says which setting to look at."""
 
     status = 409
-    slug = "vault-closed"
+    slug = "secret-unreadable"
     title = "The secrets of this endpoint are locked"
 
 

@@ -76,16 +76,16 @@ FAILING_SECONDS_MAX = 5 * 24 * 3600
 SENDERS_MAX = 128
 """How many deliveries one worker sends at the same time."""
 
-LANE_SENDERS_MAX = 8
+ENDPOINT_SENDERS_MAX = 8
 """How many of them to one endpoint, if it is quick and well."""
 
-SLOW_LANE_SENDERS_MAX = 2
+SLOW_ENDPOINT_SENDERS_MAX = 2
 """How many to one that is slow, or that is not known yet; an endpoint that fails gets one."""
 
 QUICK_SECONDS = 1
 """How fast an endpoint that is quick has answered last."""
 
-LANE_ROUNDS = 3
+CLAIM_ROUNDS = 3
 """How many deliveries a worker claims ahead for each sender; all must be tried within LEASE_SECONDS."""
 
 CLAIM_ENDPOINTS_MAX = 32
@@ -94,7 +94,7 @@ CLAIM_ENDPOINTS_MAX = 32
 BLOCKED_SECONDS = 5
 """How long a delivery waits before it is looked at again when the one before it is under way."""
 
-PARKED_DELIVERIES = 500
+PAUSED_DELIVERIES = 500
 """How many deliveries to a disabled endpoint one claim sets aside."""
 
 ENDPOINTS_MAX = 1000
@@ -112,7 +112,7 @@ TICK_SECONDS = 0.5
 INBOX_BATCH_WEBHOOKS = 100
 """How many webhooks of the inbox are credited in one transaction."""
 
-INBOX_TRIES_BEFORE_INCIDENT = 5
+INBOX_ATTEMPTS_BEFORE_INCIDENT = 5
 """How often a webhook of the inbox may fail for a reason of ours before a person is told."""
 
 INBOX_WAIT_SECONDS_MAX = 3600
@@ -164,7 +164,7 @@ BEAT_SECONDS = 1
 REPLAY_BEAT_SECONDS = 5
 """How often it has replays looked after."""
 
-TURN_SECONDS = 5
+TASK_SECONDS = 5
 """How long a Celery task goes on finding new work; then it finishes what it has, and others have their turn."""
 
 JOB_SECONDS_MAX = 120

@@ -5,6 +5,7 @@ The triggers that keep balance_log and delivery_attempts append-only are in migr
 """
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -26,6 +27,7 @@ from sqlalchemy.dialects.mysql import MEDIUMBLOB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from database.columns import Base, UtcDateTime, uuid_type
+from enums import AttemptCause, DeliveryStatus, DisabledReason, Scheme
 
 CURRENCY = "RUB"
 """The only currency so far; the columns are there so that a second one cannot be mixed in by accident."""
@@ -41,6 +43,12 @@ BYTEWISE = {
     "mariadb_charset": "utf8mb4",
     "mariadb_collate": "utf8mb4_bin",
 }
+
+
+def one_of(column: str, values: type[StrEnum]) -> str:
+    """Return the CHECK that a column holds nothing but the values of an enum, or NULL where it may."""
+    listed = ", ".join(f"'{value}'" for value in values)
+    return f"{column} IN ({listed})"
 
 
 class Organization(Base):
@@ -164,18 +172,20 @@ class Inbox(Base):
     body: Mapped[bytes] = mapped_column(BODY)
     key_id: Mapped[str] = mapped_column(String(16))
     received_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    tries: Mapped[int] = mapped_column(Integer)
+    attempt_count: Mapped[int] = mapped_column(Integer)
     due_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class Endpoint(Base):
-    """Where events are announced: for one organisation or, with none, for all; `secrets` are locked by the vault.
+    """Where events are announced: for one organisation or, with none, for all; `secrets` are encrypted.
 
     A deleted endpoint keeps its row, for the sake of the deliveries that name it, and loses its secrets.
     """
 
     __tablename__ = "endpoints"
     __table_args__ = (
+        CheckConstraint(one_of("scheme", Scheme), name="scheme_known"),
+        CheckConstraint(one_of("disabled_because", DisabledReason), name="disabled_because_known"),
         CheckConstraint("deleted_at IS NULL OR disabled_at IS NOT NULL", name="deleted_is_disabled"),
         Index(None, "organization_id"),
         BYTEWISE,
@@ -211,7 +221,7 @@ class Event(Base):
 
 
 class Replay(Base):
-    """A person's wish that an endpoint hears everything again since a moment; `cursor` is the last payment taken up."""
+    """A person's replay that an endpoint hears everything again since a moment; `cursor` is the last payment taken up."""
 
     __tablename__ = "replays"
     __table_args__ = (Index(None, "finished_at"), BYTEWISE)
@@ -234,16 +244,20 @@ OPEN_IN_ORDER = text("due_at IS NOT NULL AND version IS NOT NULL")
 
 
 class Delivery(Base):
-    """One event for one endpoint. A worker looks at it when `due_at` has come; without, there is nothing to do.
+    """One event for one endpoint.
 
-    `scheduled_at` is when the schedule wants it next, `step` how far the schedule has come, `tries` the attempts of any
-    cause. While a worker holds the `lease`, `due_at` is when the lease runs out.
+    `due_at` is when a worker must look at it next: for the attempt that is due; for one that waits behind another in its
+    order; or, while a worker holds the `lease` since `claimed_at`, because that lease runs out. Without it there is
+    nothing to do. `scheduled_at` is when the schedule wants the next attempt, `step` how far the schedule has come,
+    `attempt_count` the attempts of any cause.
     """
 
     __tablename__ = "deliveries"
     __table_args__ = (
         UniqueConstraint("endpoint_id", "event_id"),
-        CheckConstraint("status IN ('pending', 'delivered', 'exhausted', 'parked')", name="status_known"),
+        CheckConstraint(one_of("status", DeliveryStatus), name="status_known"),
+        CheckConstraint(one_of("cause", AttemptCause), name="cause_known"),
+        CheckConstraint("(lease IS NULL) = (claimed_at IS NULL)", name="lease_has_its_moment"),
         CheckConstraint("scheduled_at IS NULL OR status = 'pending'", name="scheduled_is_pending"),
         Index("ix_deliveries_due", "endpoint_id", "due_at", "id", postgresql_where=OPEN, sqlite_where=OPEN),
         Index(
@@ -266,10 +280,11 @@ class Delivery(Base):
     status: Mapped[str] = mapped_column(String(16))
     cause: Mapped[str] = mapped_column(String(16))
     step: Mapped[int] = mapped_column(Integer)
-    tries: Mapped[int] = mapped_column(Integer)
+    attempt_count: Mapped[int] = mapped_column(Integer)
     due_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     scheduled_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     lease: Mapped[UUID | None] = mapped_column(uuid_type())
+    claimed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     replay_id: Mapped[int | None] = mapped_column(BigInteger)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     settled_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
@@ -281,6 +296,7 @@ class DeliveryAttempt(Base):
     __tablename__ = "delivery_attempts"
     __table_args__ = (
         CheckConstraint("number >= 1", name="number_positive"),
+        CheckConstraint(one_of("cause", AttemptCause), name="cause_known"),
         BYTEWISE,
     )
 

@@ -27,12 +27,12 @@ class Facts(NamedTuple):
 
 
 def fits(balance: int, amount: int) -> bool:
-    """Tell whether a balance can take an amount without passing MONEY_MAX; both in kopecks."""
+    """Return whether a balance can take an amount without passing MONEY_MAX; both in kopecks."""
     return balance + amount <= MONEY_MAX
 
 
 def checksum_holds(inn: str) -> bool:
-    """Tell whether the check digits of a well-formed INN are right; advice, never a reason to refuse money."""
+    """Return whether the check digits of a well-formed INN are right; advice, never a reason to refuse money."""
     return bool(stdnum_inn.is_valid(inn))
 
 

@@ -5,9 +5,19 @@ Called by the banks and the doors; the OpenAPI document is made from these same 
 
 from marshmallow import EXCLUDE, Schema, fields, validate
 
-import enums
 import rules
-from enums import Scheme
+from enums import (
+    EVERYTHING,
+    AttemptCause,
+    DeliveryStatus,
+    DisabledReason,
+    EventType,
+    IncidentKind,
+    IncidentState,
+    LogReason,
+    Scheme,
+    WebhookStatus,
+)
 from fields import TEXT_JSON, Flag, Inn, Kopecks, Moment, OperationId, QueryMoment, QueryNumber, Strict, Text, Whole
 from limits import ROTATION_SECONDS_MAX
 
@@ -21,6 +31,8 @@ URL_CHARACTERS_MAX = 2000
 ROTATION_SECONDS = 24 * 3600
 INCIDENTS_DEFAULT = 20
 INCIDENTS_MAX = 100
+
+COUNTED = [status for status in WebhookStatus if status is not WebhookStatus.ACCEPTED]
 
 ROUBLES = ("RUB", "RUR", "643")
 """The three names under which Russian banks write roubles."""
@@ -49,7 +61,7 @@ class BankWebhook(Schema):
 class WebhookAnswer(Schema):
     """What a bank hears; credited, duplicate and conflict come with 200, held with 202."""
 
-    status = fields.String(required=True, validate=validate.OneOf(["credited", "duplicate", "conflict", "held"]))
+    status = fields.String(required=True, validate=validate.OneOf(COUNTED))
     operation_id = fields.UUID(required=True)
     payment_id = fields.UUID(required=True, allow_none=True)
     incident_id = fields.Integer(required=True, allow_none=True)
@@ -58,7 +70,7 @@ class WebhookAnswer(Schema):
 class AcceptedAnswer(Schema):
     """What a bank hears where webhooks are credited by a worker: it is stored, and need not come again."""
 
-    status = fields.String(required=True, validate=validate.OneOf(["accepted"]))
+    status = fields.String(required=True, validate=validate.OneOf([WebhookStatus.ACCEPTED]))
 
 
 class WhichBank(Strict):
@@ -94,7 +106,7 @@ class VerifyAnswer(Schema):
     signature = fields.Nested(SignatureReport, required=True)
     outcome = fields.String(
         required=True,
-        validate=validate.OneOf(["credited", "duplicate", "conflict", "held", "unusable", "refused"]),
+        validate=validate.OneOf([*COUNTED, "unusable", "refused"]),
     )
     http_status = fields.Integer(required=True)
     inn = fields.String(required=True, allow_none=True)
@@ -141,7 +153,7 @@ class LogEntryOut(Schema):
     delta = fields.Integer(required=True)
     balance_before = fields.Integer(required=True)
     balance_after = fields.Integer(required=True)
-    reason = fields.String(required=True)
+    reason = fields.String(required=True, validate=validate.OneOf(list(LogReason)))
     payment_id = fields.UUID(required=True)
     operation_id = fields.UUID(required=True)
     document_number = fields.String(required=True)
@@ -169,7 +181,7 @@ class IncidentOut(Schema):
     """Something a person must look at."""
 
     id = fields.Integer(required=True)
-    kind = fields.String(required=True)
+    kind = fields.String(required=True, validate=validate.OneOf(list(IncidentKind)))
     source = fields.String(required=True)
     operation_id = fields.UUID(required=True, allow_none=True)
     facts = fields.Dict(required=True)
@@ -216,7 +228,7 @@ class IncidentPage(Page):
 
     limit = QueryNumber(load_default=INCIDENTS_DEFAULT, validate=validate.Range(1, INCIDENTS_MAX))
 
-    state = fields.String(load_default="open", validate=validate.OneOf(["open", "resolved", "all"]))
+    state = fields.String(load_default=IncidentState.OPEN, validate=validate.OneOf(list(IncidentState)))
 
 
 class EndpointIn(Strict):
@@ -226,7 +238,7 @@ class EndpointIn(Strict):
     scheme = fields.String(load_default="standard", validate=validate.OneOf(list(Scheme)))
     organization = Inn(load_default=None, allow_none=True, metadata={"description": "Its INN; without, all of them."})
     event_types = fields.List(
-        fields.String(validate=validate.OneOf([enums.EVERYTHING, enums.CREDITED])),
+        fields.String(validate=validate.OneOf([EVERYTHING, EventType.CREDITED])),
         load_default=["*"],
         validate=validate.Length(1, 10),
     )
@@ -240,14 +252,14 @@ class EndpointOut(Schema):
     id = fields.Integer(required=True)
     url = fields.String(required=True)
     description = fields.String(required=True)
-    scheme = fields.String(required=True)
+    scheme = fields.String(required=True, validate=validate.OneOf(list(Scheme)))
     organization = fields.String(required=True, allow_none=True)
     event_types = fields.List(fields.String(), required=True)
     ordered = fields.Boolean(required=True)
     created_at = Moment(required=True)
     failing_since = Moment(required=True, allow_none=True)
     disabled_at = Moment(required=True, allow_none=True)
-    disabled_because = fields.String(required=True, allow_none=True)
+    disabled_because = fields.String(required=True, allow_none=True, validate=validate.OneOf(list(DisabledReason)))
 
 
 class EndpointSecret(Schema):
@@ -310,7 +322,7 @@ class DeliveryPage(Page):
     """Which deliveries are asked for."""
 
     endpoint = QueryNumber(validate=validate.Range(0, rules.MONEY_MAX))
-    status = fields.String(validate=validate.OneOf(["pending", "delivered", "exhausted", "parked"]))
+    status = fields.String(validate=validate.OneOf(list(DeliveryStatus)))
     event = OperationId()
     organization = Inn()
 
@@ -324,8 +336,8 @@ class DeliveryOut(Schema):
     endpoint_id = fields.Integer(required=True)
     organization = fields.String(required=True, allow_none=True)
     version = fields.Integer(required=True, allow_none=True)
-    status = fields.String(required=True)
-    tries = fields.Integer(required=True)
+    status = fields.String(required=True, validate=validate.OneOf(list(DeliveryStatus)))
+    attempt_count = fields.Integer(required=True)
     due_at = Moment(required=True, allow_none=True, metadata={"description": "When a worker looks at it again."})
     created_at = Moment(required=True)
     settled_at = Moment(required=True, allow_none=True)
@@ -335,7 +347,7 @@ class AttemptOut(Schema):
     """One try of a delivery."""
 
     number = fields.Integer(required=True)
-    cause = fields.String(required=True, metadata={"description": "`schedule`, `person` or `replay`"})
+    cause = fields.String(required=True, validate=validate.OneOf(list(AttemptCause)))
     started_at = Moment(required=True)
     duration_ms = fields.Integer(required=True, allow_none=True)
     status_code = fields.Integer(required=True, allow_none=True)

@@ -20,27 +20,28 @@ from config import UnknownInn
 from database.failures import is_contention, is_unavailable, log_crash, log_unavailable
 from database.group_commit import GroupCommit
 from database.session import AnyRow, current_session, survives_deadlock, transaction
+from enums import IncidentKind, PostingStatus, WebhookStatus
 from errors import IncidentNotAssignable, PaymentError, UnusableBody
 from ledger import inbox, incidents, posting
-from ledger.inbox import Arrival
-from ledger.posting import Credit, Outcome, Status
-from limits import INBOX_BATCH_WEBHOOKS, INBOX_TRIES_BEFORE_INCIDENT
+from ledger.inbox import QueuedWebhook
+from ledger.posting import Credit, Outcome
+from limits import INBOX_ATTEMPTS_BEFORE_INCIDENT, INBOX_BATCH_WEBHOOKS
 from models import Organization
 from outbox import events, recording
 from rules import Facts
 
 INCIDENT_KINDS = {
-    Status.CONFLICT: incidents.Kind.CONFLICT,
-    Status.UNKNOWN_INN: incidents.Kind.UNKNOWN_INN,
-    Status.BALANCE_LIMIT: incidents.Kind.BALANCE_LIMIT,
+    PostingStatus.CONFLICT: IncidentKind.CONFLICT,
+    PostingStatus.UNKNOWN_INN: IncidentKind.UNKNOWN_INN,
+    PostingStatus.BALANCE_LIMIT: IncidentKind.BALANCE_LIMIT,
 }
 """The outcomes that a person must look at."""
 
 WHY_NOT_ASSIGNED = {
-    Status.UNKNOWN_INN: "No organisation has this INN; register it first.",
-    Status.BALANCE_LIMIT: "The balance of this organisation would pass the largest that can be kept.",
-    Status.DUPLICATE: "This operation has been credited since; resolve the incident with a note instead.",
-    Status.CONFLICT: "This operation has been credited since, with other facts; resolve the incident with a note.",
+    PostingStatus.UNKNOWN_INN: "No organisation has this INN; register it first.",
+    PostingStatus.BALANCE_LIMIT: "The balance of this organisation would pass the largest that can be kept.",
+    PostingStatus.DUPLICATE: "This operation has been credited since; resolve the incident with a note instead.",
+    PostingStatus.CONFLICT: "This operation has been credited since, with other facts; resolve the incident with a note.",
 }
 
 
@@ -48,11 +49,10 @@ WHY_NOT_ASSIGNED = {
 class Receipt:
     """What became of a webhook: credited, duplicate, conflict or held."""
 
-    status: str
+    status: WebhookStatus
     operation_id: UUID
     payment_id: UUID | None
     incident_id: int | None
-    announced: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,7 @@ class Preview:
     refusal: PaymentError | None = None
 
 
-def receive(bank: Bank, message: Message, *, key_id: str, unknown_inn: UnknownInn, now: datetime) -> Receipt:
+def receive_webhook(bank: Bank, message: Message, *, key_id: str, unknown_inn: UnknownInn, now: datetime) -> Receipt:
     """Take one authentic webhook: credit it once, or keep it as an incident; committed when this returns.
 
     Raises UnusableBody after the body has been kept as an incident.
@@ -77,18 +77,18 @@ def receive(bank: Bank, message: Message, *, key_id: str, unknown_inn: UnknownIn
         with transaction() as session:
             _keep_unusable(session, bank, message, error, key_id=key_id, now=now)
         raise
-    return _arrivals.run(credit)
+    return _credit_commits.run(credit)
 
 
-def accept(bank: Bank, message: Message, *, key_id: str, now: datetime) -> None:
-    """Store one authentic webhook for credit_waiting() to credit; committed when this returns."""
-    arrival = Arrival(
+def enqueue_webhook(bank: Bank, message: Message, *, key_id: str, now: datetime) -> None:
+    """Store one authentic webhook for process_inbox() to credit; committed when this returns."""
+    arrival = QueuedWebhook(
         source=bank.name, content_type=message.content_type, body=message.body, key_id=key_id, received_at=now
     )
-    _letterbox.run(arrival)
+    _inbox_commits.run(arrival)
 
 
-def credit_waiting(*, unknown_inn: UnknownInn, now: datetime) -> int:
+def process_inbox(*, unknown_inn: UnknownInn, now: datetime) -> int:
     """Credit what waits in the inbox, or keep it as incidents, one batch; return how many rows were looked at.
 
     Of a batch that fails for a reason of ours each is tried by itself, and only those that fail again wait.
@@ -118,8 +118,8 @@ def _take(session: Session, credits: Sequence[Credit]) -> list[Receipt]:
     return [_receipt(credits[place], outcomes[place], incident_ids[place]) for place in range(len(credits))]
 
 
-_arrivals = GroupCommit(_take)
-_letterbox = GroupCommit(inbox.put)
+_credit_commits = GroupCommit(_take)
+_inbox_commits = GroupCommit(inbox.put)
 
 
 @survives_deadlock
@@ -159,15 +159,15 @@ def _credit_alone(inbox_id: int, unknown_inn: UnknownInn, now: datetime) -> bool
     with transaction() as session:
         for row in inbox.take(session, [inbox_id]):
             inbox.postpone(session, row, failed=not held_up, now=now)
-            if not held_up and row.tries + 1 == INBOX_TRIES_BEFORE_INCIDENT:
-                _tell_stuck(session, row, now)
+            if not held_up and row.attempt_count + 1 == INBOX_ATTEMPTS_BEFORE_INCIDENT:
+                _record_stuck(session, row, now)
     return not held_up
 
 
-def _tell_stuck(session: Session, row: AnyRow, now: datetime) -> None:
+def _record_stuck(session: Session, row: AnyRow, now: datetime) -> None:
     incidents.record(
         session,
-        incidents.Kind.STUCK_WEBHOOK,
+        IncidentKind.STUCK_WEBHOOK,
         source=row.source,
         operation_id=None,
         facts={"inbox_id": row.id, "received_at": rules.rfc3339(row.received_at)},
@@ -180,9 +180,9 @@ def _tell_stuck(session: Session, row: AnyRow, now: datetime) -> None:
 def _announce(session: Session, credits: Sequence[Credit], outcomes: Sequence[Outcome]) -> None:
     """Record an event for each move of a balance to which somebody listens."""
     moved = [(credit, outcome.move) for credit, outcome in zip(credits, outcomes, strict=True)]
-    heard = [events.credited(credit, move) for credit, move in moved if move is not None and move.heard]
-    if heard:
-        recording.record(session, heard)
+    of_interest = [events.credited(credit, move) for credit, move in moved if move is not None and move.has_subscribers]
+    if of_interest:
+        recording.record(session, of_interest)
 
 
 def _receipt(credit: Credit, outcome: Outcome, incident_id: int | None) -> Receipt:
@@ -191,12 +191,11 @@ def _receipt(credit: Credit, outcome: Outcome, incident_id: int | None) -> Recei
         operation_id=credit.operation_id,
         payment_id=outcome.first.payment_id if outcome.first else None,
         incident_id=incident_id,
-        announced=outcome.move is not None and outcome.move.heard,
     )
 
 
 def preview(bank: Bank, message: Message, *, unknown_inn: UnknownInn) -> Preview:
-    """Tell what receive() would do with an authentic webhook at this moment; write nothing."""
+    """Tell what receive_webhook() would do with an authentic webhook at this moment; write nothing."""
     try:
         announcement = bank.read(message)
     except UnusableBody as error:
@@ -206,8 +205,8 @@ def preview(bank: Bank, message: Message, *, unknown_inn: UnknownInn) -> Preview
         announcement.operation_id
     )
     balance = current_session().scalar(select(Organization.balance).where(Organization.inn == facts.payer_inn))
-    status = posting.judge(facts, recorded) if recorded else _foretell(balance, facts.amount, unknown_inn)
-    credited = status is Status.CREDITED
+    status = posting.compare(facts, recorded) if recorded else _expected_status(balance, facts.amount, unknown_inn)
+    credited = status is PostingStatus.CREDITED
     return Preview(
         outcome=_public_status(status),
         inn=facts.payer_inn,
@@ -217,24 +216,24 @@ def preview(bank: Bank, message: Message, *, unknown_inn: UnknownInn) -> Preview
 
 
 @survives_deadlock
-def assign(incident_id: int, *, inn: str, by: str, now: datetime) -> Receipt:
+def assign_incident(incident_id: int, *, inn: str, by: str, now: datetime) -> Receipt:
     """Credit the money that an incident holds to an organisation, once, and resolve the incident.
 
     Raises IncidentUnknown, IncidentNotOpen, or IncidentNotAssignable.
     """
     with transaction() as session:
         credit = _held_credit(session, incident_id, inn, now)
-        # Posted before the incident is touched: receive() locks in this order too.
+        # Posted before the incident is touched: receive_webhook() locks in this order too.
         (outcome,) = posting.post(session, [credit])
         _announce(session, [credit], [outcome])
         incidents.close(session, incident_id, resolution=f"assigned to {inn}", by=by, now=now)
-        if outcome.status is not Status.CREDITED:
+        if outcome.status is not PostingStatus.CREDITED:
             raise IncidentNotAssignable(WHY_NOT_ASSIGNED[outcome.status])
     return _receipt(credit, outcome, incident_id)
 
 
 @survives_deadlock
-def resolve(incident_id: int, *, resolution: str, by: str, now: datetime) -> None:
+def resolve_incident(incident_id: int, *, resolution: str, by: str, now: datetime) -> None:
     """Note why an incident needs nothing more; raise IncidentUnknown or IncidentNotOpen."""
     with transaction() as session:
         incidents.find(incident_id)
@@ -261,7 +260,7 @@ def _keep_unusable(
 ) -> None:
     incidents.record(
         session,
-        incidents.Kind.UNUSABLE_BODY,
+        IncidentKind.UNUSABLE_BODY,
         source=bank.name,
         operation_id=None,
         facts={"errors": error.errors},
@@ -320,12 +319,14 @@ def _as_json(facts: Facts) -> dict[str, Any]:
     return {**facts._asdict(), "document_date": rules.rfc3339(facts.document_date)}
 
 
-def _foretell(balance: int | None, amount: int, unknown_inn: UnknownInn) -> Status:
+def _expected_status(balance: int | None, amount: int, unknown_inn: UnknownInn) -> PostingStatus:
     if balance is None and unknown_inn == "hold":
-        return Status.UNKNOWN_INN
-    return Status.CREDITED if rules.fits(balance or 0, amount) else Status.BALANCE_LIMIT
+        return PostingStatus.UNKNOWN_INN
+    return PostingStatus.CREDITED if rules.fits(balance or 0, amount) else PostingStatus.BALANCE_LIMIT
 
 
-def _public_status(status: Status) -> str:
+def _public_status(status: PostingStatus) -> WebhookStatus:
     """Name an outcome as the bank hears it: the two reasons for holding money are ours alone."""
-    return "held" if status in (Status.UNKNOWN_INN, Status.BALANCE_LIMIT) else str(status)
+    if status in (PostingStatus.UNKNOWN_INN, PostingStatus.BALANCE_LIMIT):
+        return WebhookStatus.HELD
+    return WebhookStatus(status)

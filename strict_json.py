@@ -16,7 +16,7 @@ TOO_DEEP = "The body is nested too deeply."
 
 
 def is_json(content_type: str) -> bool:
-    """Tell whether a Content-Type says JSON; its charset is ignored, since JSON is UTF-8."""
+    """Return whether a Content-Type says JSON; its charset is ignored, since JSON is UTF-8."""
     kind = content_type.partition(";")[0].strip().lower()
     return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
 
@@ -70,7 +70,7 @@ def _decimal(text: str) -> Decimal:
 
 
 def _is_deeper_than(limit: int, value: Any) -> bool:
-    """Tell whether a value is nested deeper than the limit; Python versions differ in what they can parse at all."""
+    """Return whether a value is nested deeper than the limit; Python versions differ in what they can parse at all."""
     level = [value]
     for _ in range(limit):
         level = [

@@ -1,7 +1,7 @@
 """Door: every signed push that comes in from a bank.
 
-Takes the raw body, has the bank prove itself, and hands over to services.receive() or, with queued updates, accept().
-Never parses before that.
+Takes the raw body, has the bank prove itself, and hands over to services.receive_webhook() or, with queued updates, to
+services.enqueue_webhook(). Never parses before that.
 """
 
 from typing import Any
@@ -12,16 +12,22 @@ from flask_smorest import Blueprint
 import banks
 import services
 from banks.base import Message
-from context import bell, now, settings
+from context import now, settings
+from enums import WebhookStatus
 from schemas import AcceptedAnswer, BankWebhook, WebhookAnswer
 from server.body import read_body
 
-HTTP_STATUS = {"credited": 200, "duplicate": 200, "conflict": 200, "held": 202}
+HTTP_STATUS = {
+    WebhookStatus.CREDITED: 200,
+    WebhookStatus.DUPLICATE: 200,
+    WebhookStatus.CONFLICT: 200,
+    WebhookStatus.HELD: 202,
+}
 """A 2xx means that the webhook is committed: counted, or kept for a person. The bank need not repeat it."""
 
 ANSWER = WebhookAnswer()
 
-ACCEPTED = {"status": "accepted"}
+ACCEPTED = {"status": WebhookStatus.ACCEPTED}
 """With BALANCE_UPDATES=queued: stored and committed, to be counted or kept for a person in a moment."""
 
 DESCRIPTION = """Sign the raw body: `X-Signature` is the hex HMAC-SHA256 of its bytes. Standard Webhooks headers are
@@ -57,12 +63,11 @@ def bank_webhook(name: str) -> tuple[dict[str, Any], int]:
     message = read_message()
     signature = bank.authenticate(message, secrets=settings().bank_secrets[name], now=now())
     if settings().balance_updates == "queued":
-        services.accept(bank, message, key_id=signature.key_id, now=now())
-        bell().ring("credit")
+        services.enqueue_webhook(bank, message, key_id=signature.key_id, now=now())
         return ACCEPTED, 200
-    receipt = services.receive(bank, message, key_id=signature.key_id, unknown_inn=settings().unknown_inn, now=now())
-    if receipt.announced:
-        bell().ring("deliver")
+    receipt = services.receive_webhook(
+        bank, message, key_id=signature.key_id, unknown_inn=settings().unknown_inn, now=now()
+    )
     answer: dict[str, Any] = ANSWER.dump(receipt)
     return answer, HTTP_STATUS[receipt.status]
 

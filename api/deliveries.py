@@ -7,7 +7,7 @@ from flask_smorest import Blueprint
 
 from api.access import require
 from api.parsing import READER
-from context import bell, now
+from context import now
 from database.session import AnyRow
 from ledger import organizations
 from outbox import endpoints, events, queries
@@ -59,7 +59,6 @@ def show_delivery(delivery_id: int) -> dict[str, Any]:
 def retry_delivery(delivery_id: int) -> dict[str, int]:
     """Have a delivery tried once more, now; its schedule goes on as if it had not been."""
     endpoints.retry(delivery_id, now=now())
-    bell().ring("deliver")
     return {"id": delivery_id}
 
 

@@ -6,7 +6,7 @@ from flask_smorest import Blueprint
 
 from api.access import caller, require
 from api.parsing import READER
-from context import bell, now, settings, vault
+from context import cipher, now, settings
 from database.session import AnyRow
 from enums import Scheme
 from outbox import endpoints, queries, replays
@@ -49,7 +49,7 @@ def create_endpoint(body: dict[str, Any]) -> dict[str, Any]:
         "loopback_allowed": settings().loopback_endpoints,
         "https_only": settings().production,
     }
-    return vars(endpoints.create(vault(), **asked, now=now()))
+    return vars(endpoints.create(cipher(), **asked, now=now()))
 
 
 @blueprint.route("/endpoints/<number:endpoint_id>/")
@@ -74,7 +74,6 @@ def delete_endpoint(endpoint_id: int) -> None:
 def ping_endpoint(endpoint_id: int) -> dict[str, int]:
     """Have a `ping` sent, to try the endpoint out; the answer names the delivery to look at."""
     delivery_id = endpoints.ping(endpoint_id, now=now())
-    bell().ring("deliver")
     return {"id": delivery_id}
 
 
@@ -84,7 +83,7 @@ def ping_endpoint(endpoint_id: int) -> dict[str, int]:
 @blueprint.response(200, EndpointSecret)
 def rotate_secret(body: dict[str, Any], endpoint_id: int) -> dict[str, Any]:
     """Make a new secret; the old one stays good for `overlap_seconds`."""
-    return vars(endpoints.rotate(vault(), endpoint_id, overlap_seconds=body["overlap_seconds"], now=now()))
+    return vars(endpoints.rotate(cipher(), endpoint_id, overlap_seconds=body["overlap_seconds"], now=now()))
 
 
 @blueprint.route("/endpoints/<number:endpoint_id>/disable/", methods=["POST"])
@@ -102,7 +101,6 @@ def disable_endpoint(endpoint_id: int) -> dict[str, Any]:
 def enable_endpoint(endpoint_id: int) -> dict[str, Any]:
     """Announce to an endpoint again, beginning with what was set aside."""
     endpoints.enable(endpoint_id, now=now())
-    bell().ring("deliver")
     return _described(queries.find_endpoint(endpoint_id))
 
 
@@ -113,7 +111,6 @@ def enable_endpoint(endpoint_id: int) -> dict[str, Any]:
 def start_replay(body: dict[str, Any], endpoint_id: int) -> dict[str, Any]:
     """Have everything since a moment sent again, also what the endpoint never heard of."""
     replay_id = replays.start(endpoint_id, since=body["since"], by=caller(), now=now())
-    bell().ring("replay")
     return replays.find(endpoint_id, replay_id)
 
 

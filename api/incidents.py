@@ -8,7 +8,7 @@ from flask_smorest import Blueprint
 import services
 from api.access import caller, require
 from api.parsing import READER
-from context import bell, now
+from context import now
 from database.session import AnyRow
 from ledger import incidents, statements
 from schemas import AssignIn, IncidentOut, IncidentPage, ResolveIn, WebhookAnswer, page_of
@@ -41,7 +41,7 @@ def show_incident(incident_id: int) -> dict[str, Any]:
 @blueprint.response(200, IncidentOut)
 def resolve_incident(body: dict[str, Any], incident_id: int) -> dict[str, Any]:
     """Close an incident with a note; no money moves."""
-    services.resolve(incident_id, resolution=body["resolution"], by=caller(), now=now())
+    services.resolve_incident(incident_id, resolution=body["resolution"], by=caller(), now=now())
     return _described(incidents.find(incident_id))
 
 
@@ -51,9 +51,7 @@ def resolve_incident(body: dict[str, Any], incident_id: int) -> dict[str, Any]:
 @blueprint.response(200, WebhookAnswer)
 def assign_incident(body: dict[str, Any], incident_id: int) -> Any:
     """Credit the money that an incident holds to an organisation, once."""
-    receipt = services.assign(incident_id, inn=body["inn"], by=caller(), now=now())
-    bell().ring("deliver")
-    return receipt
+    return services.assign_incident(incident_id, inn=body["inn"], by=caller(), now=now())
 
 
 def _described(row: AnyRow) -> dict[str, Any]:

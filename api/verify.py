@@ -9,6 +9,7 @@ import services
 from api.access import require
 from api.parsing import READER
 from context import now, settings
+from enums import WebhookStatus
 from errors import SignatureRejected
 from schemas import VerifyAnswer, WhichBank
 from webhooks import HTTP_STATUS, read_message
@@ -26,7 +27,7 @@ blueprint.ARGUMENTS_PARSER = READER
 @blueprint.doc(requestBody={"content": {"application/json": {"schema": ANYTHING}}})
 @blueprint.response(200, VerifyAnswer)
 def verify_webhook(query: dict[str, Any]) -> dict[str, Any]:
-    """Tell whether the signature of this very request is good, and what the webhook door would do with it.
+    """Return whether the signature of this very request is good, and what the webhook door would do with it.
 
     Nothing is written.
     """
@@ -44,6 +45,6 @@ def _described(preview: services.Preview) -> dict[str, Any]:
     refusal = preview.refusal
     return {
         **vars(preview),
-        "http_status": refusal.status if refusal else HTTP_STATUS[preview.outcome],
+        "http_status": refusal.status if refusal else HTTP_STATUS[WebhookStatus(preview.outcome)],
         "errors": refusal.members.get("errors", []) if refusal else [],
     }

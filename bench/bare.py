@@ -12,7 +12,7 @@ from pathlib import Path
 
 import requests
 
-from limits import DELIVERY_SECONDS, LANE_SENDERS_MAX
+from limits import DELIVERY_SECONDS, ENDPOINT_SENDERS_MAX
 
 Request = tuple[dict[str, str], bytes]
 
@@ -22,7 +22,7 @@ def main(url: str, file: str, count: int) -> int:
     kept: list[Request] = [(headers, body.encode("latin-1")) for headers, body in json.loads(Path(file).read_text())]
     left = islice(cycle(kept), count)
     lock, bad = threading.Lock(), list[int]()
-    threads = [threading.Thread(target=_send, args=(url, left, lock, bad)) for _ in range(LANE_SENDERS_MAX)]
+    threads = [threading.Thread(target=_send, args=(url, left, lock, bad)) for _ in range(ENDPOINT_SENDERS_MAX)]
     for thread in threads:
         thread.start()
     for thread in threads:

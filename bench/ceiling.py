@@ -1,6 +1,6 @@
 """The ceiling: Kopeck that checks signature and shape, says `credited` and touches no database.
 
-Everything but services.receive() is Kopeck itself, door and schemas included, so that it cannot fall behind.
+Everything but services.receive_webhook() is Kopeck itself, door and schemas included, so that it cannot fall behind.
 Served by `gunicorn bench.ceiling:app`.
 """
 
@@ -10,14 +10,17 @@ import services
 from app import create_app
 from banks.base import Bank, Message
 from database.columns import new_id
+from enums import WebhookStatus
 from services import Receipt
 
 
 def receive(bank: Bank, message: Message, *, now: datetime, **_settings: str) -> Receipt:
     """Read the body as the real one does, and make up the rest."""
     announcement = bank.read(message)
-    return Receipt(status="credited", operation_id=announcement.operation_id, payment_id=new_id(now), incident_id=None)
+    return Receipt(
+        status=WebhookStatus.CREDITED, operation_id=announcement.operation_id, payment_id=new_id(now), incident_id=None
+    )
 
 
-services.receive = receive
+services.receive_webhook = receive
 app = create_app()

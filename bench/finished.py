@@ -14,18 +14,18 @@ from bench.inside import inside
 from bench.load import DOCUMENT_DATE
 from bench.truth import hold, say
 from database.session import look_up
-from enums import CREDITED
+from enums import EventType
 from models import CURRENCY, Payment
 from outbox import claims, events
 
 # As events.event_id() works it out: the time of the payment, then 62 bits of a digest behind the two of the variant.
-DIGEST = f"sha256(convert_to('{CREDITED}:' || payments.id::text, 'UTF8'))"
+DIGEST = f"sha256(convert_to('{EventType.CREDITED}:' || payments.id::text, 'UTF8'))"
 RANDOM = f"(B'10' || substring(('x' || encode(substr({DIGEST}, 1, 8), 'hex'))::bit(64) FROM 1 FOR 62))::bit(64)::bigint"
 EVENT_ID = f"(substr(replace(payments.id::text, '-', ''), 1, 16) || lpad(to_hex({RANDOM}), 16, '0'))::uuid"
 
 EVENTS = f"""
 INSERT INTO events (id, type, organization_id, version, data, occurred_at)
-SELECT {EVENT_ID}, '{CREDITED}', organization_id, version, format(
+SELECT {EVENT_ID}, '{EventType.CREDITED}', organization_id, version, format(
     '{{"organization": "%1$s", "version": %2$s, "delta": %3$s, "balance_before": %4$s, "balance_after": %5$s, '
     '"currency": "{CURRENCY}", "payment_id": "%6$s", "operation_id": "%7$s", "amount": %3$s, "source": "plain", '
     '"payer_inn": "%1$s", "document_number": "%8$s", "document_date": "%9$s"}}',

@@ -11,11 +11,11 @@ from bench.databases import Database
 from bench.inside import inside
 from bench.load import SECRET, credit_body
 from bench.truth import hold
-from context import vault
+from context import cipher
 from database.session import AnyRow, transaction
 from enums import EVERYTHING, Scheme
 from ledger import inbox
-from ledger.inbox import Arrival
+from ledger.inbox import QueuedWebhook
 from limits import BATCH_CREDITS_MAX
 from outbox import endpoints
 from worker import jobs
@@ -44,7 +44,7 @@ class Standing:
 def subscribe(url: str, *, inn: str | None = None) -> str:
     """Register an endpoint for every event of one organisation, or of all, and return its secret; inside the app."""
     revealed = endpoints.create(
-        vault(),
+        cipher(),
         url=url,
         scheme=Scheme.STANDARD,
         organization=inn,
@@ -92,8 +92,8 @@ def _one(database: Database, query: TextClause, **told: object) -> AnyRow:
         return connection.execute(query, told).one()
 
 
-def _arrival(body: bytes) -> Arrival:
-    return Arrival(
+def _arrival(body: bytes) -> QueuedWebhook:
+    return QueuedWebhook(
         source="plain",
         content_type="application/json",
         body=body,

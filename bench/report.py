@@ -40,7 +40,7 @@ class Result:
 
     @property
     def met(self) -> bool:
-        """Tell whether the row reached its goal."""
+        """Return whether the row reached its goal."""
         return self.median is not None and self.goal.met_by(self.median)
 
     def texts(self) -> dict[str, str]:

@@ -22,7 +22,7 @@ class Goal:
     unit: str = ""
 
     def met_by(self, value: float) -> bool:
-        """Tell whether a value reaches the goal."""
+        """Return whether a value reaches the goal."""
         return value >= self.bar if self.at_least else value <= self.bar
 
 

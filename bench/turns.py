@@ -9,13 +9,13 @@ from sqlalchemy import select
 
 from bench.singles import Call
 from bench.truth import hold
-from context import vault
+from context import cipher
 from database.session import look_up
-from limits import LANE_ROUNDS, LANE_SENDERS_MAX
+from limits import CLAIM_ROUNDS, ENDPOINT_SENDERS_MAX
 from outbox import claims, results
 from outbox.delivery import Attempt
 
-PLACES = LANE_ROUNDS * LANE_SENDERS_MAX
+PLACES = CLAIM_ROUNDS * ENDPOINT_SENDERS_MAX
 """How many deliveries a worker claims for an endpoint that is quick and has none in hand."""
 
 
@@ -29,10 +29,10 @@ def turn(app: Flask) -> Call:
         with app.app_context():
             begun = time.perf_counter()
             now = datetime.now(UTC)
-            parcels = claims.claim(vault(), room=lambda endpoint_id: PLACES * (endpoint_id == chosen), now=now)
-            results.settle([(parcel, _delivered(now)) for parcel in parcels], now=now)
+            deliveries = claims.claim(cipher(), capacity=lambda endpoint_id: PLACES * (endpoint_id == chosen), now=now)
+            results.settle([(delivery, _delivered(now)) for delivery in deliveries], now=now)
             milliseconds = (time.perf_counter() - begun) * 1000
-        hold(len(parcels) == PLACES, f"{len(parcels)} deliveries were claimed, not {PLACES}")
+        hold(len(deliveries) == PLACES, f"{len(deliveries)} deliveries were claimed, not {PLACES}")
         return milliseconds
 
     return call

@@ -14,12 +14,12 @@ from services import Receipt
 
 
 def receive(bank: Bank, message: Message, *, key_id: str, unknown_inn: UnknownInn, now: datetime) -> Receipt:
-    """Take one webhook as services.receive() does; the bench sends none that cannot be read."""
+    """Take one webhook as services.receive_webhook() does; the bench sends none that cannot be read."""
     credit = services._read(bank, message, key_id=key_id, may_create=unknown_inn == "create", now=now)
     with transaction() as session:
         (receipt,) = services._take(session, [credit])
     return receipt
 
 
-services.receive = receive
+services.receive_webhook = receive
 app = create_app()

@@ -4,9 +4,11 @@ import click
 
 from cli.output import INN, NUMBER, Group, example, shown, table
 from context import now
+from enums import DeliveryStatus
 from outbox import endpoints, queries
 
-STATUSES = ("pending", "delivered", "exhausted", "parked")
+STATUSES = [status.value for status in DeliveryStatus]
+"""As they are written: click would offer the names of an Enum's members."""
 
 group = Group("deliveries", help="Deliveries: what was announced, and what came of it.")
 
@@ -27,7 +29,7 @@ def list_(endpoint_id: int | None, status: str | None, organization: str | None,
             row.organization,
             row.version,
             row.status,
-            row.tries,
+            row.attempt_count,
             row.created_at,
             row.due_at,
         )

@@ -6,8 +6,8 @@ import click
 
 import schemas
 from cli.output import INN, MOMENT, NUMBER, TEXT, Group, example, operator, shown, table
-from context import now, settings, vault
-from enums import CREDITED, EVERYTHING, Scheme
+from context import cipher, now, settings
+from enums import EVERYTHING, EventType, Scheme
 from limits import ROTATION_SECONDS_MAX
 from outbox import endpoints, queries, replays
 from outbox.endpoints import Reveal
@@ -28,7 +28,9 @@ group = Group("endpoints", help="Endpoints: where events are announced.")
 @click.argument("url")
 @click.option("--scheme", type=click.Choice(SCHEMES), default="standard", show_default=True, help="How to sign.")
 @click.option("--organization", type=INN, help="The INN of the only organisation to announce; all, if left out.")
-@click.option("--event", "event_types", multiple=True, type=click.Choice([CREDITED]), help="Only these events.")
+@click.option(
+    "--event", "event_types", multiple=True, type=click.Choice([EventType.CREDITED.value]), help="Only these events."
+)
 @click.option("--ordered", is_flag=True, help="One after the other, for each organisation.")
 @click.option("--description", type=TEXT, default="", help="For people.")
 def create(
@@ -36,7 +38,7 @@ def create(
 ) -> None:
     """Register an endpoint and print its secret, once."""
     revealed = endpoints.create(
-        vault(),
+        cipher(),
         url=url,
         scheme=Scheme(scheme),
         organization=organization,
@@ -98,7 +100,7 @@ def ping(endpoint_id: int) -> None:
 )
 def rotate(endpoint_id: int, overlap: int) -> None:
     """Make a new secret and print it, once; the old one stays good for a while."""
-    _print_secret(endpoints.rotate(vault(), endpoint_id, overlap_seconds=overlap, now=now()))
+    _print_secret(endpoints.rotate(cipher(), endpoint_id, overlap_seconds=overlap, now=now()))
 
 
 @group.command(epilog=example("flask endpoints disable 1"))

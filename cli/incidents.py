@@ -7,13 +7,19 @@ import click
 import services
 from cli.output import INN, NOTE, NUMBER, Group, example, money, operator, printable, shown, table
 from context import now
+from enums import IncidentState
 from ledger import incidents, statements
 
 group = Group("incidents", help="What is authentic and could not be counted.")
 
 
 @group.command("list", epilog=example("flask incidents list", "flask incidents list --state all"))
-@click.option("--state", type=click.Choice(["open", "resolved", "all"]), default="open", show_default=True)
+@click.option(
+    "--state",
+    type=click.Choice([state.value for state in IncidentState]),
+    default=IncidentState.OPEN.value,
+    show_default=True,
+)
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="At most this many.")
 def list_(state: str, limit: int) -> None:
     """List incidents, the newest first."""
@@ -55,7 +61,7 @@ def show(incident_id: int) -> None:
 @click.argument("inn", type=INN)
 def assign(incident_id: int, inn: str) -> None:
     """Credit the money that an incident holds to an organisation, once."""
-    receipt = services.assign(incident_id, inn=inn, by=operator(), now=now())
+    receipt = services.assign_incident(incident_id, inn=inn, by=operator(), now=now())
     click.echo(f"Credited to {inn} as payment {receipt.payment_id}.")
 
 
@@ -64,5 +70,5 @@ def assign(incident_id: int, inn: str) -> None:
 @click.argument("resolution", type=NOTE)
 def resolve(incident_id: int, resolution: str) -> None:
     """Close an incident with a note; no money moves."""
-    services.resolve(incident_id, resolution=resolution, by=operator(), now=now())
+    services.resolve_incident(incident_id, resolution=resolution, by=operator(), now=now())
     click.echo("Resolved.")

@@ -19,12 +19,12 @@ LOCK_TIMEOUT_STATE = "55P03"
 
 
 def is_lost_connection(error: Exception) -> bool:
-    """Tell whether the server went away, which leaves open whether a commit that was under way went through."""
+    """Return whether the server went away, which leaves open whether a commit that was under way went through."""
     return isinstance(error, exc.DBAPIError) and error.connection_invalidated
 
 
 def is_contention(error: Exception) -> bool:
-    """Tell whether another transaction's locks are what stood in the way: a deadlock, or waiting in vain."""
+    """Return whether another transaction's locks are what stood in the way: a deadlock, or waiting in vain."""
     if not isinstance(error, exc.OperationalError) or error.orig is None:
         return False
     timed_out = getattr(error.orig, "sqlstate", None) == LOCK_TIMEOUT_STATE or error.orig.args[:1] == (
@@ -54,7 +54,7 @@ UNKNOWN_COLUMN_STATE = "42S22"
 
 
 def is_unavailable(error: Exception) -> bool:
-    """Tell whether a database error is one of its state, after which the same may be tried again safely.
+    """Return whether a database error is one of its state, after which the same may be tried again safely.
 
     Deadlocks, time-outs, lost connections, a standby that only reads, a damaged file: the drivers agree on no one
     class for these, so all count but those that speak of our statement or our values. TimeoutError is a full pool.

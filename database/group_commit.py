@@ -1,6 +1,6 @@
 """Credits that arrive while one transaction is being committed share the next one.
 
-Used by services.receive(), whose transaction it opens; each caller hears what became of its own credit, and only
+Used by services.receive_webhook(), whose transaction it opens; each caller hears what became of its own credit, and only
 after the commit that holds it. Knows neither money nor tables.
 """
 
@@ -27,8 +27,8 @@ class GroupCommit(Generic[Item, Result]):
     """Runs `take(session, items)` in one transaction for all who wait, and gives each its own result.
 
     There is no thread that commits, and so nothing to start after a fork or to stop at the end. Of the callers
-    themselves the first leads: it takes everybody who waits into its transaction, commits, wakes them, and hands the
-    lead to the first of those who came meanwhile. A caller that is alone does what it would have done without this.
+    themselves the first leads: it takes everybody who waits into its transaction, commits, wakes them, and lets the
+    first of those who came meanwhile lead the next one. A caller that is alone does what it would have done without this.
 
     Limits: QUEUE_CREDITS_MAX wait in one process, others are refused at once (Busy); BATCH_CREDITS_MAX share one
     transaction. When it fails because of one of them, each runs again by itself, side by side, so that an error
@@ -38,42 +38,42 @@ class GroupCommit(Generic[Item, Result]):
 
     def __init__(self, take: Callable[[Session, Sequence[Item]], Sequence[Result]]) -> None:
         self._take = take
-        self._lines: WeakKeyDictionary[Engine, _Line[Item, Result]] = WeakKeyDictionary()
+        self._queues: WeakKeyDictionary[Engine, _Queue[Item, Result]] = WeakKeyDictionary()
 
     def run(self, item: Item) -> Result:
         """Return the result for this item, once it is committed; raise Busy, or what its transaction raised."""
-        seat = _Seat[Item, Result](item)
+        waiter = _Waiter[Item, Result](item)
         engine = current_engine()
-        line = self._lines.get(engine) or self._lines.setdefault(engine, _Line())
-        line.enter(seat)
-        if seat.leads:
-            self._lead(line, seat)
-        return self._commit_surely([item])[0] if seat.alone else seat.outcome()
+        queue = self._queues.get(engine) or self._queues.setdefault(engine, _Queue())
+        queue.join(waiter)
+        if waiter.is_leader:
+            self._lead(queue, waiter)
+        return self._commit_surely([item])[0] if waiter.alone else waiter.outcome()
 
-    def _lead(self, line: "_Line[Item, Result]", leader: "_Seat[Item, Result]") -> None:
+    def _lead(self, queue: "_Queue[Item, Result]", leader: "_Waiter[Item, Result]") -> None:
         batch = [leader]
         try:
-            line.gather()
-            batch += line.board()
+            queue.gather()
+            batch += queue.take_batch()
             self._settle(batch)
         finally:
             # Also when this caller was stopped in the middle: nobody may wait for ever.
-            line.hand_over()
-            for seat in batch:
-                seat.woken.set()
+            queue.promote_next()
+            for waiter in batch:
+                waiter.woken.set()
 
-    def _settle(self, batch: "Sequence[_Seat[Item, Result]]") -> None:
+    def _settle(self, batch: "Sequence[_Waiter[Item, Result]]") -> None:
         try:
-            results = self._commit_surely([seat.item for seat in batch])
+            results = self._commit_surely([waiter.item for waiter in batch])
         except Exception as error:
             apart = len(batch) > 1 and (is_contention(error) or not is_unavailable(error))
-            for seat in batch:
-                seat.alone = apart
+            for waiter in batch:
+                waiter.alone = apart
             # Raised by its leader alone: many who raise one exception would tie up all that each of them holds.
             batch[0].error = error
         else:
-            for seat, result in zip(batch, results, strict=True):
-                seat.result = result
+            for waiter, result in zip(batch, results, strict=True):
+                waiter.result = result
 
     def _commit_surely(self, items: Sequence[Item]) -> Sequence[Result]:
         """Commit, and once more on a new connection when the first was lost: what was committed is a repeat then."""
@@ -90,12 +90,12 @@ class GroupCommit(Generic[Item, Result]):
             return self._take(session, items)
 
 
-class _Seat(Generic[Item, Result]):
+class _Waiter(Generic[Item, Result]):
     """One caller: what it brought, and what became of it."""
 
     def __init__(self, item: Item) -> None:
         self.item = item
-        self.leads = False
+        self.is_leader = False
         self.alone = False
         self.error: Exception | None = None
         self.result: Result | None = None
@@ -110,25 +110,25 @@ class _Seat(Generic[Item, Result]):
         return self.result
 
 
-class _Line(Generic[Item, Result]):
+class _Queue(Generic[Item, Result]):
     """Those who wait for one database in one process."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.led = False
-        self.waiting: deque[_Seat[Item, Result]] = deque()
+        self.has_leader = False
+        self.waiting: deque[_Waiter[Item, Result]] = deque()
 
-    def enter(self, seat: _Seat[Item, Result]) -> None:
+    def join(self, waiter: _Waiter[Item, Result]) -> None:
         """Let a caller lead when nobody does, or else wait until it leads or its result is there."""
         with self.lock:
             if len(self.waiting) >= QUEUE_CREDITS_MAX:
                 raise Busy("More webhooks are waiting here than are taken at once. Nothing was stored; send it again.")
-            seat.leads = not self.led
-            self.led = True
-            if not seat.leads:
-                self.waiting.append(seat)
-        if not seat.leads:
-            self._wait(seat)
+            waiter.is_leader = not self.has_leader
+            self.has_leader = True
+            if not waiter.is_leader:
+                self.waiting.append(waiter)
+        if not waiter.is_leader:
+            self._wait(waiter)
 
     def gather(self) -> None:
         """Let those come who are about to: give way until a turn of all others has brought nobody new."""
@@ -137,29 +137,29 @@ class _Line(Generic[Item, Result]):
             came = len(self.waiting)
             time.sleep(0)
 
-    def board(self) -> list[_Seat[Item, Result]]:
+    def take_batch(self) -> list[_Waiter[Item, Result]]:
         """Return those who come along in the leader's transaction: everybody who waits, as many as fit."""
         with self.lock:
             places = min(len(self.waiting), BATCH_CREDITS_MAX - 1)
             return [self.waiting.popleft() for _ in range(places)]
 
-    def hand_over(self) -> None:
+    def promote_next(self) -> None:
         """Let the first of those who wait lead the next transaction."""
         with self.lock:
-            self.led = bool(self.waiting)
-            if self.led:
+            self.has_leader = bool(self.waiting)
+            if self.has_leader:
                 following = self.waiting.popleft()
-                following.leads = True
+                following.is_leader = True
                 following.woken.set()
 
-    def _wait(self, seat: _Seat[Item, Result]) -> None:
+    def _wait(self, waiter: _Waiter[Item, Result]) -> None:
         try:
-            seat.woken.wait()
+            waiter.woken.wait()
         except BaseException:
             # Stopped while waiting, as a worker that ends does to its requests: the lead must not stay with it.
             with self.lock:
-                if seat in self.waiting:
-                    self.waiting.remove(seat)
-            if seat.leads:
-                self.hand_over()
+                if waiter in self.waiting:
+                    self.waiting.remove(waiter)
+            if waiter.is_leader:
+                self.promote_next()
             raise

@@ -1,4 +1,4 @@
-"""transaction(), snapshot(), look_up(): how use cases come to the database, and who hears of what they committed.
+"""transaction(), snapshot(), look_up(): how use cases come to the database, and who is told of a commit.
 
 Sessions and engines come from whoever is named in use(): Flask-SQLAlchemy in the app. Knows no table.
 """
@@ -9,17 +9,25 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from typing import Any, Protocol, TypeVar
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import Engine, Row, Select, exc, text
 from sqlalchemy.orm import Session
 
 from database.failures import is_deadlock
+from enums import Job
 from errors import TryAgain
 from limits import DEADLOCK_PAUSE_SECONDS, DEADLOCK_TRIES_MAX
 
 WRITES = "kopeck_writes"
 """The execution option by which transaction() tells SQLite to take the write lock at once."""
 
+
+JOBS = "kopeck_jobs"
+"""Where a session notes which jobs its transaction asks for."""
+
+Listener = Callable[[Job], None]
+"""Told after a commit which job now has something to do; must return at once and never raise."""
 
 UseCase = TypeVar("UseCase", bound=Callable[..., Any])
 
@@ -40,6 +48,7 @@ class Source(Protocol):
 
 
 _sources: list[Source] = []
+_listeners: WeakKeyDictionary[Engine, Listener] = WeakKeyDictionary()
 
 
 def use(source: Source) -> None:
@@ -57,6 +66,16 @@ def current_engine() -> Engine:
     return _sources[0].engine
 
 
+def after_commit(engine: Engine, listener: Listener) -> None:
+    """Have a listener told of the jobs that each transaction() of this engine has asked for, once it is committed."""
+    _listeners[engine] = listener
+
+
+def request_job(session: Session, job: Job) -> None:
+    """Ask, inside transaction(), that a job looks at what was recorded; a rollback takes that back as well."""
+    session.info[JOBS].add(job)
+
+
 @contextmanager
 def transaction() -> Iterator[Session]:
     """Open the one transaction of a use case: commit at the end, roll back on any exception, refuse to nest."""
@@ -65,7 +84,8 @@ def transaction() -> Iterator[Session]:
         raise RuntimeError("transaction() was opened inside another one; only a use case opens one")
     # Whatever the request has read so far was read without a lock: start anew.
     session.rollback()
-    session.info[WRITES] = True
+    jobs: set[Job] = set()
+    session.info.update({WRITES: True, JOBS: jobs})
     try:
         session.connection(execution_options={WRITES: True})
         yield session
@@ -74,7 +94,10 @@ def transaction() -> Iterator[Session]:
         session.rollback()
         raise
     finally:
-        del session.info[WRITES]
+        del session.info[WRITES], session.info[JOBS]
+    if jobs and (listener := _listeners.get(current_engine())):
+        for job in jobs:
+            listener(job)
 
 
 def survives_deadlock(use_case: UseCase) -> UseCase:

@@ -11,7 +11,8 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from database.bulk import insert, table_of
-from database.session import AnyRow, look_up
+from database.session import AnyRow, look_up, request_job
+from enums import Job
 from limits import INBOX_WAIT_SECONDS_MAX
 from models import Inbox
 
@@ -23,7 +24,7 @@ CONTENT_TYPE_CHARACTERS_MAX = 255
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arrival:
+class QueuedWebhook:
     """A webhook that has proven to be a bank's, as it arrived."""
 
     source: str
@@ -33,18 +34,19 @@ class Arrival:
     received_at: datetime
 
 
-def put(session: Session, arrivals: Sequence[Arrival]) -> list[bool]:
+def put(session: Session, arrivals: Sequence[QueuedWebhook]) -> list[bool]:
     """Store webhooks; True for each, which is what its sender waits for."""
     rows = [
         {
             **vars(arrival),
             "content_type": arrival.content_type[:CONTENT_TYPE_CHARACTERS_MAX],
-            "tries": 0,
+            "attempt_count": 0,
             "due_at": arrival.received_at,
         }
         for arrival in arrivals
     ]
     insert(session.connection(), WEBHOOKS, rows)
+    request_job(session, Job.CREDIT)
     return [True for _ in rows]
 
 
@@ -67,6 +69,10 @@ def remove(session: Session, ids: Collection[int]) -> None:
 
 def postpone(session: Session, row: AnyRow, *, failed: bool, now: datetime) -> None:
     """Let a webhook wait; twice as long each time if it failed for a reason of ours, and was not only held up."""
-    wait = min(FIRST_WAIT_SECONDS * 2.0 ** min(row.tries, 20), INBOX_WAIT_SECONDS_MAX) if failed else FIRST_WAIT_SECONDS
-    later = {"tries": row.tries + failed, "due_at": now + timedelta(seconds=wait)}
+    wait = (
+        min(FIRST_WAIT_SECONDS * 2.0 ** min(row.attempt_count, 20), INBOX_WAIT_SECONDS_MAX)
+        if failed
+        else FIRST_WAIT_SECONDS
+    )
+    later = {"attempt_count": row.attempt_count + failed, "due_at": now + timedelta(seconds=wait)}
     session.execute(update(WEBHOOKS).where(WEBHOOKS.c.id == row.id).values(later))

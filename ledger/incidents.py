@@ -7,7 +7,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -16,28 +15,17 @@ from sqlalchemy.orm import Session
 
 from database.bulk import affected, insert_absent, table_of
 from database.session import AnyRow, current_session
+from enums import IncidentKind
 from errors import IncidentNotOpen, IncidentUnknown
 from models import Incident, Payment
 
-
-class Kind(StrEnum):
-    """Why something could not be counted."""
-
-    UNUSABLE_BODY = "unusable_body"  # authentic, but not in the bank's format
-    UNKNOWN_INN = "unknown_inn"  # no such organisation, with UNKNOWN_INN=hold
-    BALANCE_LIMIT = "balance_limit"  # the balance would pass what a BIGINT holds
-    CONFLICT = "conflict"  # a used operation_id with other facts
-    ENDPOINT_DISABLED = "endpoint_disabled"  # it answered 410, or has failed for too long
-    STUCK_WEBHOOK = "stuck_webhook"  # acknowledged, waiting in the inbox, and failing for a reason of ours
-
-
-ASSIGNABLE = (Kind.UNKNOWN_INN, Kind.BALANCE_LIMIT)
+ASSIGNABLE = (IncidentKind.UNKNOWN_INN, IncidentKind.BALANCE_LIMIT)
 """The kinds that hold money which a person may credit to an organisation."""
 
 
 def record(
     session: Session,
-    kind: Kind,
+    kind: IncidentKind,
     *,
     source: str,
     operation_id: UUID | None,
@@ -103,7 +91,9 @@ def _reopen_uncredited(session: Session, fingerprint: str) -> None:
     )
 
 
-def _fingerprint(kind: Kind, source: str, operation_id: UUID | None, facts: Mapping[str, Any], body: bytes) -> str:
+def _fingerprint(
+    kind: IncidentKind, source: str, operation_id: UUID | None, facts: Mapping[str, Any], body: bytes
+) -> str:
     """Name what arrived: by operation and facts where it could be read, so that white space makes no second incident.
 
     The operation belongs in it: two payments may agree in everything else, and each is money to be kept.

@@ -8,7 +8,6 @@ import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from enum import StrEnum
 from functools import cache
 from typing import Any
 from uuid import UUID
@@ -19,6 +18,7 @@ from sqlalchemy.orm import Session
 import rules
 from database.bulk import among, insert, insert_absent, table_of
 from database.columns import new_id
+from enums import LogReason, PostingStatus
 from errors import TryAgain
 from limits import BATCH_CREDITS_MAX
 from models import CURRENCY, BalanceLog, Endpoint, Organization, Payment
@@ -26,16 +26,6 @@ from rules import Facts
 
 PAYMENTS, ORGANIZATIONS, LOG = table_of(Payment), table_of(Organization), table_of(BalanceLog)
 ENDPOINTS = table_of(Endpoint)
-
-
-class Status(StrEnum):
-    """What became of one credit."""
-
-    CREDITED = "credited"
-    DUPLICATE = "duplicate"  # the operation was posted before, with the same facts
-    CONFLICT = "conflict"  # the operation was posted before, with other facts
-    UNKNOWN_INN = "unknown_inn"  # no such organisation, and none may be created
-    BALANCE_LIMIT = "balance_limit"  # the balance would pass rules.MONEY_MAX
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +52,7 @@ class Recorded:
 
 @dataclass(frozen=True, kw_only=True)
 class Move:
-    """One row of balance_log as it was just written; `heard` when an endpoint listens to this organisation."""
+    """One row of balance_log as it was just written; `has_subscribers` when an endpoint listens to this organisation."""
 
     organization_id: int
     version: int
@@ -70,14 +60,14 @@ class Move:
     balance_before: int
     balance_after: int
     payment_id: UUID
-    heard: bool
+    has_subscribers: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """What became of one credit; `first` is the payment that holds the operation, if one does."""
 
-    status: Status
+    status: PostingStatus
     first: Recorded | None = None
     move: Move | None = None
 
@@ -89,7 +79,7 @@ class Account:
     id: int
     balance: int
     version: int
-    heard: bool
+    has_subscribers: bool
     created: bool = False
 
 
@@ -130,15 +120,18 @@ def find_recorded(connection: Connection, operation_ids: Collection[UUID]) -> di
     return {row[0]: Recorded(payment_id=row[1], facts=Facts(*row[2:])) for row in rows}
 
 
-def judge(facts: Facts, recorded: Recorded) -> Status:
+def compare(facts: Facts, recorded: Recorded) -> PostingStatus:
     """Tell a harmless repeat from one that says something else about the same operation."""
-    return Status.DUPLICATE if facts == recorded.facts else Status.CONFLICT
+    return PostingStatus.DUPLICATE if facts == recorded.facts else PostingStatus.CONFLICT
 
 
 def _lock(connection: Connection, inns: Collection[str]) -> dict[str, Account]:
     """Lock the organisations that exist, and read them under the lock."""
     rows = connection.execute(_lock_query(connection.dialect.name), {"inns": sorted(inns)})
-    return {row.inn: Account(id=row.id, balance=row.balance, version=row.version, heard=row.heard) for row in rows}
+    return {
+        row.inn: Account(id=row.id, balance=row.balance, version=row.version, has_subscribers=row.has_subscribers)
+        for row in rows
+    }
 
 
 def _create_missing(
@@ -158,18 +151,20 @@ def _create_missing(
     return {inn: replace(account, created=True) for inn, account in _lock(connection, missing).items()}
 
 
-def _choose(credits: Sequence[Credit], accounts: Mapping[str, Account]) -> tuple[dict[UUID, Credit], dict[int, Status]]:
+def _choose(
+    credits: Sequence[Credit], accounts: Mapping[str, Account]
+) -> tuple[dict[UUID, Credit], dict[int, PostingStatus]]:
     """Split credits into those that can be posted, one for each operation, and the refusals of others by id()."""
     balances = {inn: account.balance for inn, account in accounts.items()}
     chosen: dict[UUID, Credit] = {}
-    refused: dict[int, Status] = {}
+    refused: dict[int, PostingStatus] = {}
     for credit in credits:
         if credit.operation_id in chosen:
             continue
         if credit.inn not in accounts:
-            refused[id(credit)] = Status.UNKNOWN_INN
+            refused[id(credit)] = PostingStatus.UNKNOWN_INN
         elif not rules.fits(balances[credit.inn], credit.facts.amount):
-            refused[id(credit)] = Status.BALANCE_LIMIT
+            refused[id(credit)] = PostingStatus.BALANCE_LIMIT
         else:
             chosen[credit.operation_id] = credit
             balances[credit.inn] += credit.facts.amount
@@ -242,8 +237,8 @@ def _move_balances(
             "balance_after": after.balance,
             "payment_id": payment_ids[operation_id],
         }
-        moves[id(credit)] = Move(**entry, heard=after.heard)
-        entries.append({**entry, "reason": "credit", "created_at": credit.received_at})
+        moves[id(credit)] = Move(**entry, has_subscribers=after.has_subscribers)
+        entries.append({**entry, "reason": LogReason.CREDIT, "created_at": credit.received_at})
     if entries:
         insert(connection, LOG, entries)
         moved = [account.id for inn, account in running.items() if account is not accounts[inn]]
@@ -255,19 +250,19 @@ def _outcomes(
     credits: Sequence[Credit],
     recorded: Mapping[UUID, Recorded],
     moves: Mapping[int, Move],
-    refused: Mapping[int, Status],
+    refused: Mapping[int, PostingStatus],
 ) -> list[Outcome]:
     """Tell of each credit what became of it; of several with one operation only the one that was posted is new."""
-    untold = dict(moves)
+    remaining = dict(moves)
     outcomes = []
     for credit in credits:
-        first, move = recorded.get(credit.operation_id), untold.pop(id(credit), None)
+        first, move = recorded.get(credit.operation_id), remaining.pop(id(credit), None)
         if first is None:
             outcomes.append(Outcome(status=refused[id(credit)]))
         elif move is not None:
-            outcomes.append(Outcome(status=Status.CREDITED, first=first, move=move))
+            outcomes.append(Outcome(status=PostingStatus.CREDITED, first=first, move=move))
         else:
-            outcomes.append(Outcome(status=judge(credit.facts, first), first=first))
+            outcomes.append(Outcome(status=compare(credit.facts, first), first=first))
     return outcomes
 
 
@@ -286,9 +281,9 @@ def _lock_query(dialect: str) -> Select[Any]:
     with it, so that it costs no round trip.
     """
     mine = or_(ENDPOINTS.c.organization_id.is_(None), ENDPOINTS.c.organization_id == ORGANIZATIONS.c.id)
-    heard = select(ENDPOINTS.c.id).where(ENDPOINTS.c.disabled_at.is_(None), mine).exists()
+    has_subscribers = select(ENDPOINTS.c.id).where(ENDPOINTS.c.disabled_at.is_(None), mine).exists()
     return (
-        select(*ORGANIZATIONS.c["inn", "id", "balance", "version"], heard.label("heard"))
+        select(*ORGANIZATIONS.c["inn", "id", "balance", "version"], has_subscribers.label("has_subscribers"))
         .with_hint(ORGANIZATIONS, "FORCE INDEX (uq_organizations_inn)", "mariadb")
         .with_hint(ORGANIZATIONS, "FORCE INDEX (uq_organizations_inn)", "mysql")
         .where(among(ORGANIZATIONS.c.inn, "inns", dialect))

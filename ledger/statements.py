@@ -11,6 +11,7 @@ from sqlalchemy import func, select
 from database.bulk import table_of
 from database.columns import UtcDateTime
 from database.session import AnyRow, current_session
+from enums import IncidentState
 from models import BalanceLog, Incident, Organization, Payment
 from pagination import Listing, Span, whole_number, within
 
@@ -69,9 +70,9 @@ def payment_list(organization_id: int, span: Span) -> Listing:
 def incident_list(state: str) -> Listing:
     """List incidents that are `open`, `resolved` or `all`, the newest first."""
     query = select(*table_of(Incident).c)
-    if state == "open":
+    if state == IncidentState.OPEN:
         query = query.where(Incident.resolved_at.is_(None))
-    elif state == "resolved":
+    elif state == IncidentState.RESOLVED:
         query = query.where(Incident.resolved_at.is_not(None))
     return Listing(query=query, key=table_of(Incident).c.id, key_name="id", parse=whole_number)
 

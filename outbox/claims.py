@@ -1,12 +1,12 @@
-"""Events on their way out: record() inside the caller's transaction; claim(), settle() and release() for a worker.
+"""claim() and release(): deliveries that are due, handed to one worker alone for as long as its lease lasts.
 
 A delivery is a row, and who holds its lease may try it: nothing lives in memory that a crash could take along.
-Never opens a socket, and never decides when the next try is due (rules.retry_in does).
+Never opens a socket.
 """
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 from uuid import UUID
@@ -16,61 +16,58 @@ from sqlalchemy import Connection, Integer, Select, and_, bindparam, func, selec
 from database.bulk import among, insert, table_of, update_each
 from database.columns import UtcDateTime, new_id
 from database.session import AnyRow, look_up, survives_deadlock, transaction
-from encryption import Vault
-from enums import Scheme
-from errors import VaultClosed
+from encryption import SecretCipher
+from enums import DeliveryStatus, Scheme
+from errors import SecretUnreadable
 from limits import (
     BLOCKED_SECONDS,
     CLAIM_ENDPOINTS_MAX,
     LEASE_SECONDS,
     ORDERED_LOOK_DELIVERIES,
-    PARKED_DELIVERIES,
+    PAUSED_DELIVERIES,
 )
 from models import Delivery, DeliveryAttempt, Endpoint
 from models import Event as EventRow
-from outbox.delivery import Parcel, Receiver
-from outbox.endpoint_keys import keys_of
+from outbox.delivery import ClaimedDelivery, EndpointSnapshot
+from outbox.endpoint_keys import decrypt_keys
 
 DELIVERIES, ATTEMPTS, ENDPOINTS = table_of(Delivery), table_of(DeliveryAttempt), table_of(Endpoint)
 EVENTS = table_of(EventRow)
+
+NOT_LEASED: dict[str, Any] = {"lease": None, "claimed_at": None}
+"""What a delivery holds that no worker has."""
 
 log = logging.getLogger("kopeck")
 
 
 LOST = "The worker that tried this ended before it could say what came of it."
 
-Room = Callable[[int], int]
-"""How many more deliveries of an endpoint the worker has room for."""
+Capacity = Callable[[int], int]
+"""How many more deliveries of an endpoint the worker can take."""
 
 
-# ---- Inside the transaction of a use case
+def claim(cipher: SecretCipher, *, capacity: Capacity, now: datetime) -> list[ClaimedDelivery]:
+    """Take deliveries that are due, for LEASE_SECONDS, as many as the worker can take.
 
-
-# ---- For a worker
-
-
-def claim(vault: Vault, *, room: Room, now: datetime) -> list[Parcel]:
-    """Take deliveries that are due, for LEASE_SECONDS, as many as there is room for; nobody else gets them meanwhile.
-
-    Reads first whether there is anything, so that an idle worker locks nothing. The endpoint that has waited longest
-    comes first, and no endpoint's backlog hides another's.
+    Nobody else gets them meanwhile. Reads first whether there is anything, so that an idle worker locks nothing. The
+    endpoint that has waited longest comes first, and no endpoint's backlog hides another's.
     """
-    # Asked once: in the middle of the claim there may be less room than none.
-    waiting = [(row.id, places) for row in look_up(_waiting_query(now)) if (places := room(row.id)) > 0]
+    # Asked once: in the middle of the claim the answer may fall below none.
+    waiting = [(row.id, places) for row in look_up(_waiting_query(now)) if (places := capacity(row.id)) > 0]
     # Further than the first lot only if that gave nothing, as when none of those endpoints can be signed for.
     for start in range(0, len(waiting), CLAIM_ENDPOINTS_MAX):
-        if parcels := _claim(vault, dict(waiting[start : start + CLAIM_ENDPOINTS_MAX]), now):
-            return parcels
+        if deliveries := _claim(cipher, dict(waiting[start : start + CLAIM_ENDPOINTS_MAX]), now):
+            return deliveries
     return []
 
 
 @survives_deadlock
-def claim_one(vault: Vault, delivery_id: int, *, now: datetime) -> Parcel | None:
+def claim_one(cipher: SecretCipher, delivery_id: int, *, now: datetime) -> ClaimedDelivery | None:
     """Take one delivery, if it is due and nobody holds it."""
     with transaction() as session:
         connection = session.connection()
         rows = connection.execute(_due_query().where(DELIVERIES.c.id == delivery_id), {"now": now}).all()
-        endpoints = _endpoints(connection, vault, [row.endpoint_id for row in rows])
+        endpoints = _endpoints(connection, cipher, [row.endpoint_id for row in rows])
         ready = [row for row in rows if endpoints[row.endpoint_id].keys]
         if ready and endpoints[ready[0].endpoint_id].ordered:
             ready = _in_order(connection, ready[0].endpoint_id, ready, now)
@@ -78,12 +75,12 @@ def claim_one(vault: Vault, delivery_id: int, *, now: datetime) -> Parcel | None
 
 
 @survives_deadlock
-def release(parcels: Sequence[Parcel], *, now: datetime) -> None:
+def release(deliveries: Sequence[ClaimedDelivery], *, now: datetime) -> None:
     """Give back deliveries that were claimed and not tried."""
     with transaction() as session:
-        for parcel in parcels:
-            held = (DELIVERIES.c.id == parcel.delivery_id, DELIVERIES.c.lease == parcel.lease)
-            session.execute(update(DELIVERIES).where(*held).values(lease=None, due_at=now))
+        for delivery in deliveries:
+            held = (DELIVERIES.c.id == delivery.delivery_id, DELIVERIES.c.lease == delivery.lease)
+            session.execute(update(DELIVERIES).where(*held).values(**NOT_LEASED, due_at=now))
 
 
 def _waiting_query(now: datetime) -> Select[Any]:
@@ -94,33 +91,35 @@ def _waiting_query(now: datetime) -> Select[Any]:
 
 
 @survives_deadlock
-def _claim(vault: Vault, places: Mapping[int, int], now: datetime) -> list[Parcel]:
+def _claim(cipher: SecretCipher, places: Mapping[int, int], now: datetime) -> list[ClaimedDelivery]:
     with transaction() as session:
         connection = session.connection()
-        endpoints = _endpoints(connection, vault, places.keys())
+        endpoints = _endpoints(connection, cipher, places.keys())
         due: list[AnyRow] = []
         for endpoint in endpoints.values():
             if endpoint.disabled:
-                _park(connection, endpoint.id, now)
+                _pause(connection, endpoint.id, now)
             elif endpoint.keys:
                 due += _due(connection, endpoint, places[endpoint.id], now)
         return _lease(connection, endpoints, due, now) if due else []
 
 
-def _endpoints(connection: Connection, vault: Vault, endpoint_ids: Collection[int]) -> dict[int, Receiver]:
+def _endpoints(
+    connection: Connection, cipher: SecretCipher, endpoint_ids: Collection[int]
+) -> dict[int, EndpointSnapshot]:
     rows = connection.execute(select(*ENDPOINTS.c).where(ENDPOINTS.c.id.in_(endpoint_ids)))
-    found = {row.id: _receiver(vault, row) for row in rows}
+    found = {row.id: _snapshot(cipher, row) for row in rows}
     return {endpoint_id: found[endpoint_id] for endpoint_id in endpoint_ids}
 
 
-def _receiver(vault: Vault, row: AnyRow) -> Receiver:
+def _snapshot(cipher: SecretCipher, row: AnyRow) -> EndpointSnapshot:
     try:
-        keys = keys_of(vault, row.secrets) if row.disabled_at is None else ()
-    except VaultClosed as error:
+        keys = decrypt_keys(cipher, row.secrets) if row.disabled_at is None else ()
+    except SecretUnreadable as error:
         # Its deliveries wait; those of others must not.
-        _tell_closed(row.id, str(error))
+        _log_unreadable(row.id, str(error))
         keys = ()
-    return Receiver(
+    return EndpointSnapshot(
         id=row.id,
         url=row.url,
         scheme=Scheme(row.scheme),
@@ -132,15 +131,15 @@ def _receiver(vault: Vault, row: AnyRow) -> Receiver:
 
 
 @cache
-def _tell_closed(endpoint_id: int, words: str) -> None:
+def _log_unreadable(endpoint_id: int, words: str) -> None:
     """Say it once in each process, and not at every look."""
     log.error("endpoint %s cannot be signed for, its deliveries wait: %s", endpoint_id, words)
 
 
-def _due(connection: Connection, endpoint: Receiver, places: int, now: datetime) -> Sequence[AnyRow]:
+def _due(connection: Connection, endpoint: EndpointSnapshot, places: int, now: datetime) -> Sequence[AnyRow]:
     looked_at = max(places, ORDERED_LOOK_DELIVERIES) if endpoint.ordered else places
-    told = {"endpoint_id": endpoint.id, "places": looked_at, "now": now}
-    rows = connection.execute(_due_of_endpoint_query(), told).all()
+    params = {"endpoint_id": endpoint.id, "places": looked_at, "now": now}
+    rows = connection.execute(_due_of_endpoint_query(), params).all()
     return _in_order(connection, endpoint.id, rows, now)[:places] if endpoint.ordered else rows
 
 
@@ -150,7 +149,16 @@ def _due_query() -> Select[Any]:
     return (
         select(
             *DELIVERIES.c[
-                "id", "endpoint_id", "event_id", "organization_id", "version", "cause", "lease", "tries", "due_at"
+                "id",
+                "endpoint_id",
+                "event_id",
+                "organization_id",
+                "version",
+                "cause",
+                "lease",
+                "attempt_count",
+                "claimed_at",
+                "due_at",
             ]
         )
         .where(DELIVERIES.c.due_at <= bindparam("now", type_=UtcDateTime))
@@ -171,8 +179,8 @@ def _in_order(connection: Connection, endpoint_id: int, rows: Sequence[AnyRow], 
     Asked after the rows were locked, so that nothing can have come in between; whoever settles what stands first wakes
     the next.
     """
-    told = {"endpoint_id": endpoint_id, "owners": list({row.organization_id for row in rows} - {None})}
-    first = {row.organization_id: row for row in connection.execute(_first_query(connection.dialect.name), told)}
+    params = {"endpoint_id": endpoint_id, "owners": list({row.organization_id for row in rows} - {None})}
+    first = {row.organization_id: row for row in connection.execute(_first_query(connection.dialect.name), params)}
     soon = now + timedelta(seconds=BLOCKED_SECONDS)
     blocked: dict[datetime, list[int]] = {}
     for row in rows:
@@ -195,41 +203,43 @@ def _first_query(dialect: str) -> Select[Any]:
     return select(*DELIVERIES.c["organization_id", "version", "due_at"]).join(first, same).where(*to_endpoint)
 
 
-def _park(connection: Connection, endpoint_id: int, now: datetime) -> None:
-    """Set aside what is due to an endpoint that is disabled, until it is enabled again; what is leased is not due."""
-    # Under a lock: what is set aside just after somebody has enabled it would stay there.
+def _pause(connection: Connection, endpoint_id: int, now: datetime) -> None:
+    """Pause what is due to an endpoint that is disabled, until it is enabled again; what is leased is not due."""
+    # Under a lock: what is paused just after somebody has enabled it would stay there.
     disabled = (ENDPOINTS.c.id == endpoint_id, ENDPOINTS.c.disabled_at.is_not(None))
     lock = select(ENDPOINTS.c.id).where(*disabled).with_for_update(key_share=True, skip_locked=True)
     if connection.execute(lock).first() is None:
         return
-    told = {"endpoint_id": endpoint_id, "places": PARKED_DELIVERIES, "now": now}
-    rows = connection.execute(_due_of_endpoint_query(), told).all()
-    _note_lost(connection, rows)
+    params = {"endpoint_id": endpoint_id, "places": PAUSED_DELIVERIES, "now": now}
+    rows = connection.execute(_due_of_endpoint_query(), params).all()
+    _record_lost(connection, rows)
     due = DELIVERIES.c.id.in_([row.id for row in rows])
-    parked = {"status": "parked", "due_at": None, "scheduled_at": None, "lease": None}
-    connection.execute(update(DELIVERIES).where(due, DELIVERIES.c.status == "pending").values(parked))
-    connection.execute(update(DELIVERIES).where(due).values(due_at=None, lease=None))
+    paused = {**NOT_LEASED, "status": DeliveryStatus.PAUSED, "due_at": None, "scheduled_at": None}
+    connection.execute(update(DELIVERIES).where(due, DELIVERIES.c.status == DeliveryStatus.PENDING).values(paused))
+    connection.execute(update(DELIVERIES).where(due).values(**NOT_LEASED, due_at=None))
 
 
 def _lease(
-    connection: Connection, endpoints: Mapping[int, Receiver], rows: Sequence[AnyRow], now: datetime
-) -> list[Parcel]:
+    connection: Connection, endpoints: Mapping[int, EndpointSnapshot], rows: Sequence[AnyRow], now: datetime
+) -> list[ClaimedDelivery]:
     """Hand deliveries to this worker alone."""
-    _note_lost(connection, rows)
+    _record_lost(connection, rows)
     lease, ends_at = new_id(now), now + timedelta(seconds=LEASE_SECONDS)
     ids = [row.id for row in rows]
-    connection.execute(update(DELIVERIES).where(DELIVERIES.c.id.in_(ids)).values(lease=lease, due_at=ends_at))
+    connection.execute(
+        update(DELIVERIES).where(DELIVERIES.c.id.in_(ids)).values(lease=lease, claimed_at=now, due_at=ends_at)
+    )
     event_ids = {row.event_id for row in rows}
     events = {event.id: event for event in connection.execute(select(*EVENTS.c).where(EVENTS.c.id.in_(event_ids)))}
-    return [_parcel(row, lease, endpoints[row.endpoint_id], events[row.event_id]) for row in rows]
+    return [_claimed_delivery(row, lease, endpoints[row.endpoint_id], events[row.event_id]) for row in rows]
 
 
-def _parcel(row: AnyRow, lease: UUID, receiver: Receiver, event: AnyRow) -> Parcel:
-    return Parcel(
+def _claimed_delivery(row: AnyRow, lease: UUID, endpoint: EndpointSnapshot, event: AnyRow) -> ClaimedDelivery:
+    return ClaimedDelivery(
         delivery_id=row.id,
         lease=lease,
         cause=row.cause,
-        receiver=receiver,
+        endpoint=endpoint,
         event_id=event.id,
         event_type=event.type,
         occurred_at=event.occurred_at,
@@ -237,16 +247,16 @@ def _parcel(row: AnyRow, lease: UUID, receiver: Receiver, event: AnyRow) -> Parc
     )
 
 
-def _note_lost(connection: Connection, rows: Iterable[AnyRow]) -> None:
-    """Log the attempts of workers that vanished: those whose leases are still there, and have run out."""
+def _record_lost(connection: Connection, rows: Iterable[AnyRow]) -> None:
+    """Record the attempts of workers that vanished: those whose leases are still there, and have run out."""
     lost = [row for row in rows if row.lease is not None]
     attempts = [
         {
             "delivery_id": row.id,
-            "number": row.tries + 1,
+            "number": row.attempt_count + 1,
             "cause": row.cause,
-            # Not from due_at: a person may have asked for another try since.
-            "started_at": _claimed_at(row.lease),
+            # Not from due_at: a person may have asked for another attempt since.
+            "started_at": row.claimed_at,
             "duration_ms": None,
             "status_code": None,
             "excerpt": "",
@@ -256,9 +266,4 @@ def _note_lost(connection: Connection, rows: Iterable[AnyRow]) -> None:
     ]
     if attempts:
         insert(connection, ATTEMPTS, attempts)
-        update_each(connection, DELIVERIES, [{"id": row.id, "tries": row.tries + 1} for row in lost])
-
-
-def _claimed_at(lease: UUID) -> datetime:
-    """Return when a lease began: it is a UUIDv7, milliseconds first."""
-    return datetime.fromtimestamp((lease.int >> 80) / 1000, UTC)
+        update_each(connection, DELIVERIES, [{"id": row.id, "attempt_count": row.attempt_count + 1} for row in lost])

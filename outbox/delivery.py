@@ -9,7 +9,7 @@ from outbox.endpoint_keys import Key
 
 
 @dataclass(frozen=True, kw_only=True)
-class Receiver:
+class EndpointSnapshot:
     """An endpoint as a worker knows it: where it is, how it is signed for (keys newest first), whether it is well."""
 
     id: int
@@ -22,13 +22,13 @@ class Receiver:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parcel:
+class ClaimedDelivery:
     """One event for one endpoint, with all that is needed to send it; `data` is the JSON object as stored."""
 
     delivery_id: int
     lease: UUID
     cause: str
-    receiver: Receiver
+    endpoint: EndpointSnapshot
     event_id: UUID
     event_type: str
     occurred_at: datetime

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 import signing
-from encryption import Vault
+from encryption import SecretCipher
 from enums import Scheme
 
 
@@ -34,14 +34,14 @@ def public_key(key: Key) -> str | None:
     return None if key.private_key is None else signing.public_key(key.private_key)
 
 
-def keys_of(vault: Vault, secrets: str) -> tuple[Key, ...]:
+def decrypt_keys(cipher: SecretCipher, secrets: str) -> tuple[Key, ...]:
     """Unlock the keys of an endpoint, the newest first."""
     return tuple(
         Key(**{**key, "until": key["until"] and datetime.fromisoformat(key["until"])})
-        for key in json.loads(vault.unlock(secrets))
+        for key in json.loads(cipher.decrypt(secrets))
     )
 
 
-def lock_keys(vault: Vault, keys: Iterable[Key]) -> str:
+def encrypt_keys(cipher: SecretCipher, keys: Iterable[Key]) -> str:
     """Lock the keys of an endpoint, the newest first, as the table keeps them."""
-    return vault.lock(json.dumps([{**vars(key), "until": key.until and key.until.isoformat()} for key in keys]))
+    return cipher.encrypt(json.dumps([{**vars(key), "until": key.until and key.until.isoformat()} for key in keys]))

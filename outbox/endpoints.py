@@ -13,9 +13,9 @@ from sqlalchemy.orm import Session
 
 from database.bulk import inserted_id, table_of
 from database.columns import new_id
-from database.session import AnyRow, survives_deadlock, transaction
-from encryption import Vault
-from enums import Scheme
+from database.session import AnyRow, request_job, survives_deadlock, transaction
+from encryption import SecretCipher
+from enums import AttemptCause, DeliveryStatus, DisabledReason, Job, Scheme
 from errors import (
     DeliveryUnderWay,
     DeliveryUnknown,
@@ -45,7 +45,7 @@ class Reveal:
 
 @survives_deadlock
 def create(
-    vault: Vault,
+    cipher: SecretCipher,
     *,
     url: str,
     scheme: Scheme,
@@ -71,7 +71,7 @@ def create(
             "url": url,
             "description": description,
             "scheme": scheme,
-            "secrets": endpoint_keys.lock_keys(vault, [key]),
+            "secrets": endpoint_keys.encrypt_keys(cipher, [key]),
             "event_types": event_types,
             "ordered": ordered,
             "created_at": now,
@@ -81,19 +81,23 @@ def create(
 
 
 @survives_deadlock
-def rotate(vault: Vault, endpoint_id: int, *, overlap_seconds: int, now: datetime) -> Reveal:
+def rotate(cipher: SecretCipher, endpoint_id: int, *, overlap_seconds: int, now: datetime) -> Reveal:
     """Give an endpoint a new secret; the old ones stay good for the overlap at most. Raise EndpointUnknown."""
     with transaction() as session:
         endpoint = _lock(session, endpoint_id)
         key, until = endpoint_keys.new_key(Scheme(endpoint.scheme)), now + timedelta(seconds=overlap_seconds)
-        # Without an overlap the old ones need not be unlocked: this is the way out when the key of the vault is lost.
-        if overlap_seconds and len(_current(vault, endpoint, now)) >= CURRENT_SECRETS_MAX:
+        # Without an overlap the old ones need not be unlocked: this is the way out when the key of the cipher is lost.
+        if overlap_seconds and len(_current(cipher, endpoint, now)) >= CURRENT_SECRETS_MAX:
             raise LimitReached(
                 "Too many old secrets of this endpoint are still good; wait, or rotate without an overlap."
             )
-        old = [_ending(key, until) for key in endpoint_keys.keys_of(vault, endpoint.secrets)] if overlap_seconds else []
+        old = (
+            [_ending(key, until) for key in endpoint_keys.decrypt_keys(cipher, endpoint.secrets)]
+            if overlap_seconds
+            else []
+        )
         keys = [key, *(key for key in old if key.until is not None and key.until > now)]
-        _change(session, endpoint_id, {"secrets": endpoint_keys.lock_keys(vault, keys)})
+        _change(session, endpoint_id, {"secrets": endpoint_keys.encrypt_keys(cipher, keys)})
     return _reveal(endpoint_id, key)
 
 
@@ -102,18 +106,19 @@ def disable(endpoint_id: int, *, now: datetime) -> None:
     """Stop announcing to an endpoint; raise EndpointUnknown."""
     with transaction() as session:
         _lock(session, endpoint_id)
-        results.disable(session, endpoint_id, because="person", now=now)
+        results.disable(session, endpoint_id, because=DisabledReason.MANUAL, now=now)
 
 
 @survives_deadlock
 def enable(endpoint_id: int, *, now: datetime) -> None:
-    """Announce to an endpoint again, what was set aside first; raise EndpointUnknown."""
+    """Announce to an endpoint again, what was paused first; raise EndpointUnknown."""
     with transaction() as session:
         _lock(session, endpoint_id)
         _change(session, endpoint_id, {"disabled_at": None, "disabled_because": None, "failing_since": None})
-        parked = (DELIVERIES.c.endpoint_id == endpoint_id, DELIVERIES.c.status == "parked")
-        resumed = {"status": "pending", "due_at": now, "scheduled_at": now}
-        session.execute(update(DELIVERIES).where(*parked).values(resumed))
+        paused = (DELIVERIES.c.endpoint_id == endpoint_id, DELIVERIES.c.status == DeliveryStatus.PAUSED)
+        resumed = {"status": DeliveryStatus.PENDING, "due_at": now, "scheduled_at": now}
+        session.execute(update(DELIVERIES).where(*paused).values(resumed))
+        request_job(session, Job.DELIVER)
 
 
 @survives_deadlock
@@ -121,7 +126,7 @@ def remove(endpoint_id: int, *, now: datetime) -> None:
     """Forget an endpoint and its secrets; its deliveries stay to be read. Raise EndpointUnknown."""
     with transaction() as session:
         _lock(session, endpoint_id)
-        results.disable(session, endpoint_id, because="deleted", now=now)
+        results.disable(session, endpoint_id, because=DisabledReason.DELETED, now=now)
         _change(session, endpoint_id, {"deleted_at": now, "secrets": ""})
 
 
@@ -156,8 +161,9 @@ def retry(delivery_id: int, *, now: datetime) -> None:
         _refuse_disabled(session.execute(select(*ENDPOINTS.c).where(ENDPOINTS.c.id == row.endpoint_id)).one())
         if row.under_way:
             raise DeliveryUnderWay("A worker is trying this delivery at this moment; look at its attempts.")
-        asked = {"due_at": now, "cause": "person"}
+        asked = {"due_at": now, "cause": AttemptCause.MANUAL}
         session.execute(update(DELIVERIES).where(DELIVERIES.c.id == delivery_id).values(asked))
+        request_job(session, Job.DELIVER)
 
 
 def _organization_id(session: Session, inn: str | None) -> int | None:
@@ -178,8 +184,8 @@ def _lock(session: Session, endpoint_id: int) -> AnyRow:
     return row
 
 
-def _current(vault: Vault, endpoint: AnyRow, now: datetime) -> list[Key]:
-    keys = endpoint_keys.keys_of(vault, endpoint.secrets)
+def _current(cipher: SecretCipher, endpoint: AnyRow, now: datetime) -> list[Key]:
+    keys = endpoint_keys.decrypt_keys(cipher, endpoint.secrets)
     return [key for key in keys if key.until is None or key.until > now]
 
 

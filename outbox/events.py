@@ -14,11 +14,9 @@ from uuid import UUID
 from sqlalchemy import Select, select
 
 import rules
-from enums import CREDITED
+from enums import EventType
 from ledger.posting import Credit, Move
 from models import CURRENCY, BalanceLog, Organization, Payment
-
-PING = "ping"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +40,8 @@ def credited(credit: Credit, move: Move) -> Event:
 def of_move(moved: Mapping[str, Any]) -> Event:
     """Return the event of a move, the same whenever it is asked for; moves_query() says what is needed."""
     return Event(
-        id=event_id(CREDITED, moved["payment_id"]),
-        type=CREDITED,
+        id=event_id(EventType.CREDITED, moved["payment_id"]),
+        type=EventType.CREDITED,
         organization_id=moved["organization_id"],
         version=moved["version"],
         data=json.dumps(credited_data(moved), ensure_ascii=False),
@@ -74,7 +72,7 @@ def ping(endpoint_id: int, *, ping_id: UUID, now: datetime) -> Event:
     """Return an event that says nothing but that the endpoint can be reached."""
     return Event(
         id=ping_id,
-        type=PING,
+        type=EventType.PING,
         organization_id=None,
         version=None,
         data=json.dumps({"endpoint": endpoint_id}),
@@ -82,7 +80,7 @@ def ping(endpoint_id: int, *, ping_id: UUID, now: datetime) -> Event:
     )
 
 
-def event_id(kind: str, cause: UUID) -> UUID:
+def event_id(kind: EventType, cause: UUID) -> UUID:
     """Return the one id of the event of a kind that a payment caused, sorted by time as the payment's own (UUIDv7).
 
     Worked out and not drawn, so that an event has its id even if nobody listened when it happened.

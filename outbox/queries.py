@@ -78,7 +78,15 @@ def _delivery_query() -> Select[*tuple[Any, ...]]:
     return (
         select(
             *columns[
-                "id", "event_id", "endpoint_id", "version", "status", "tries", "due_at", "created_at", "settled_at"
+                "id",
+                "event_id",
+                "endpoint_id",
+                "version",
+                "status",
+                "attempt_count",
+                "due_at",
+                "created_at",
+                "settled_at",
             ],
             Event.type.label("event_type"),
             Organization.inn.label("organization"),

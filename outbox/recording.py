@@ -12,8 +12,8 @@ from sqlalchemy import Select, or_, select
 from sqlalchemy.orm import Session
 
 from database.bulk import among, insert, table_of
-from database.session import AnyRow
-from enums import listens_to
+from database.session import AnyRow, request_job
+from enums import AttemptCause, DeliveryStatus, Job, listens_to
 from models import Delivery, Endpoint
 from models import Event as EventRow
 from outbox.events import Event
@@ -33,15 +33,17 @@ def record(session: Session, events: Sequence[Event]) -> None:
         if _listens(listener, event)
     ]
     if deliveries:
-        heard = {row["event_id"] for row in deliveries}
-        insert(connection, EVENTS, [vars(event) for event in events if event.id in heard])
+        wanted = {row["event_id"] for row in deliveries}
+        insert(connection, EVENTS, [vars(event) for event in events if event.id in wanted])
         insert(connection, DELIVERIES, deliveries)
+        request_job(session, Job.DELIVER)
 
 
 def record_for(session: Session, event: Event, endpoint_id: int, *, now: datetime) -> int:
     """Write an event for one endpoint alone, and return the number of its delivery."""
     insert(session.connection(), EVENTS, [vars(event)])
-    insert(session.connection(), DELIVERIES, [delivery_row(event, endpoint_id, now) | {"cause": "person"}])
+    insert(session.connection(), DELIVERIES, [delivery_row(event, endpoint_id, now) | {"cause": AttemptCause.MANUAL}])
+    request_job(session, Job.DELIVER)
     return session.scalars(
         select(Delivery.id).where(Delivery.endpoint_id == endpoint_id, Delivery.event_id == event.id)
     ).one()
@@ -54,10 +56,10 @@ def delivery_row(event: Event, endpoint_id: int, due_at: datetime) -> dict[str, 
         "endpoint_id": endpoint_id,
         "organization_id": event.organization_id,
         "version": event.version,
-        "status": "pending",
-        "cause": "schedule",
+        "status": DeliveryStatus.PENDING,
+        "cause": AttemptCause.SCHEDULE,
         "step": 0,
-        "tries": 0,
+        "attempt_count": 0,
         "due_at": due_at,
         "scheduled_at": due_at,
         "created_at": due_at,

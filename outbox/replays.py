@@ -11,9 +11,9 @@ from uuid import UUID
 from sqlalchemy import Select, and_, func, insert, not_, or_, select, update
 from sqlalchemy.orm import Session
 
-import enums
 from database.bulk import insert_absent, inserted_id, table_of
-from database.session import AnyRow, current_session, look_up, survives_deadlock, transaction
+from database.session import AnyRow, current_session, look_up, request_job, survives_deadlock, transaction
+from enums import AttemptCause, DeliveryStatus, EventType, Job, listens_to
 from errors import EndpointDisabled, EndpointUnknown, LimitReached, ReplayUnknown
 from limits import LEASE_SECONDS, REPLAY_BATCH_EVENTS
 from models import BalanceLog, Delivery, Endpoint, Payment, Replay
@@ -45,6 +45,7 @@ def start(endpoint_id: int, *, since: datetime, by: str, now: datetime) -> int:
         if session.scalar(under_way.limit(1)) is not None:
             raise LimitReached("A replay of this endpoint is under way; wait until it is finished.")
         row = {"endpoint_id": endpoint_id, "since": since, "asked_by": by, "created_at": now, "queued": 0}
+        request_job(session, Job.REPLAY)
         return inserted_id(session.execute(insert(REPLAYS).values(row)))
 
 
@@ -80,32 +81,36 @@ def continue_oldest(*, now: datetime) -> int:
         return 0
     with transaction() as session:
         oldest = select(*REPLAYS.c).where(waiting).order_by(REPLAYS.c.id).limit(1)
-        wish = session.execute(oldest.with_for_update(skip_locked=True)).one_or_none()
-        if wish is None:
+        replay = session.execute(oldest.with_for_update(skip_locked=True)).one_or_none()
+        if replay is None:
             return 0
-        endpoint = _endpoint(session, wish.endpoint_id)
-        hears = endpoint.disabled_at is None and enums.listens_to(endpoint.event_types, enums.CREDITED)
-        moves = session.execute(_moves_query(wish, endpoint)).all() if hears else []
-        queued = _queue(session, wish, endpoint, moves, now) if moves else 0
-        progress = {"queued": wish.queued + queued, "cursor": moves[-1].payment_id if moves else wish.cursor}
+        endpoint = _endpoint(session, replay.endpoint_id)
+        hears = endpoint.disabled_at is None and listens_to(endpoint.event_types, EventType.CREDITED)
+        moves = session.execute(_moves_query(replay, endpoint)).all() if hears else []
+        queued = _queue(session, replay, endpoint, moves, now) if moves else 0
+        progress = {"queued": replay.queued + queued, "cursor": moves[-1].payment_id if moves else replay.cursor}
         if len(moves) < REPLAY_BATCH_EVENTS:
-            progress |= _at_the_end(wish, now)
-        session.execute(update(REPLAYS).where(REPLAYS.c.id == wish.id).values(progress))
+            progress |= _at_the_end(replay, now)
+        session.execute(update(REPLAYS).where(REPLAYS.c.id == replay.id).values(progress))
+        if queued:
+            request_job(session, Job.DELIVER)
     return max(len(moves), 1)
 
 
-def _at_the_end(wish: AnyRow, now: datetime) -> dict[str, Any]:
+def _at_the_end(replay: AnyRow, now: datetime) -> dict[str, Any]:
     """Finish a replay, and have its last stretch swept once more when what was under way then is committed."""
-    if wish.finished_at is not None:
+    if replay.finished_at is not None:
         return {"sweep_at": None}
-    from_then = _first_id_at(max(wish.since, wish.created_at - SWEPT))
-    return {"finished_at": now, "sweep_at": wish.created_at + SWEPT, "cursor": from_then}
+    from_then = _first_id_at(max(replay.since, replay.created_at - SWEPT))
+    return {"finished_at": now, "sweep_at": replay.created_at + SWEPT, "cursor": from_then}
 
 
-def _moves_query(wish: AnyRow, endpoint: AnyRow) -> Select[Any]:
+def _moves_query(replay: AnyRow, endpoint: AnyRow) -> Select[Any]:
     query = (
         events.moves_query()
-        .where(Payment.id > (wish.cursor or _first_id_at(wish.since)), Payment.received_at <= wish.created_at + SWEPT)
+        .where(
+            Payment.id > (replay.cursor or _first_id_at(replay.since)), Payment.received_at <= replay.created_at + SWEPT
+        )
         .order_by(Payment.id)
         .limit(REPLAY_BATCH_EVENTS)
     )
@@ -122,7 +127,7 @@ def _first_id_at(moment: datetime) -> UUID:
     return UUID(int=max(0, int(moment.timestamp() * 1000)) << 80)
 
 
-def _queue(session: Session, wish: AnyRow, endpoint: AnyRow, moves: Sequence[AnyRow], now: datetime) -> int:
+def _queue(session: Session, replay: AnyRow, endpoint: AnyRow, moves: Sequence[AnyRow], now: datetime) -> int:
     """Make the events and deliveries that are missing and, but for the sweep, have all sent; return how many."""
     found = [events.of_move(row._asdict()) for row in [*moves, *_left_behind(session, endpoint, moves)]]
     of_these = (
@@ -130,26 +135,26 @@ def _queue(session: Session, wish: AnyRow, endpoint: AnyRow, moves: Sequence[Any
         DELIVERIES.c.event_id.in_([event.id for event in found]),
     )
     there = set(session.scalars(select(DELIVERIES.c.event_id).where(*of_these)))
-    _make(session, wish, [event for event in found if event.id not in there], now)
-    if wish.finished_at is not None:
+    _make(session, replay, [event for event in found if event.id not in there], now)
+    if replay.finished_at is not None:
         return len({event.id for event in found} - there)
-    again = {"status": "pending", "step": 0, "scheduled_at": now, "replay_id": wish.id}
-    others = DELIVERIES.c.replay_id.is_distinct_from(wish.id)
+    again = {"status": DeliveryStatus.PENDING, "step": 0, "scheduled_at": now, "replay_id": replay.id}
+    others = DELIVERIES.c.replay_id.is_distinct_from(replay.id)
     held = and_(DELIVERIES.c.lease.is_not(None), DELIVERIES.c.due_at > now)
     # What a worker holds goes on as soon as it is settled, unless it is delivered by then.
     session.execute(update(DELIVERIES).where(*of_these, others, held).values(again))
-    free = {**again, "cause": "replay", "due_at": now}
+    free = {**again, "cause": AttemptCause.REPLAY, "due_at": now}
     session.execute(update(DELIVERIES).where(*of_these, others, not_(held)).values(free))
     return len(moves)
 
 
-def _make(session: Session, wish: AnyRow, missing: Sequence[events.Event], now: datetime) -> None:
+def _make(session: Session, replay: AnyRow, missing: Sequence[events.Event], now: datetime) -> None:
     if not missing:
         return
     connection = session.connection()
     insert_absent(connection, EVENTS, [vars(event) for event in missing], unique="id")
-    of_replay = {"cause": "replay", "replay_id": wish.id}
-    rows = [recording.delivery_row(event, wish.endpoint_id, now) | of_replay for event in missing]
+    of_replay = {"cause": AttemptCause.REPLAY, "replay_id": replay.id}
+    rows = [recording.delivery_row(event, replay.endpoint_id, now) | of_replay for event in missing]
     insert_absent(connection, DELIVERIES, rows, unique=("endpoint_id", "event_id"))
 
 

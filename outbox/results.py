@@ -14,36 +14,42 @@ from sqlalchemy.orm import Session
 import rules
 from database.bulk import affected, insert, table_of, update_each
 from database.session import survives_deadlock, transaction
+from enums import AttemptCause, DeliveryStatus, DisabledReason, IncidentKind
 from ledger import incidents
 from limits import FAILING_SECONDS_MAX
 from models import Delivery, DeliveryAttempt, Endpoint
 from outbox import retry
-from outbox.delivery import Attempt, Parcel
+from outbox.claims import NOT_LEASED
+from outbox.delivery import Attempt, ClaimedDelivery
 
 DELIVERIES, ATTEMPTS, ENDPOINTS = table_of(Delivery), table_of(DeliveryAttempt), table_of(Endpoint)
 
 
 @survives_deadlock
-def settle(finished: Sequence[tuple[Parcel, Attempt]], *, now: datetime) -> None:
+def settle(finished: Sequence[tuple[ClaimedDelivery, Attempt]], *, now: datetime) -> None:
     """Write down what came of attempts, and when what failed is due again."""
     with transaction() as session:
         connection = session.connection()
-        rows = _lock(connection, [parcel.delivery_id for parcel, _ in finished])
+        rows = _lock(connection, [delivery.delivery_id for delivery, _ in finished])
         attempts = []
-        for parcel, attempt in finished:
-            row = rows[parcel.delivery_id]
-            attempts.append(_attempt_row(row, parcel, attempt))
-            rows[parcel.delivery_id] = {**row, "tries": row["tries"] + 1, **_verdict(row, parcel, attempt, now)}
+        for delivery, attempt in finished:
+            row = rows[delivery.delivery_id]
+            attempts.append(_attempt_row(row, delivery, attempt))
+            rows[delivery.delivery_id] = {
+                **row,
+                "attempt_count": row["attempt_count"] + 1,
+                **_verdict(row, delivery, attempt, now),
+            }
         insert(connection, ATTEMPTS, attempts)
         update_each(connection, DELIVERIES, list(rows.values()))
-        for parcel, _ in finished:
-            if parcel.receiver.ordered and rows[parcel.delivery_id]["due_at"] is None:
-                _let_next_go(connection, parcel.delivery_id, now)
+        for delivery, _ in finished:
+            if delivery.endpoint.ordered and rows[delivery.delivery_id]["due_at"] is None:
+                _let_next_go(connection, delivery.delivery_id, now)
         _note_health(session, finished, now)
 
 
-def disable(session: Session, endpoint_id: int, *, because: str, now: datetime) -> bool:
-    """Stop announcing to an endpoint; what is under way is parked when it is due. Tell whether it was enabled."""
+def disable(session: Session, endpoint_id: int, *, because: DisabledReason, now: datetime) -> bool:
+    """Stop announcing to an endpoint; what is under way is paused when it is due. Return whether it was enabled."""
     enabled = (ENDPOINTS.c.id == endpoint_id, ENDPOINTS.c.disabled_at.is_(None))
     changes = {"disabled_at": now, "disabled_because": because}
     return affected(session.execute(update(ENDPOINTS).where(*enabled).values(changes))) == 1
@@ -51,16 +57,18 @@ def disable(session: Session, endpoint_id: int, *, because: str, now: datetime) 
 
 def _lock(connection: Connection, delivery_ids: Collection[int]) -> dict[int, dict[str, Any]]:
     """Lock deliveries in the order of their numbers, and read what an attempt may change."""
-    changing = DELIVERIES.c["id", "status", "cause", "step", "tries", "due_at", "scheduled_at", "lease", "settled_at"]
+    changing = DELIVERIES.c[
+        "id", "status", "cause", "step", "attempt_count", "due_at", "scheduled_at", "lease", "claimed_at", "settled_at"
+    ]
     query = select(*changing).where(DELIVERIES.c.id.in_(delivery_ids)).order_by(DELIVERIES.c.id).with_for_update()
     return {row.id: dict(row._mapping) for row in connection.execute(query)}
 
 
-def _attempt_row(row: Mapping[str, Any], parcel: Parcel, attempt: Attempt) -> dict[str, Any]:
+def _attempt_row(row: Mapping[str, Any], delivery: ClaimedDelivery, attempt: Attempt) -> dict[str, Any]:
     return {
-        "delivery_id": parcel.delivery_id,
-        "number": row["tries"] + 1,
-        "cause": parcel.cause,
+        "delivery_id": delivery.delivery_id,
+        "number": row["attempt_count"] + 1,
+        "cause": delivery.cause,
         "started_at": attempt.started_at,
         "duration_ms": attempt.duration_ms,
         "status_code": attempt.status,
@@ -69,16 +77,17 @@ def _attempt_row(row: Mapping[str, Any], parcel: Parcel, attempt: Attempt) -> di
     }
 
 
-def _verdict(row: Mapping[str, Any], parcel: Parcel, attempt: Attempt, now: datetime) -> dict[str, Any]:
+def _verdict(row: Mapping[str, Any], delivery: ClaimedDelivery, attempt: Attempt, now: datetime) -> dict[str, Any]:
     """Return what an attempt changes about its delivery; a worker whose lease ran out can only bring good news."""
-    done = {"due_at": None, "scheduled_at": None, "lease": None, "cause": "schedule", "settled_at": now}
+    again = {**NOT_LEASED, "cause": AttemptCause.SCHEDULE}
+    done = {**again, "due_at": None, "scheduled_at": None, "settled_at": now}
     if retry.is_delivered(attempt.status):
-        return {"status": "delivered", **done}
-    if row["lease"] != parcel.lease:
+        return {"status": DeliveryStatus.DELIVERED, **done}
+    if row["lease"] != delivery.lease:
         return {}
-    if parcel.cause == "person" and (row["scheduled_at"] is None or row["scheduled_at"] > now):
+    if delivery.cause == AttemptCause.MANUAL and (row["scheduled_at"] is None or row["scheduled_at"] > now):
         # The schedule goes on as if nobody had asked. A try that was due anyway counts as the one that was due.
-        return {"due_at": row["scheduled_at"], "lease": None, "cause": "schedule"}
+        return {**again, "due_at": row["scheduled_at"]}
     failures = row["step"] + 1
     wait = retry.retry_in(
         failures,
@@ -87,9 +96,9 @@ def _verdict(row: Mapping[str, Any], parcel: Parcel, attempt: Attempt, now: date
         asked=attempt.retry_after_seconds,
     )
     if wait is None:
-        return {"status": "exhausted", "step": failures, **done}
+        return {"status": DeliveryStatus.EXHAUSTED, "step": failures, **done}
     due_at = now + timedelta(seconds=wait)
-    return {"step": failures, "due_at": due_at, "scheduled_at": due_at, "lease": None, "cause": "schedule"}
+    return {**again, "step": failures, "due_at": due_at, "scheduled_at": due_at}
 
 
 def _let_next_go(connection: Connection, delivery_id: int, now: datetime) -> None:
@@ -113,19 +122,19 @@ def _let_next_go(connection: Connection, delivery_id: int, now: datetime) -> Non
         connection.execute(update(behind).where(*waits).values(due_at=wanted))
 
 
-def _note_health(session: Session, finished: Sequence[tuple[Parcel, Attempt]], now: datetime) -> None:
+def _note_health(session: Session, finished: Sequence[tuple[ClaimedDelivery, Attempt]], now: datetime) -> None:
     """Note which endpoints fail and since when; disable those that are gone or have failed for too long."""
-    tried = {parcel.receiver.id for parcel, _ in finished}
-    well = {parcel.receiver.id for parcel, attempt in finished if retry.is_delivered(attempt.status)}
-    gone = {parcel.receiver.id for parcel, attempt in finished if attempt.status == retry.GONE}
+    tried = {delivery.endpoint.id for delivery, _ in finished}
+    well = {delivery.endpoint.id for delivery, attempt in finished if retry.is_delivered(attempt.status)}
+    gone = {delivery.endpoint.id for delivery, attempt in finished if attempt.status == retry.GONE}
     failing_since = ENDPOINTS.c.failing_since
     _change_endpoints(session, well, failing_since.is_not(None), {"failing_since": None})
     _change_endpoints(session, tried - well, failing_since.is_(None), {"failing_since": now})
     too_long = failing_since <= now - timedelta(seconds=FAILING_SECONDS_MAX)
     for endpoint_id in _free_endpoints(session, tried - well, too_long):
-        _give_up(session, endpoint_id, "failing", now)
+        _give_up(session, endpoint_id, DisabledReason.FAILING, now)
     for endpoint_id in _free_endpoints(session, gone, ENDPOINTS.c.disabled_at.is_(None)):
-        _give_up(session, endpoint_id, "gone", now)
+        _give_up(session, endpoint_id, DisabledReason.GONE, now)
 
 
 def _change_endpoints(
@@ -146,12 +155,12 @@ def _free_endpoints(session: Session, endpoint_ids: Collection[int], are: Column
     return session.scalars(wanted.with_for_update(key_share=True, skip_locked=True)).all()
 
 
-def _give_up(session: Session, endpoint_id: int, because: str, now: datetime) -> None:
+def _give_up(session: Session, endpoint_id: int, because: DisabledReason, now: datetime) -> None:
     """Disable an endpoint and tell a person."""
     if disable(session, endpoint_id, because=because, now=now):
         incidents.record(
             session,
-            incidents.Kind.ENDPOINT_DISABLED,
+            IncidentKind.ENDPOINT_DISABLED,
             source="outbox",
             operation_id=None,
             facts={"endpoint_id": endpoint_id, "because": because, "disabled_at": rules.rfc3339(now)},

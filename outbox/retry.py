@@ -22,7 +22,7 @@ ASKS_TO_WAIT = (429, 503)
 
 
 def is_delivered(status: int | None) -> bool:
-    """Tell whether an endpoint's answer means that it has taken the event."""
+    """Return whether an endpoint's answer means that it has taken the event."""
     return status is not None and 200 <= status < 300
 
 

@@ -16,7 +16,8 @@ import redis
 from kombu import Connection
 from sqlalchemy import URL, make_url
 
-from worker.broker import JOBS, task_name
+from enums import Job
+from worker.broker import task_name
 
 CANDIDATES = {
     "redis": os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:6379/0"),
@@ -109,7 +110,7 @@ def _control(*arguments: str) -> bool:
 
 def _purge(url: URL) -> None:
     with Connection(_text(url)) as connection:
-        for job in JOBS:
+        for job in Job:
             queue = connection.SimpleQueue(task_name(job))
             queue.clear()
             queue.close()

@@ -44,7 +44,7 @@ def replay(app: Flask) -> int:
 
 def told(receiver: Receiver) -> list[Row]:
     """Return the bodies that an endpoint has heard, the first one first."""
-    return [json.loads(heard.body) for heard in receiver.heard]
+    return [json.loads(heard.body) for heard in receiver.has_subscribers]
 
 
 def answering(*statuses: int, headers: Mapping[str, str] | None = None) -> Callable[[Heard], Answer]:

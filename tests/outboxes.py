@@ -12,7 +12,7 @@ from flask import Flask
 from sqlalchemy import func, select
 
 import services
-from context import vault
+from context import cipher
 from database.columns import UtcDateTime
 from database.session import AnyRow, look_up, survives_deadlock, transaction
 from enums import Scheme
@@ -34,7 +34,7 @@ def open_endpoint(
 ) -> int:
     """Register an endpoint on this machine, and return its number."""
     return endpoints.create(
-        vault(),
+        cipher(),
         url=url,
         scheme=Scheme.STANDARD,
         organization=inn,

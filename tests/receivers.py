@@ -39,7 +39,7 @@ class Receiver:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
                 request = Heard(self.path, {name.lower(): value for name, value in self.headers.items()}, body)
-                receiver.heard.append(request)
+                receiver.has_subscribers.append(request)
                 status, headers, content = receiver.answer(request)
                 self.send_response(status)
                 for name, value in headers.items():

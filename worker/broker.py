@@ -1,9 +1,10 @@
-"""The bell with which a door wakes Celery's workers after a commit, and what such a message looks like.
+"""How Celery's workers are woken after a commit, and what such a message looks like.
 
-Rung through the context, heard by tasks.py. Never fails, never keeps its caller waiting, and never says what there is
-to do: that is in the tables, where beat's next tick finds it too if a message is lost.
+The Notifier is told by database.session, in every process that commits. It never fails, never keeps its caller
+waiting, and never says what there is to do: that is in the tables, where beat finds it too if a message is lost.
 """
 
+import atexit
 import logging
 import os
 import threading
@@ -11,35 +12,42 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from operator import attrgetter
-from typing import Any, Literal, get_args
+from typing import Any
 
+from enums import Job
 from limits import BROKER_SECONDS, RETRY_AFTER_SECONDS, WAKE_EXPIRY_SECONDS, WAKE_SECONDS
-
-Job = Literal["deliver", "credit", "replay"]
-JOBS: tuple[Job, ...] = get_args(Job)
 
 MESSAGE: dict[str, Any] = {"expires": WAKE_EXPIRY_SECONDS, "expiration": WAKE_EXPIRY_SECONDS, "ignore_result": True}
 """What all messages have in common: a worker passes over one that is old (`expires`), RabbitMQ forgets it itself."""
 
+Send = Callable[[Job], None]
+"""Sends the message of one job, or raises what stands in the way."""
+
 log = logging.getLogger("kopeck")
 
 
-class Bell:
-    """Wakes workers; without a broker it is silent, and Celery is not even imported."""
+def new_notifier(broker_url: str) -> "Notifier":
+    """Return a notifier that sends its messages to this broker."""
+    return Notifier(_Broker(broker_url).send)
 
-    def __init__(self, broker_url: str | None) -> None:
-        self._send = _Line(broker_url).send if broker_url else None
-        self._ringers: dict[int, _Ringer] = {}
 
-    def ring(self, job: Job) -> None:
+class Notifier:
+    """Has jobs run soon: at most one message of each job in WAKE_SECONDS, sent by a thread of its own."""
+
+    def __init__(self, send: Send, *, retry_seconds: float = RETRY_AFTER_SECONDS) -> None:
+        self._send = send
+        self._retry_seconds = retry_seconds
+        self._threads: dict[int, _NotifierThread] = {}
+
+    def notify(self, job: Job) -> None:
         """Have a job run soon; call it after the commit, as often as you like."""
-        if self._send is None:
-            return
         # Threads, and locks that were held, do not survive a fork: each process has its own. Two threads that come
         # first at the same moment get the same one.
         process = os.getpid()
-        ringer = self._ringers.get(process) or self._ringers.setdefault(process, _Ringer(self._send))
-        ringer.ring(job)
+        thread = self._threads.get(process) or self._threads.setdefault(
+            process, _NotifierThread(self._send, self._retry_seconds)
+        )
+        thread.notify(job)
 
 
 def task_name(job: Job) -> str:
@@ -51,7 +59,7 @@ def new_celery(broker_url: str) -> Any:
     """Return a Celery app that knows the queues, one for each job, and how a message is written."""
     from celery import Celery  # noqa: PLC0415 - takes its time, which is spared to those who have no broker
 
-    names = [task_name(job) for job in JOBS]
+    names = [task_name(job) for job in Job]
     celery = Celery("kopeck", broker=broker_url, set_as_current=False)
     celery.conf.update(
         accept_content=["json"],
@@ -67,20 +75,23 @@ def new_celery(broker_url: str) -> Any:
     return celery
 
 
-class _Ringer:
-    """The thread of one process that sends what was rung: at most one message of each job in WAKE_SECONDS."""
+class _NotifierThread:
+    """The thread of one process that sends; started by the first job that is to be told."""
 
-    def __init__(self, send: Callable[[Job], None]) -> None:
+    def __init__(self, send: Send, retry_seconds: float) -> None:
         self._send = send
-        self._rung: set[Job] = set()
-        self._stirred = threading.Event()
+        self._retry_seconds = retry_seconds
+        self._waiting: set[Job] = set()
+        self._wake = threading.Event()
         self._lock = threading.Lock()
+        self._idle = threading.Event()
         self._started = False
-        self._well = True
+        self._broker_answers = True
 
-    def ring(self, job: Job) -> None:
-        self._rung.add(job)
-        self._stirred.set()
+    def notify(self, job: Job) -> None:
+        self._waiting.add(job)
+        self._idle.clear()
+        self._wake.set()
         if not self._started:
             self._start()
 
@@ -88,37 +99,46 @@ class _Ringer:
         # A process that gets no further thread has other worries, and goes on without this one.
         with self._lock, suppress(RuntimeError):
             if not self._started:
-                threading.Thread(target=self._run, name="bell", daemon=True).start()
+                threading.Thread(target=self._run, name="notifier", daemon=True).start()
                 self._started = True
+                # A command of the shell ends right after its commit.
+                atexit.register(self._flush)
 
     def _run(self) -> None:
         while True:
-            self._stirred.wait()
-            self._stirred.clear()
-            for job in JOBS:
-                if job in self._rung:
-                    # Taken down before it is sent: what is rung meanwhile gets a message of its own.
-                    self._rung.discard(job)
+            self._wake.wait()
+            self._wake.clear()
+            for job in Job:
+                if job in self._waiting:
+                    # Taken out before it is sent: what is asked for meanwhile gets a message of its own.
+                    self._waiting.discard(job)
                     self._try(job)
+            if not self._waiting:
+                self._idle.set()
             time.sleep(WAKE_SECONDS)
+
+    def _flush(self) -> None:
+        """Wait for what is being sent, unless the broker was away the last time."""
+        if self._broker_answers:
+            self._idle.wait(BROKER_SECONDS)
 
     def _try(self, job: Job) -> None:
         try:
             self._send(job)
-            self._well = True
+            self._broker_answers = True
         except Exception as error:
-            if self._well:
+            if self._broker_answers:
                 # Not its message, which may quote the address and with it the password.
                 reason = " from ".join(type(each).__name__ for each in (error, error.__cause__) if each is not None)
                 log.warning(
                     "broker not available (%s): workers are not woken, and find their work by the clock", reason
                 )
-            self._well = False
-            time.sleep(RETRY_AFTER_SECONDS)
+            self._broker_answers = False
+            time.sleep(self._retry_seconds)
 
 
-class _Line:
-    """The way to the broker, opened when the first message is sent; used by one thread of a process."""
+class _Broker:
+    """The connection to the broker, opened when the first message is sent; used by one thread of a process."""
 
     def __init__(self, broker_url: str) -> None:
         self._broker_url = broker_url
@@ -132,7 +152,7 @@ class _Line:
         try:
             self._publish(job)
         except Exception:
-            self._hang_up()
+            self._close()
             if not was_open:
                 raise
             # One that stood idle may have ended without a word; whether the broker is there a new one tells.
@@ -140,7 +160,7 @@ class _Line:
 
     def _publish(self, job: Job) -> None:
         if self._producer is None:
-            self._producer = self._dial()
+            self._producer = self._connect()
         self._celery.send_task(
             task_name(job),
             producer=self._producer,
@@ -150,7 +170,7 @@ class _Line:
             **MESSAGE,
         )
 
-    def _dial(self) -> Any:
+    def _connect(self) -> Any:
         connection = self._celery.connection_for_write(
             self._broker_url,
             connect_timeout=BROKER_SECONDS,
@@ -160,7 +180,7 @@ class _Line:
         connection.ensure_connection(max_retries=1, interval_start=0)
         return self._celery.amqp.Producer(connection, auto_declare=False)
 
-    def _hang_up(self) -> None:
+    def _close(self) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
             with suppress(Exception):

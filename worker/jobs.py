@@ -8,58 +8,58 @@ import time
 from collections.abc import Callable
 
 import services
-from context import clock, now, settings, vault
+from context import cipher, clock, now, settings
 from http_client.client import Client
 from limits import TICK_SECONDS
 from outbox import claims, replays, results
 from outbox.channels import webhook
 from outbox.delivery import Attempt
-from outbox.dispatcher import Courier
+from outbox.dispatcher import Dispatcher
 
 
-def new_courier() -> Courier:
-    """Return a courier for the running app."""
-    return Courier(vault(), _client(), clock=clock())
+def new_dispatcher() -> Dispatcher:
+    """Return a dispatcher for the running app."""
+    return Dispatcher(cipher(), _client(), clock=clock())
 
 
 def deliver(seconds: float = math.inf) -> int:
     """Send what is due, until nothing is or the time is up; return how many turns that took."""
-    courier = new_courier()
+    dispatcher = new_dispatcher()
     try:
-        turns = _take_turns(lambda: _send_some(courier), seconds)
-        courier.wind_down()
+        turns = _run_until_idle(lambda: _send_some(dispatcher), seconds)
+        dispatcher.drain()
         return turns
     finally:
-        courier.close()
+        dispatcher.close()
 
 
 def deliver_one(delivery_id: int) -> Attempt | None:
     """Try one delivery now and return what came of it; None when another worker has it or it is not due."""
-    parcel = claims.claim_one(vault(), delivery_id, now=now())
-    if parcel is None:
+    delivery = claims.claim_one(cipher(), delivery_id, now=now())
+    if delivery is None:
         return None
     client = _client()
     try:
-        attempt = webhook.send(client, parcel, clock=clock())
+        attempt = webhook.send(client, delivery, clock=clock())
     finally:
         client.close()
-    results.settle([(parcel, attempt)], now=now())
+    results.settle([(delivery, attempt)], now=now())
     return attempt
 
 
 def credit(seconds: float = math.inf) -> int:
     """Credit what waits in the inbox, until nothing does or the time is up; return how many webhooks were taken up."""
-    return _take_turns(credit_some, seconds)
+    return _run_until_idle(credit_some, seconds)
 
 
 def replay(seconds: float = math.inf) -> int:
     """Queue what replays ask for, until that is done or the time is up; return how many moves were looked at."""
-    return _take_turns(replay_some, seconds)
+    return _run_until_idle(replay_some, seconds)
 
 
 def credit_some() -> int:
     """Credit one batch of the inbox; return how many webhooks were taken up."""
-    return services.credit_waiting(unknown_inn=settings().unknown_inn, now=now())
+    return services.process_inbox(unknown_inn=settings().unknown_inn, now=now())
 
 
 def replay_some() -> int:
@@ -71,15 +71,15 @@ def _client() -> Client:
     return Client(loopback_allowed=settings().loopback_endpoints, https_only=settings().production)
 
 
-def _send_some(courier: Courier) -> int:
-    moved = courier.step()
-    if moved or courier.is_idle():
+def _send_some(dispatcher: Dispatcher) -> int:
+    moved = dispatcher.step()
+    if moved or dispatcher.is_idle():
         return moved
-    courier.rest(TICK_SECONDS)
+    dispatcher.wait(TICK_SECONDS)
     return 1
 
 
-def _take_turns(step: Callable[[], int], seconds: float) -> int:
+def _run_until_idle(step: Callable[[], int], seconds: float) -> int:
     """Repeat a step until it finds nothing; under steady load that never comes, hence the limit."""
     ends_at, found = time.monotonic() + seconds, 0
     while time.monotonic() < ends_at and (more := step()):

@@ -17,37 +17,38 @@ log = logging.getLogger("kopeck")
 
 def run(stop: threading.Event) -> None:
     """Work until `stop` is set; then finish what was begun."""
-    courier = jobs.new_courier()
-    turns = [_Turn(step) for step in (jobs.credit_some, jobs.replay_some, courier.step)]
+    dispatcher = jobs.new_dispatcher()
+    runners = [_JobRunner(step) for step in (jobs.credit_some, jobs.replay_some, dispatcher.step)]
     try:
         while not stop.is_set():
-            # Short turns, so that none waits for another's backlog, and each by itself, so that none stops the others.
-            if not sum([turn.take() for turn in turns]):
-                courier.rest(TICK_SECONDS)
+            # A little of each job, so that none waits for another's backlog; each by itself, so that none stops others.
+            if not sum([runner.run() for runner in runners]):
+                dispatcher.wait(TICK_SECONDS)
     finally:
-        courier.close()
+        dispatcher.close()
 
 
-class _Turn:
+class _JobRunner:
     """One job's part of the loop; after a failure it is passed over for a while."""
 
-    def __init__(self, step: Callable[[], int]) -> None:
+    def __init__(self, step: Callable[[], int], *, pause_seconds: float = RETRY_AFTER_SECONDS) -> None:
         self._step = step
+        self._pause_seconds = pause_seconds
         self._not_before = 0.0
 
-    def take(self) -> int:
+    def run(self) -> int:
         """Return how much the job found to do; nothing when it failed, which is said in the log."""
         if time.monotonic() < self._not_before:
             return 0
         try:
             return self._step()
         except Exception as error:
-            _tell(error)
-            self._not_before = time.monotonic() + RETRY_AFTER_SECONDS
+            _log(error)
+            self._not_before = time.monotonic() + self._pause_seconds
             return 0
 
 
-def _tell(error: Exception) -> None:
+def _log(error: Exception) -> None:
     if is_unavailable(error):
         log_unavailable("worker", error)
     else:

@@ -14,9 +14,9 @@ from flask import Flask
 from werkzeug.utils import import_string
 
 import config
-from context import bell
 from database.failures import is_unavailable, log_crash, log_unavailable
-from limits import BEAT_SECONDS, JOB_SECONDS_MAX, REPLAY_BEAT_SECONDS, TURN_SECONDS
+from enums import Job
+from limits import BEAT_SECONDS, JOB_SECONDS_MAX, REPLAY_BEAT_SECONDS, TASK_SECONDS
 from worker import broker, jobs
 
 log = logging.getLogger("kopeck")
@@ -24,11 +24,7 @@ log = logging.getLogger("kopeck")
 create_app: Callable[[config.Config], Flask] = import_string("app:create_app")
 """By name, as gunicorn does: the app stands above its doors. At once: later this folder is not in Python's path."""
 
-TICKS: dict[broker.Job, float] = {
-    "deliver": BEAT_SECONDS,
-    "credit": BEAT_SECONDS,
-    "replay": REPLAY_BEAT_SECONDS,
-}
+TICKS = {Job.DELIVER: BEAT_SECONDS, Job.CREDIT: BEAT_SECONDS, Job.REPLAY: REPLAY_BEAT_SECONDS}
 
 settings = config.load()
 if settings.broker_url is None:
@@ -52,33 +48,33 @@ celery.conf.update(
     broker_connection_max_retries=None,
     # Concerns late acknowledgements, which there are none of; said so that Celery does not warn of its next version.
     worker_cancel_long_running_tasks_on_connection_loss=True,
-    beat_scheduler="worker.tasks:Metronome",
+    beat_scheduler="worker.tasks:BeatScheduler",
     beat_schedule={
-        job: {"task": broker.task_name(job), "schedule": seconds, "options": broker.MESSAGE}
+        str(job): {"task": broker.task_name(job), "schedule": seconds, "options": broker.MESSAGE}
         for job, seconds in TICKS.items()
     },
 )
 
 
-class Metronome(Scheduler):  # type: ignore[misc]
+class BeatScheduler(Scheduler):  # type: ignore[misc]
     """Celery's scheduler, without a file: there is nothing to remember of "each second".
 
     Says in one line that the broker is away, where Celery writes two stacks at every tick.
     """
 
-    well = True
+    broker_answers = True
 
     def apply_entry(self, entry: Any, producer: Any = None) -> None:
         """Send a tick; one that cannot be sent is not made up for."""
         try:
             self.apply_async(entry, producer=producer, advance=False)
-            self.well = True
+            self.broker_answers = True
         except SchedulingError as error:
-            if self.well:
+            if self.broker_answers:
                 log.warning(
                     "broker not available (%s): no job is started until it is", type(error.__context__).__name__
                 )
-            self.well = False
+            self.broker_answers = False
 
 
 class JobFailed(Exception):
@@ -95,7 +91,7 @@ def _task(job: Callable[[], None]) -> Callable[[], None]:
                 job()
                 return
             except Exception as error:
-                _tell(job.__name__, error)
+                _log(job.__name__, error)
         raise JobFailed
 
     celery.task(run, name=f"kopeck.{job.__name__}", throws=(JobFailed,))
@@ -105,21 +101,19 @@ def _task(job: Callable[[], None]) -> Callable[[], None]:
 @_task
 def deliver() -> None:
     """Send what is due."""
-    jobs.deliver(TURN_SECONDS)
+    jobs.deliver(TASK_SECONDS)
 
 
 @_task
 def credit() -> None:
     """Credit what waits in the inbox."""
-    if jobs.credit(TURN_SECONDS):
-        bell().ring("deliver")
+    jobs.credit(TASK_SECONDS)
 
 
 @_task
 def replay() -> None:
     """Queue what replays ask for."""
-    if jobs.replay(TURN_SECONDS):
-        bell().ring("deliver")
+    jobs.replay(TASK_SECONDS)
 
 
 @cache
@@ -128,7 +122,7 @@ def _app() -> Flask:
     return create_app(settings)
 
 
-def _tell(job: str, error: Exception) -> None:
+def _log(job: str, error: Exception) -> None:
     if is_unavailable(error):
         log_unavailable(f"task {job}", error)
     else:

@@ -15,7 +15,7 @@ from werkzeug.http import parse_date
 import signing
 from enums import Scheme
 from http_client.client import Client, Unreachable
-from outbox.delivery import Attempt, Parcel
+from outbox.delivery import Attempt, ClaimedDelivery
 from outbox.endpoint_keys import Key
 from rules import rfc3339
 
@@ -31,29 +31,29 @@ UNSTORABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """Control characters but tab and newline: PostgreSQL stores no NUL, and a terminal obeys the others."""
 
 
-def wire(parcel: Parcel, *, now: datetime) -> tuple[bytes, dict[str, str]]:
-    """Return the body and the headers that carry a parcel, signed over exactly these bytes.
+def build_request(delivery: ClaimedDelivery, *, now: datetime) -> tuple[bytes, dict[str, str]]:
+    """Return the body and the headers that carry a delivery, signed over exactly these bytes.
 
-    Raises ValueError when the parcel itself is unusable: no current key, or data that is not an object of ours.
+    Raises ValueError when the delivery itself is unusable: no current key, or data that is not an object of ours.
     """
-    envelope = {"id": str(parcel.event_id), "type": parcel.event_type, "timestamp": rfc3339(parcel.occurred_at)}
-    data = _members(parcel.data)
-    body = _body(parcel.receiver.scheme, envelope, data)
+    envelope = {"id": str(delivery.event_id), "type": delivery.event_type, "timestamp": rfc3339(delivery.occurred_at)}
+    data = _members(delivery.data)
+    body = _body(delivery.endpoint.scheme, envelope, data)
     # Every scheme carries these two, so that a receiver can tell a repeat; only `standard` signs them.
     stamp = {"webhook-id": envelope["id"], "webhook-timestamp": str(int(now.timestamp()))}
-    proof = _proof(parcel.receiver.scheme, body, _current(parcel.receiver.keys, now), stamp)
-    if parcel.receiver.scheme is Scheme.ACQUIREMOCK and "payment_id" in data:
+    proof = _proof(delivery.endpoint.scheme, body, _current(delivery.endpoint.keys, now), stamp)
+    if delivery.endpoint.scheme is Scheme.ACQUIREMOCK and "payment_id" in data:
         proof["X-Payment-ID"] = str(data["payment_id"])
     return body, {"Content-Type": "application/json", **stamp, **proof}
 
 
-def send(client: Client, parcel: Parcel, *, clock: Callable[[], datetime]) -> Attempt:
-    """Send a parcel once and tell what came of it; nothing that a receiver does raises."""
+def send(client: Client, delivery: ClaimedDelivery, *, clock: Callable[[], datetime]) -> Attempt:
+    """Send a delivery once and tell what came of it; nothing that a receiver does raises."""
     started_at = clock()
-    body, headers = wire(parcel, now=started_at)
+    body, headers = build_request(delivery, now=started_at)
     answer, error = None, None
     try:
-        answer = client.post(parcel.receiver.url, body, headers)
+        answer = client.post(delivery.endpoint.url, body, headers)
     except Unreachable as reason:
         error = str(reason)
     ended_at = clock()

@@ -23,7 +23,7 @@ import signing
 from app import create_app
 from banks.base import Message
 from config import ROOT
-from context import now, vault
+from context import cipher, now
 from database.extension import db
 from enums import Scheme
 from outbox import endpoints
@@ -121,7 +121,7 @@ class Stage:
         """Have everything announced to a receiver."""
         with self.app.app_context():
             endpoints.create(
-                vault(),
+                cipher(),
                 url=receiver.url,
                 scheme=Scheme.STANDARD,
                 organization=None,
@@ -138,7 +138,7 @@ class Stage:
         with self.app.app_context():
             for _ in range(times):
                 message = Message(body=make_body(), headers={}, content_type="application/json")
-                services.receive(banks.find("plain"), message, key_id="k", unknown_inn="create", now=now())
+                services.receive_webhook(banks.find("plain"), message, key_id="k", unknown_inn="create", now=now())
 
 
 @pytest.fixture(scope="module", params=brokers.CANDIDATES)
@@ -181,11 +181,11 @@ def delivered(stage: Stage) -> int:
 def test_webhook_wakes_a_worker_that_delivers_without_beat(stage, receiver, updates, word):
     with served(environ={**stage.settings, "BALANCE_UPDATES": updates}) as port:
         status, answer = announce(port)
-        wait_until(lambda: receiver.heard, "the event arrives")
+        wait_until(lambda: receiver.has_subscribers, "the event arrives")
         wait_until(lambda: delivered(stage) == 1, "its delivery is settled")
 
     assert (status, answer["status"]) == (200, word)
-    assert json.loads(receiver.heard[0].body)["data"]["organization"] == INN
+    assert json.loads(receiver.has_subscribers[0].body)["data"]["organization"] == INN
 
 
 def test_next_tick_delivers_what_nobody_was_woken_for(stage, receiver):
@@ -193,7 +193,7 @@ def test_next_tick_delivers_what_nobody_was_woken_for(stage, receiver):
     with stage.beat():
         wait_until(lambda: delivered(stage) == 1, "the event is delivered")
 
-    assert len(receiver.heard) == 1
+    assert len(receiver.has_subscribers) == 1
 
 
 def test_two_workers_deliver_each_event_once(stage, receiver):
@@ -202,7 +202,7 @@ def test_two_workers_deliver_each_event_once(stage, receiver):
         for _ in range(5):
             stage.credit_unseen(20)
         wait_until(lambda: delivered(stage) == 100, "all are delivered")
-    heard = [heard.headers["webhook-id"] for heard in receiver.heard]
+    heard = [heard.headers["webhook-id"] for heard in receiver.has_subscribers]
 
     assert (len(heard), len(set(heard))) == (100, 100)
 

@@ -16,7 +16,7 @@ from config import ROOT
 from enums import Scheme
 from outbox import endpoint_keys
 from outbox.channels import webhook
-from outbox.delivery import Parcel, Receiver
+from outbox.delivery import ClaimedDelivery, Receiver
 from outbox.endpoint_keys import Key
 
 LANGUAGES = {"sh": ["sh"], "python": [sys.executable], "javascript": ["node"]}
@@ -90,8 +90,8 @@ def asymmetric(tmp_path) -> Example:
     return example(WITH_PUBLIC_KEY, "python", tmp_path)
 
 
-def make_parcel(scheme: Scheme, *keys: Key) -> Parcel:
-    return Parcel(
+def make_parcel(scheme: Scheme, *keys: Key) -> ClaimedDelivery:
+    return ClaimedDelivery(
         delivery_id=1,
         lease=uuid.uuid4(),
         cause="schedule",

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Self
 
 PATIENCE_SECONDS = 60
-TURN_SECONDS = 0.05
+TASK_SECONDS = 0.05
 TCP_REPAIR = 19
 """A socket option of Linux, for root: a socket closed under it is gone without a word to the other side."""
 
@@ -82,12 +82,12 @@ class Proxy:
 
     def _run(self) -> None:
         while not self.ended.is_set():
-            ready = [key.fileobj for key, _ in self.selector.select(TURN_SECONDS)]
+            ready = [key.fileobj for key, _ in self.selector.select(TASK_SECONDS)]
             with self.lock:
                 for end in ready:
                     self._serve(end)
             if self.frozen:
-                self.ended.wait(TURN_SECONDS)
+                self.ended.wait(TASK_SECONDS)
 
     def _serve(self, end: socket.socket) -> None:
         if end is self.listener:

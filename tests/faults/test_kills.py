@@ -49,7 +49,7 @@ def child(url: str, body: bytes, policy: str, number: int) -> None:
 
 
 def killed(database: Database, body: bytes, number: int, *, policy: str = "create") -> bool:
-    """Run child() in a process of its own and tell whether it was killed."""
+    """Run child() in a process of its own and return whether it was killed."""
     url = database.url.render_as_string(hide_password=False)
     process = PROCESSES.Process(target=child, args=(url, body, policy, number))
     process.start()

@@ -84,7 +84,7 @@ def outcomes(delivery_id: int) -> list[str | int]:
 
 
 def heard_ids(receiver: Receiver) -> Counter[str]:
-    return Counter(heard.headers["webhook-id"] for heard in receiver.heard)
+    return Counter(heard.headers["webhook-id"] for heard in receiver.has_subscribers)
 
 
 def nobody_holds_or_waits() -> bool:
@@ -109,7 +109,7 @@ def test_event_whose_worker_was_killed_arrives_by_way_of_another(context, clock,
     with hire(point) as victim:
         assert victim.status() == -signal.SIGKILL, victim.written()
     (row,) = read_deliveries()
-    assert (row.status, row.lease is None, row.tries) == (
+    assert (row.status, row.lease is None, row.attempt_count) == (
         ("delivered", True, 1) if point == "after settle" else ("pending", False, 0)
     )
 
@@ -119,9 +119,9 @@ def test_event_whose_worker_was_killed_arrives_by_way_of_another(context, clock,
         rescuer.end()
 
     (row,) = read_deliveries()
-    assert (row.status, row.lease, row.tries) == ("delivered", None, len(log))
+    assert (row.status, row.lease, row.attempt_count) == ("delivered", None, len(log))
     assert outcomes(row.id) == log
-    assert len(receiver.heard) == requests
+    assert len(receiver.has_subscribers) == requests
     assert len(heard_ids(receiver)) == 1
     attempts = read_attempts()[row.id]
     assert [attempt.started_at for attempt in attempts] == sorted(attempt.started_at for attempt in attempts)
@@ -144,7 +144,7 @@ def test_worker_waits_for_the_lease_of_one_that_was_killed(context, clock, hire,
 
 
 def killed_within_settle(database: Database, clock: FileClock, number: int) -> bool:
-    """Run a worker in a process of its own that dies in its first settle; tell whether there was so much to do."""
+    """Run a worker in a process of its own that dies in its first settle; return whether there was so much to do."""
     arguments = (str(clock.file), f"settle {number}")
     process = PROCESSES.Process(target=main, args=arguments, kwargs={"environ": settings(database.url)})
     process.start()
@@ -172,7 +172,7 @@ def test_settling_killed_anywhere_is_done_as_a_whole_or_not_at_all(context, data
             break
         points += 1
     assert points >= 6
-    assert len(receiver.heard) == 2 * (points + 1) + points
+    assert len(receiver.has_subscribers) == 2 * (points + 1) + points
     check_attempts()
 
 
@@ -189,7 +189,7 @@ def test_endpoint_that_is_gone_is_disabled_once_wherever_its_worker_was_killed(c
         clock.move(seconds=60)
         jobs.deliver()
         assert database.count("incidents") == number
-        assert statuses() == {"parked": number}
+        assert statuses() == {"paused": number}
         assert outcomes(read_deliveries()[-1].id) == ([LOST, 410] if was_killed else [410])
         if not was_killed:
             break
@@ -221,7 +221,7 @@ def test_event_of_a_web_process_that_was_killed_after_its_commit_arrives(
         worker.end()
 
     assert statuses() == {"delivered": 1}
-    assert [json.loads(heard.body)["type"] for heard in receiver.heard] == ["balance.credited"]
+    assert [json.loads(heard.body)["type"] for heard in receiver.has_subscribers] == ["balance.credited"]
     check_ledger()
 
 
@@ -247,7 +247,7 @@ def test_worker_told_to_end_while_it_sends_finishes_what_it_began_and_gives_back
     open_endpoint(receiver.url, now=clock())
     pay(count, now=clock())
     with hire() as worker:
-        wait_until(lambda: len(receiver.heard) == 2, why=worker.written)
+        wait_until(lambda: len(receiver.has_subscribers) == 2, why=worker.written)
         wait_until(lambda: count_leased() > 2, why=worker.written)
         worker.begin_to_end()
         worker.wait_for(STOPPING)
@@ -255,7 +255,7 @@ def test_worker_told_to_end_while_it_sends_finishes_what_it_began_and_gives_back
         assert worker.status() == 0, worker.written()
         assert "Traceback" not in worker.written()
 
-    begun = len(receiver.heard)
+    begun = len(receiver.has_subscribers)
     assert begun < count
     assert statuses() == {"delivered": begun, "pending": count - begun}
     assert count_leased() == 0
@@ -264,7 +264,7 @@ def test_worker_told_to_end_while_it_sends_finishes_what_it_began_and_gives_back
         second.end()
     assert statuses() == {"delivered": count}
     assert sorted(heard_ids(receiver).values()) == [1] * count
-    assert {row.tries for row in read_deliveries()} == {1}
+    assert {row.attempt_count for row in read_deliveries()} == {1}
     check_attempts()
 
 
@@ -293,7 +293,7 @@ def test_worker_outlives_its_database_and_settles_what_ended_meanwhile(cluster, 
     open_endpoint(receiver.url, now=clock())
     pay(2, now=clock())
     with Worker(cluster.url, clock.file, tmp_path / "worker") as worker:
-        wait_until(lambda: len(receiver.heard) == 2, why=worker.written)
+        wait_until(lambda: len(receiver.has_subscribers) == 2, why=worker.written)
         db.engine.dispose()
         cluster.stop("immediate") if isinstance(cluster, PostgresqlCluster) else cluster.kill()
         gate.opened.set()
@@ -306,5 +306,5 @@ def test_worker_outlives_its_database_and_settles_what_ended_meanwhile(cluster, 
 
     assert statuses() == {"delivered": 3}
     assert sorted(heard_ids(receiver).values()) == [1, 1, 1]
-    assert {row.tries for row in read_deliveries()} == {1}
+    assert {row.attempt_count for row in read_deliveries()} == {1}
     check_attempts()

@@ -81,7 +81,7 @@ def app(make_app) -> Flask:
 @pytest.fixture
 def crowd(tmp_path) -> Iterator[int]:
     """Start the receivers, and return their port."""
-    command = [*WITH_US, sys.executable, "-m", "tests.faults.crowd", str(tmp_path / "heard")]
+    command = [*WITH_US, sys.executable, "-m", "tests.faults.crowd", str(tmp_path / "has_subscribers")]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         yield int(process.stdout.readline())
         process.terminate()
@@ -229,7 +229,7 @@ def test_storm_of_events_reaches_every_endpoint_that_ever_answers(
         written = "".join([worker.written() for worker in storm.workers])
 
     assert "Traceback" not in written, written
-    heard = read_heard(tmp_path / "heard")
+    heard = read_heard(tmp_path / "has_subscribers")
     REPORT.extend(report(storm, paths))
     print("\n".join(["", *report(storm, paths)]))
     assert len(storm.workers) == 2 * WORKERS
@@ -267,7 +267,7 @@ def check_log(paths: dict[int, str], heard: dict[str, list[dict[str, Any]]]) -> 
     told: Counter[tuple[str, str]] = Counter()
     for id_, row in deliveries.items():
         tried = attempts[id_]
-        assert [attempt.number for attempt in tried] == list(range(1, row.tries + 1))
+        assert [attempt.number for attempt in tried] == list(range(1, row.attempt_count + 1))
         told[paths[row.endpoint_id], str(row.event_id)] = sum(attempt.error != LOST for attempt in tried)
         for before, after in pairwise(tried):
             lasted = LEASE if before.error == LOST else timedelta(milliseconds=before.duration_ms)
@@ -297,7 +297,7 @@ def check_endpoints(paths: dict[int, str]) -> None:
     for row in read_deliveries():
         if row.status == "exhausted":
             assert sum(attempt.error != LOST for attempt in attempts[row.id]) == len(RETRY_SECONDS) + 1
-        if row.status == "parked":
+        if row.status == "paused":
             assert endpoints[row.endpoint_id].disabled_at is not None
     exhausted = {paths[row.endpoint_id].split("/")[1] for row in read_deliveries() if row.status == "exhausted"}
     assert exhausted == {"failing", "dead", "redirecting"}
@@ -319,11 +319,11 @@ def report(storm: Storm, paths: dict[int, str]) -> list[str]:
     for row in deliveries:
         for name in (kinds[row.endpoint_id], "in all"):
             lost = sum(attempt.error == LOST for attempt in attempts[row.id])
-            figures[name] += Counter({"events": 1, row.status: 1, "attempts": row.tries, "lost": lost})
+            figures[name] += Counter({"events": 1, row.status: 1, "attempts": row.attempt_count, "lost": lost})
     for id_ in disabled:
         figures[kinds[id_]]["disabled"] += 1
         figures["in all"]["disabled"] += 1
-    columns = ("events", "delivered", "attempts", "lost", "exhausted", "parked", "disabled")
+    columns = ("events", "delivered", "attempts", "lost", "exhausted", "paused", "disabled")
     counted = f"{storm.count * len(KINDS)} events, {storm.moves} moves of the clock"
     lines = [f"storm on {FAMILY}: {counted}, all {WORKERS} workers killed once"]
     lines.append(f"{'endpoint':>12}" + "".join([f"{column:>11}" for column in columns]))

@@ -67,7 +67,7 @@ class TestAnnouncing:
 
         bank.send()
 
-        assert members(deliveries(operator), "endpoint_id", "status", "tries", "version") == [
+        assert members(deliveries(operator), "endpoint_id", "status", "attempt_count", "version") == [
             (everybody[0], "pending", 0, 1),
             (everybody[1], "pending", 0, 1),
         ]
@@ -130,7 +130,7 @@ class TestAnnouncing:
 
         deliver(app)
 
-        (heard,) = receiver.heard
+        (heard,) = receiver.has_subscribers
         assert heard.headers["content-type"] == "application/json"
         body = json.loads(heard.body)
         assert body == {
@@ -250,13 +250,13 @@ class TestAnswers:
             deliver(app)
             clock.move(hours=1)
 
-        assert len(receiver.heard) == 4
-        assert len({heard.body for heard in receiver.heard}) == 1
+        assert len(receiver.has_subscribers) == 4
+        assert len({heard.body for heard in receiver.has_subscribers}) == 1
         (event,) = operator.get("/events/", organization=INN).json["items"]
-        assert {heard.headers["webhook-id"] for heard in receiver.heard} == {event["id"]}
+        assert {heard.headers["webhook-id"] for heard in receiver.has_subscribers} == {event["id"]}
         # The time and the signature are those of the request.
-        assert len({heard.headers["webhook-timestamp"] for heard in receiver.heard}) == 4
-        assert len({heard.headers["webhook-signature"] for heard in receiver.heard}) == 4
+        assert len({heard.headers["webhook-timestamp"] for heard in receiver.has_subscribers}) == 4
+        assert len({heard.headers["webhook-signature"] for heard in receiver.has_subscribers}) == 4
 
     def test_410_disables_and_an_incident_says_so(self, operator, bank, app, receiver, database, endpoint_id):
         receiver.answer = always(410)
@@ -281,7 +281,7 @@ class TestAnswers:
         deliver(app)
         clock.move(minutes=1)
         deliver(app)
-        assert only_delivery(operator)["status"] == "parked"
+        assert only_delivery(operator)["status"] == "paused"
 
         operator.post(f"/endpoints/{endpoint_id}/enable/")
         deliver(app)
@@ -308,7 +308,7 @@ class TestAnswers:
         assert moment(only_delivery(operator)["due_at"]) == clock() + timedelta(seconds=seconds)
         clock.move(seconds=seconds - 1)
         deliver(app)
-        assert len(receiver.heard) == 1
+        assert len(receiver.has_subscribers) == 1
         clock.move(seconds=1)
         deliver(app)
         assert statuses(only_delivery(operator)) == [(1, "schedule", status), (2, "schedule", 200)]
@@ -326,9 +326,9 @@ class TestAnswers:
             bank.send()
             deliver(app)
 
-            assert elsewhere.heard == []
+            assert elsewhere.has_subscribers == []
         delivery = only_delivery(operator)
-        assert (delivery["status"], len(receiver.heard)) == ("pending", 1)
+        assert (delivery["status"], len(receiver.has_subscribers)) == ("pending", 1)
         assert statuses(delivery) == [(1, "schedule", 307)]
 
     def test_endpoint_where_nobody_answers_is_tried_again(self, operator, bank, app):
@@ -383,7 +383,7 @@ class TestSchedule:
         for wait, seconds in zip(waits, retry.RETRY_SECONDS, strict=True):
             assert 0.9 * seconds <= wait <= 1.1 * seconds
         delivery = only_delivery(operator)
-        assert (delivery["status"], delivery["tries"]) == ("exhausted", 10)
+        assert (delivery["status"], delivery["attempt_count"]) == ("exhausted", 10)
         assert moment(delivery["settled_at"]) == clock()
         assert statuses(delivery) == [(number, "schedule", 500) for number in range(1, 11)]
         starts = [moment(attempt["started_at"]) for attempt in delivery["attempts"]]
@@ -462,7 +462,7 @@ class TestRetryByAPerson:
         assert (answer.status_code, answer.json) == (202, {"id": failed["id"]})
         delivery = only_delivery(operator)
         assert (delivery["status"], delivery["due_at"]) == ("delivered", None)
-        assert statuses(delivery) == [(1, "schedule", 500), (2, "person", 200)]
+        assert statuses(delivery) == [(1, "schedule", 500), (2, "manual", 200)]
 
     def test_failure_does_not_shift_the_schedule_of_a_pending_delivery(self, operator, app, clock, receiver, failed):
         receiver.answer = answering(500, 500)
@@ -475,7 +475,7 @@ class TestRetryByAPerson:
         deliver(app)
 
         delivery = only_delivery(operator)
-        assert statuses(delivery) == [(1, "schedule", 500), (2, "person", 500), (3, "schedule", 500)]
+        assert statuses(delivery) == [(1, "schedule", 500), (2, "manual", 500), (3, "schedule", 500)]
         # The second failure of the schedule, not the third: 5 minutes, a tenth more or less.
         assert timedelta(seconds=270) <= moment(delivery["due_at"]) - clock() <= timedelta(seconds=330)
 
@@ -500,7 +500,7 @@ class TestRetryByAPerson:
         deliver(app)
         delivery = only_delivery(operator)
         assert (delivery["status"], delivery["due_at"], delivery["settled_at"]) == ("exhausted", None, settled_at)
-        assert statuses(delivery)[-2:] == [(10, "schedule", 500), (11, "person", 500)]
+        assert statuses(delivery)[-2:] == [(10, "schedule", 500), (11, "manual", 500)]
         clock.move(days=30)
         assert deliver(app) == 0
 
@@ -521,7 +521,7 @@ class TestRetryByAPerson:
 
         delivery = only_delivery(operator)
         assert (delivery["status"], delivery["due_at"], delivery["settled_at"]) == ("delivered", None, settled_at)
-        assert statuses(delivery)[-1] == (3, "person", 500)
+        assert statuses(delivery)[-1] == (3, "manual", 500)
         clock.move(days=30)
         assert deliver(app) == 0
 
@@ -531,7 +531,7 @@ class TestRetryByAPerson:
         operator.post(f"/deliveries/{failed['id']}/retry/")
         deliver(app)
 
-        assert len(receiver.heard) == 3
+        assert len(receiver.has_subscribers) == 3
         assert {body["id"] for body in told(receiver)} == {failed["event_id"]}
 
     def test_delivery_that_is_being_tried_is_not_tried_beside_that(self, operator, app, receiver, failed):
@@ -547,7 +547,7 @@ class TestRetryByAPerson:
 
         (refused,) = answers
         assert (refused.status_code, refused.json["type"]) == (409, "urn:kopeck:problem:delivery-under-way")
-        assert len(receiver.heard) == 2
+        assert len(receiver.has_subscribers) == 2
         assert operator.post(path).status_code == 202
 
     def test_delivery_to_a_disabled_endpoint_is_refused(self, operator, app, receiver, failed, endpoint_id):
@@ -557,7 +557,7 @@ class TestRetryByAPerson:
         deliver(app)
 
         assert (answer.status_code, answer.json["type"]) == (409, "urn:kopeck:problem:endpoint-disabled")
-        assert len(receiver.heard) == 1
+        assert len(receiver.has_subscribers) == 1
 
     def test_delivery_to_an_endpoint_that_was_deleted_is_refused(self, operator, failed, endpoint_id):
         operator.delete(f"/endpoints/{endpoint_id}/")
@@ -675,7 +675,7 @@ class TestReplay:
         replay(app)
         deliver(app)
 
-        first, again = receiver.heard
+        first, again = receiver.has_subscribers
         assert first.body == again.body
         assert first.headers["webhook-id"] == again.headers["webhook-id"]
         delivery = only_delivery(operator)
@@ -720,7 +720,7 @@ class TestReplay:
         deliver(app)
 
         assert started.status_code == 202
-        assert len(receiver.heard) == 1
+        assert len(receiver.has_subscribers) == 1
 
     def test_replay_of_the_future_has_nothing(self, operator, bank, app, endpoint_id):
         bank.send()
@@ -751,7 +751,7 @@ class TestReplay:
             replay(app)
             deliver(app)
 
-            assert (len(receiver.heard), len(newcomer.heard)) == (1, 1)
+            assert (len(receiver.has_subscribers), len(newcomer.has_subscribers)) == (1, 1)
 
     def test_exhausted_delivery_comes_with_a_replay(self, operator, bank, app, clock, receiver, endpoint_id):
         receiver.answer = always(500)
@@ -820,7 +820,7 @@ class TestOrdered:
         deliver(app)
 
         assert amounts(receiver) == [1, 1, 2, 3]
-        assert members(deliveries(operator), "version", "status", "tries") == [
+        assert members(deliveries(operator), "version", "status", "attempt_count") == [
             (1, "delivered", 2),
             (2, "delivered", 1),
             (3, "delivered", 1),
@@ -852,11 +852,11 @@ class TestOrdered:
         bank.send()
         deliver(app)
         while (due_at := deliveries(operator)[0]["due_at"]) is not None:
-            assert len(receiver.heard) == deliveries(operator)[0]["tries"]
+            assert len(receiver.has_subscribers) == deliveries(operator)[0]["attempt_count"]
             clock.moment = moment(due_at)
             deliver(app)
 
-        assert members(deliveries(operator), "version", "status", "tries") == [
+        assert members(deliveries(operator), "version", "status", "attempt_count") == [
             (1, "exhausted", 10),
             (2, "delivered", 1),
         ]
@@ -921,7 +921,7 @@ class TestOtherReceivers:
         bank.send(document_number="ПЛ «7» \u2028", amount=2**63 - 1)
         deliver(app)
 
-        (heard,) = receiver.heard
+        (heard,) = receiver.has_subscribers
         read = json.loads(heard.body)
         written = json.dumps(read, sort_keys=True).encode()
         assert hmac.new(secret.encode(), written, hashlib.sha256).hexdigest() == heard.headers["x-signature"]
@@ -935,7 +935,7 @@ class TestOtherReceivers:
 
 def test_worker_that_has_nothing_to_do_does_nothing(app, operator, endpoint_id, receiver):
     assert (deliver(app), replay(app)) == (0, 0)
-    assert receiver.heard == []
+    assert receiver.has_subscribers == []
 
 
 def test_many_events_arrive_once_each(operator, bank, app, receiver, check_ledger, endpoint_id):

@@ -91,7 +91,7 @@ class TestCreate:
             str(only_delivery(operator)),
             str(database.rows()),
             caplog.text,
-            str(receiver.heard),
+            str(receiver.has_subscribers),
         ]
         for text in later:
             assert secret.removeprefix(prefix) not in text
@@ -183,7 +183,7 @@ class TestCreate:
         deliver(make_app())
 
         (attempt,) = only_delivery(operator)["attempts"]
-        assert (attempt["status_code"], receiver.heard) == (None, [])
+        assert (attempt["status_code"], receiver.has_subscribers) == (None, [])
         assert "not on the public internet" in attempt["error"]
 
     def test_production_sends_to_https_only(self, make_app, operator):
@@ -256,10 +256,10 @@ class TestListAndDelete:
         assert (deleted.status_code, deleted.data) == (204, b"")
         assert operator.get("/endpoints/").json == {"items": [], "next": None}
         deliver(app)
-        assert len(receiver.heard) == 1
-        assert members(deliveries(operator, endpoint=endpoint_id), "status", "tries") == [
+        assert len(receiver.has_subscribers) == 1
+        assert members(deliveries(operator, endpoint=endpoint_id), "status", "attempt_count") == [
             ("delivered", 1),
-            ("parked", 0),
+            ("paused", 0),
         ]
         delivered = operator.get(f"/deliveries/{deliveries(operator)[0]['id']}/").json
         assert members(delivered["attempts"], "number", "status_code") == [(1, 200)]
@@ -315,16 +315,16 @@ class TestDisable:
         deliver(app)
 
         assert disabled.status_code == 200
-        assert (disabled.json["disabled_at"], disabled.json["disabled_because"]) == ("2026-03-01T12:00:00Z", "person")
-        assert receiver.heard == []
-        assert members(deliveries(operator), "status", "due_at", "tries") == [("parked", None, 0)]
+        assert (disabled.json["disabled_at"], disabled.json["disabled_because"]) == ("2026-03-01T12:00:00Z", "manual")
+        assert receiver.has_subscribers == []
+        assert members(deliveries(operator), "status", "due_at", "attempt_count") == [("paused", None, 0)]
 
         enabled = operator.post(f"/endpoints/{endpoint_id}/enable/")
         deliver(app)
 
         assert (enabled.status_code, enabled.json["disabled_at"], enabled.json["disabled_because"]) == (200, None, None)
         assert [body["data"]["amount"] for body in told(receiver)] == [1]
-        assert members(deliveries(operator), "status", "tries") == [("delivered", 1)]
+        assert members(deliveries(operator), "status", "attempt_count") == [("delivered", 1)]
 
     def test_what_happens_meanwhile_comes_with_a_replay_only(
         self, operator, bank, app, database, receiver, endpoint_id
@@ -334,7 +334,7 @@ class TestDisable:
         assert (database.count("events"), database.count("deliveries")) == (0, 0)
         operator.post(f"/endpoints/{endpoint_id}/enable/")
         deliver(app)
-        assert receiver.heard == []
+        assert receiver.has_subscribers == []
 
         operator.post(f"/endpoints/{endpoint_id}/replays/", since="2026-03-01T12:00:00Z")
         replay(app)
@@ -353,13 +353,13 @@ class TestDisable:
         operator.post(f"/endpoints/{endpoint_id}/disable/")
         clock.move(hours=1)
         deliver(app)
-        assert only_delivery(operator)["status"] == "parked"
+        assert only_delivery(operator)["status"] == "paused"
         operator.post(f"/endpoints/{endpoint_id}/enable/")
 
         deliver(app)
 
         delivery = only_delivery(operator)
-        assert (delivery["status"], delivery["tries"]) == ("pending", 3)
+        assert (delivery["status"], delivery["attempt_count"]) == ("pending", 3)
         # The third failure: 30 minutes, a tenth more or less.
         wait = moment(delivery["due_at"]) - clock()
         assert timedelta(minutes=27) <= wait <= timedelta(minutes=33)
@@ -375,8 +375,8 @@ class TestDisable:
         bank.send()
         deliver(app)
 
-        assert members(deliveries(operator), "status", "tries") == [("delivered", 1)]
-        assert operator.get(f"/endpoints/{endpoint_id}/").json["disabled_because"] == "person"
+        assert members(deliveries(operator), "status", "attempt_count") == [("delivered", 1)]
+        assert operator.get(f"/endpoints/{endpoint_id}/").json["disabled_because"] == "manual"
 
     def test_disabling_and_enabling_twice_changes_nothing_more(self, operator, clock, endpoint_id):
         first = operator.post(f"/endpoints/{endpoint_id}/disable/").json
@@ -409,7 +409,7 @@ class TestPing:
             "data": {"endpoint": endpoint_id},
         }
         assert (delivery["event_type"], delivery["organization"], delivery["version"]) == ("ping", None, None)
-        assert members(delivery["attempts"], "number", "cause", "status_code", "excerpt") == [(1, "person", 200, "ok")]
+        assert members(delivery["attempts"], "number", "cause", "status_code", "excerpt") == [(1, "manual", 200, "ok")]
 
     def test_ping_that_fails_is_tried_again_by_the_schedule_and_not_at_once(self, operator, app, clock, receiver):
         receiver.answer = answering(500)
@@ -418,12 +418,12 @@ class TestPing:
 
         deliver(app)
         deliver(app)
-        assert len(receiver.heard) == 1
+        assert len(receiver.has_subscribers) == 1
         clock.move(seconds=6)
         deliver(app)
 
         (delivery,) = deliveries(operator)
-        assert (delivery["status"], delivery["tries"]) == ("delivered", 2)
+        assert (delivery["status"], delivery["attempt_count"]) == ("delivered", 2)
 
     def test_ping_goes_to_its_own_endpoint_alone(self, operator, app, receiver):
         pinged = subscribe(operator, receiver.url)["id"]
@@ -432,7 +432,7 @@ class TestPing:
             operator.post(f"/endpoints/{pinged}/ping/")
             deliver(app)
 
-            assert (len(receiver.heard), len(another.heard)) == (1, 0)
+            assert (len(receiver.has_subscribers), len(another.has_subscribers)) == (1, 0)
 
     def test_disabled_endpoint_is_not_pinged(self, operator, database, receiver):
         endpoint_id = subscribe(operator, receiver.url)["id"]
@@ -474,8 +474,12 @@ class TestRotate:
         bank.send(amount=3)
         deliver(app)
 
-        *during, after = receiver.heard
-        assert [new.verify(heard.body, heard.headers)["data"]["amount"] for heard in receiver.heard] == [1, 2, 3]
+        *during, after = receiver.has_subscribers
+        assert [new.verify(heard.body, heard.headers)["data"]["amount"] for heard in receiver.has_subscribers] == [
+            1,
+            2,
+            3,
+        ]
         assert [old.verify(heard.body, heard.headers)["data"]["amount"] for heard in during] == [1, 2]
         with pytest.raises(WebhookVerificationError):
             old.verify(after.body, after.headers)
@@ -493,7 +497,7 @@ class TestRotate:
         bank.send()
         deliver(app)
 
-        during, after = receiver.heard
+        during, after = receiver.has_subscribers
         assert during.headers["x-signature"] == signing.sign(during.body, created["secret"])
         assert after.headers["x-signature"] == signing.sign(after.body, new)
 
@@ -508,10 +512,10 @@ class TestRotate:
         bank.send()
         deliver(app)
 
-        signatures = [heard.headers["x-signature"] for heard in receiver.heard]
+        signatures = [heard.headers["x-signature"] for heard in receiver.has_subscribers]
         assert signatures == [
             signing.sign(heard.body, secret)
-            for heard, secret in zip(receiver.heard, (created["secret"], new), strict=True)
+            for heard, secret in zip(receiver.has_subscribers, (created["secret"], new), strict=True)
         ]
 
     def test_rotation_without_overlap_ends_every_old_secret_at_once(self, operator, bank, app, clock, receiver):
@@ -523,7 +527,7 @@ class TestRotate:
         bank.send()
         deliver(app)
 
-        (heard,) = receiver.heard
+        (heard,) = receiver.has_subscribers
         Webhook(third).verify(heard.body, heard.headers)
         for ended in (created["secret"], second):
             with pytest.raises(WebhookVerificationError):
@@ -539,7 +543,7 @@ class TestRotate:
         bank.send()
         deliver(app)
 
-        (heard,) = receiver.heard
+        (heard,) = receiver.has_subscribers
         Webhook(second).verify(heard.body, heard.headers)
         with pytest.raises(WebhookVerificationError):
             Webhook(created["secret"]).verify(heard.body, heard.headers)
@@ -572,7 +576,7 @@ class TestVault:
     @pytest.fixture
     def stranger(self, make_app) -> Flask:
         # As in a process of its own, which says it once.
-        claims._tell_closed.cache_clear()
+        claims._log_unreadable.cache_clear()
         return make_app(ENDPOINTS_ON_LOOPBACK="allow", SECRETS_KEYS=self.OTHER_KEY)
 
     def test_worker_without_the_key_says_so_and_serves_the_others(
@@ -588,7 +592,7 @@ class TestVault:
         assert caplog.text.count(f"endpoint {locked} cannot be signed for") == 1
         assert "SECRETS_KEYS" in caplog.text
         assert f"endpoint {fine} " not in caplog.text
-        assert members(deliveries(operator), "endpoint_id", "status", "tries") == [
+        assert members(deliveries(operator), "endpoint_id", "status", "attempt_count") == [
             (locked, "pending", 0),
             (fine, "delivered", 1),
         ]
@@ -611,7 +615,7 @@ class TestVault:
 
         answer = Operator(stranger.test_client(), operator.key).post(f"/endpoints/{endpoint_id}/rotate/")
 
-        assert (answer.status_code, answer.json["type"]) == (409, "urn:kopeck:problem:vault-closed")
+        assert (answer.status_code, answer.json["type"]) == (409, "urn:kopeck:problem:secret-unreadable")
         assert "SECRETS_KEYS" in answer.json["detail"]
 
     def test_deliveries_wait_until_the_key_is_back(self, stranger, app, operator, bank, clock, receiver):
@@ -620,11 +624,13 @@ class TestVault:
         deliver(stranger)
         clock.move(hours=1)
         deliver(stranger)
-        assert members(deliveries(operator), "status", "tries", "due_at") == [("pending", 0, "2026-03-01T12:00:00Z")]
+        assert members(deliveries(operator), "status", "attempt_count", "due_at") == [
+            ("pending", 0, "2026-03-01T12:00:00Z")
+        ]
 
         deliver(app)
 
-        assert members(deliveries(operator), "status", "tries") == [("delivered", 1)]
+        assert members(deliveries(operator), "status", "attempt_count") == [("delivered", 1)]
         assert operator.get("/endpoints/").json["items"][0]["disabled_at"] is None
 
     def test_money_is_credited_whatever_the_key(self, stranger, operator, check_ledger):
@@ -654,7 +660,7 @@ class TestVault:
         deliver(stranger)
 
         assert rotated.status_code == 200
-        (heard,) = receiver.heard
+        (heard,) = receiver.has_subscribers
         Webhook(rotated.json["secret"]).verify(heard.body, heard.headers)
 
     def test_key_that_is_listed_second_still_unlocks(self, make_app, app, operator, bank, receiver):
@@ -748,7 +754,7 @@ def test_every_scheme_is_signed_with_the_secret_that_was_shown(operator, bank, a
             bank.send(document_number="№ 7")
             deliver(app)
             operator.delete(f"/endpoints/{created['id']}/")
-            secrets[scheme], (heard[scheme],) = created["secret"], receiver.heard
+            secrets[scheme], (heard[scheme],) = created["secret"], receiver.has_subscribers
 
     Webhook(secrets["standard"]).verify(heard["standard"].body, heard["standard"].headers)
     flat = heard["x-signature"]

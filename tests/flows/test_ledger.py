@@ -14,8 +14,9 @@ from sqlalchemy.exc import DatabaseError, DataError, OperationalError
 import rules
 from database.extension import db
 from database.session import snapshot, survives_deadlock, transaction
+from enums import PostingStatus
 from ledger import posting
-from ledger.posting import Credit, Status
+from ledger.posting import Credit
 from limits import BATCH_CREDITS_MAX
 from models import BalanceLog, Organization
 from rules import Facts
@@ -50,7 +51,7 @@ def make_credit(
     )
 
 
-def post(*credits: Credit) -> list[Status]:
+def post(*credits: Credit) -> list[PostingStatus]:
     with transaction() as session:
         return [outcome.status for outcome in posting.post(session, credits)]
 
@@ -68,7 +69,7 @@ def log_of(inn: str) -> list[tuple[int, int, int, int]]:
 def test_each_credit_has_its_own_running_balance(context, check_ledger):
     statuses = post(make_credit(amount=1), make_credit(inn=OTHER_INN, amount=10), make_credit(amount=2))
 
-    assert statuses == [Status.CREDITED] * 3
+    assert statuses == [PostingStatus.CREDITED] * 3
     assert log_of(INN) == [(1, 0, 1, 1), (2, 1, 2, 3)]
     assert log_of(OTHER_INN) == [(1, 0, 10, 10)]
     check_ledger()
@@ -87,11 +88,11 @@ def test_each_credit_has_its_own_outcome(context, check_ledger):
     )
 
     assert statuses == [
-        Status.CREDITED,
-        Status.DUPLICATE,
-        Status.CONFLICT,
-        Status.UNKNOWN_INN,
-        Status.BALANCE_LIMIT,
+        PostingStatus.CREDITED,
+        PostingStatus.DUPLICATE,
+        PostingStatus.CONFLICT,
+        PostingStatus.UNKNOWN_INN,
+        PostingStatus.BALANCE_LIMIT,
     ]
     assert log_of(INN) == [(1, 0, 5, 5), (2, 5, 1, 6)]
     check_ledger()
@@ -101,9 +102,9 @@ def test_of_repeats_within_one_batch_the_first_wins(context, check_ledger):
     credit = make_credit(amount=7)
 
     assert post(credit, credit, make_credit(amount=8, operation_id=credit.operation_id)) == [
-        Status.CREDITED,
-        Status.DUPLICATE,
-        Status.CONFLICT,
+        PostingStatus.CREDITED,
+        PostingStatus.DUPLICATE,
+        PostingStatus.CONFLICT,
     ]
     assert log_of(INN) == [(1, 0, 7, 7)]
     check_ledger()
@@ -118,7 +119,7 @@ def test_repeat_within_a_batch_wins_when_the_first_cannot_be_posted(context, che
         make_credit(inn=INN, operation_id=operation_id),
     )
 
-    assert statuses == [Status.CONFLICT, Status.CREDITED]
+    assert statuses == [PostingStatus.CONFLICT, PostingStatus.CREDITED]
     check_ledger()
 
 
@@ -129,7 +130,7 @@ def test_each_refusal_keeps_its_own_reason(context, check_ledger):
     assert post(
         make_credit(operation_id=operation_id),
         make_credit(inn=OTHER_INN, operation_id=operation_id, may_create=False),
-    ) == [Status.BALANCE_LIMIT, Status.UNKNOWN_INN]
+    ) == [PostingStatus.BALANCE_LIMIT, PostingStatus.UNKNOWN_INN]
     check_ledger()
 
 
@@ -137,9 +138,9 @@ def test_batch_that_would_pass_the_limit_posts_what_fits(context, check_ledger):
     half = rules.MONEY_MAX // 2 + 1
 
     assert post(make_credit(amount=half), make_credit(amount=half), make_credit(amount=1)) == [
-        Status.CREDITED,
-        Status.BALANCE_LIMIT,
-        Status.CREDITED,
+        PostingStatus.CREDITED,
+        PostingStatus.BALANCE_LIMIT,
+        PostingStatus.CREDITED,
     ]
     check_ledger()
 
@@ -148,7 +149,7 @@ def test_duplicates_and_conflicts_create_no_organisation(context, database):
     credit = make_credit()
     post(credit)
 
-    assert post(make_credit(inn=OTHER_INN, operation_id=credit.operation_id)) == [Status.CONFLICT]
+    assert post(make_credit(inn=OTHER_INN, operation_id=credit.operation_id)) == [PostingStatus.CONFLICT]
     assert database.count("organizations") == 1
 
 
@@ -279,7 +280,7 @@ def test_transaction_rolls_back_on_any_exception(context, database):
         interrupted()
 
     assert all(rows == [] for rows in database.rows().values())
-    assert post(make_credit()) == [Status.CREDITED]
+    assert post(make_credit()) == [PostingStatus.CREDITED]
 
 
 def test_times_come_back_aware_in_utc_to_the_microsecond(context):
@@ -297,7 +298,7 @@ def test_several_unknown_payers_of_one_operation_leave_no_empty_organisation(con
 
     statuses = post(make_credit(operation_id=operation_id), make_credit(inn=OTHER_INN, operation_id=operation_id))
 
-    assert statuses == [Status.CREDITED, Status.CONFLICT]
+    assert statuses == [PostingStatus.CREDITED, PostingStatus.CONFLICT]
     assert database.count("organizations") == 1
     check_ledger()
 

@@ -175,10 +175,10 @@ class TestEndpoints:
         result = run("endpoints", "ping", str(endpoint["id"]))
 
         assert (result.exit_code, result.output) == (1, "Error: No answer: Nothing answers at this address.\n")
-        assert only_delivery(operator)["tries"] == 1
+        assert only_delivery(operator)["attempt_count"] == 1
 
     def test_ping_without_the_key_of_the_vault_names_the_setting(self, make_app, number, caplog):
-        claims._tell_closed.cache_clear()  # as in a process of its own
+        claims._log_unreadable.cache_clear()  # as in a process of its own
         stranger = make_app(ENDPOINTS_ON_LOOPBACK="allow", SECRETS_KEYS="another-key-that-locks-0123456789abcdef")
 
         result = stranger.test_cli_runner().invoke(args=["endpoints", "ping", number])
@@ -188,7 +188,7 @@ class TestEndpoints:
 
     def test_endpoint_is_disabled_and_enabled(self, run, number, operator):
         assert run("endpoints", "disable", number).exit_code == 0
-        assert "person" in run("endpoints", "list").output
+        assert "manual" in run("endpoints", "list").output
         assert run("endpoints", "ping", number).output.startswith("Error: Nothing is sent to an endpoint")
         assert run("endpoints", "enable", number).exit_code == 0
         assert operator.get(f"/endpoints/{number}/").json["disabled_at"] is None
@@ -216,7 +216,7 @@ class TestEndpoints:
 
         assert result.exit_code == 0
         assert ": 3 events are queued" in result.output
-        assert len(receiver.heard) == 6
+        assert len(receiver.has_subscribers) == 6
 
     def test_replay_is_asked_for_by_the_person_at_the_shell(self, run, number, operator, monkeypatch):
         monkeypatch.setenv("LOGNAME", "anna")
@@ -243,7 +243,7 @@ class TestDeliveries:
 
         assert run("deliveries", "retry", str(delivery["id"])).exit_code == 0
         deliver(app)
-        assert "person" in run("deliveries", "show", str(delivery["id"])).output
+        assert "manual" in run("deliveries", "show", str(delivery["id"])).output
         assert only_delivery(operator)["status"] == "delivered"
 
     def test_filters_narrow_the_list(self, run, number, bank, app):
@@ -341,7 +341,7 @@ class TestWorker:
         all_came = threading.Event()
 
         def answer(_heard: Heard) -> Answer:
-            if len(receiver.heard) == 3:
+            if len(receiver.has_subscribers) == 3:
                 all_came.set()
             return 200, {}, b"ok"
 

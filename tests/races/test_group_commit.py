@@ -17,9 +17,9 @@ from config import ROOT
 from database.extension import db
 from database.group_commit import GroupCommit
 from database.session import transaction
+from enums import PostingStatus
 from errors import Busy, DatabaseUnavailable, TryAgain
 from ledger import posting
-from ledger.posting import Status
 from limits import BATCH_CREDITS_MAX, QUEUE_CREDITS_MAX
 from models import Organization
 from server.problems import render
@@ -147,7 +147,7 @@ def test_credits_that_share_a_transaction_are_all_counted(meet, context, check_l
 
     outcomes = meeting.result_of([make_credit(amount=1), make_credit(inn=OTHER_INN, amount=2), repeated, repeated])
 
-    assert [outcome.status for outcome in outcomes] == [Status.CREDITED] * 3 + [Status.DUPLICATE]
+    assert [outcome.status for outcome in outcomes] == [PostingStatus.CREDITED] * 3 + [PostingStatus.DUPLICATE]
     balances = {row.inn: row.balance for row in db.session.execute(select(Organization.inn, Organization.balance))}
     assert balances == {"1234567890": 4, OTHER_INN: 2}
     check_ledger()
@@ -160,7 +160,7 @@ def test_one_bad_credit_fails_alone(meet, context, check_ledger):
 
     first, bad, last = meeting.result_of([make_credit(amount=1), make_credit(amount=-5), make_credit(amount=2)])
 
-    assert (first.status, last.status) == (Status.CREDITED, Status.CREDITED)
+    assert (first.status, last.status) == (PostingStatus.CREDITED, PostingStatus.CREDITED)
     assert isinstance(bad, exc.DBAPIError)
     assert [len(batch) for batch in meeting.batches] == [1, 3, 1, 1, 1]
     assert db.session.scalar(select(Organization.balance)) == 3

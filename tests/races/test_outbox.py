@@ -21,15 +21,15 @@ from flask import Flask
 from sqlalchemy import and_, event, exc, select
 
 import limits
-from context import vault
+from context import cipher
 from database.extension import db
 from database.session import look_up, transaction
 from errors import DeliveryUnderWay, EndpointDisabled, EndpointUnknown
 from models import BalanceLog
 from outbox import claims, endpoints, replays, results
-from outbox import dispatcher as courier_module
+from outbox import dispatcher as dispatcher_module
 from outbox.claims import LOST
-from outbox.delivery import Attempt, Parcel
+from outbox.delivery import Attempt, ClaimedDelivery
 from tests import databases
 from tests.callers import Bank
 from tests.factories import INN, START, make_org
@@ -69,9 +69,9 @@ def claim_all(app: Flask, _number: int) -> list[tuple[UUID, int]]:
     """Claim until nothing is due; return each delivery that this rival got, with its lease."""
     got: list[tuple[UUID, int]] = []
     with app.app_context():
-        while len(got) < TOO_MANY and (parcels := claims.claim(vault(), room=lambda _: 7, now=LATER)):
-            assert len({parcel.lease for parcel in parcels}) == 1
-            got += [(parcel.lease, parcel.delivery_id) for parcel in parcels]
+        while len(got) < TOO_MANY and (deliveries := claims.claim(cipher(), room=lambda _: 7, now=LATER)):
+            assert len({delivery.lease for delivery in deliveries}) == 1
+            got += [(delivery.lease, delivery.delivery_id) for delivery in deliveries]
     return got
 
 
@@ -111,11 +111,11 @@ def test_delivery_that_somebody_is_looking_at_keeps_no_worker_waiting(app, conte
         looking = pool.submit(look)
         try:
             assert locked.wait(PATIENCE_SECONDS)
-            parcels = claims.claim(vault(), room=lambda _: 9, now=START)
+            deliveries = claims.claim(cipher(), room=lambda _: 9, now=START)
         finally:
             claimed.set()
         looking.result()
-    assert [parcel.delivery_id for parcel in parcels] == others
+    assert [delivery.delivery_id for delivery in deliveries] == others
 
 
 def test_room_that_shrinks_meanwhile_does_not_break_the_claim(context):
@@ -123,7 +123,7 @@ def test_room_that_shrinks_meanwhile_does_not_break_the_claim(context):
     pay(20)
     room = iter([5, -2, -2, -2])
 
-    assert len(claims.claim(vault(), room=lambda _: next(room), now=START)) == 5
+    assert len(claims.claim(cipher(), room=lambda _: next(room), now=START)) == 5
     assert count_leased() == 5
 
 
@@ -131,13 +131,13 @@ def test_room_that_shrinks_meanwhile_does_not_break_the_claim(context):
 
 
 @pytest.fixture
-def taken_over(context, clock) -> tuple[Parcel, Parcel]:
+def taken_over(context, clock) -> tuple[ClaimedDelivery, ClaimedDelivery]:
     """One delivery in the hands of two workers, the first of which took longer than its lease."""
     open_endpoint()
     pay(1)
-    (first,) = claims.claim(vault(), room=lambda _: 1, now=START)
+    (first,) = claims.claim(cipher(), room=lambda _: 1, now=START)
     clock.move(seconds=limits.LEASE_SECONDS)
-    (second,) = claims.claim(vault(), room=lambda _: 1, now=clock())
+    (second,) = claims.claim(cipher(), room=lambda _: 1, now=clock())
     return first, second
 
 
@@ -154,27 +154,27 @@ def the_attempts() -> list[tuple[int, int | None, str | None]]:
 def test_lease_is_not_taken_over_before_it_ran_out(context, clock):
     open_endpoint()
     pay(1)
-    assert len(claims.claim(vault(), room=lambda _: 1, now=START)) == 1
+    assert len(claims.claim(cipher(), room=lambda _: 1, now=START)) == 1
 
     clock.move(seconds=limits.LEASE_SECONDS, microseconds=-1)
-    assert claims.claim(vault(), room=lambda _: 1, now=clock()) == []
-    assert claims.claim_one(vault(), the_delivery().id, now=clock()) is None
+    assert claims.claim(cipher(), room=lambda _: 1, now=clock()) == []
+    assert claims.claim_one(cipher(), the_delivery().id, now=clock()) is None
 
 
 def test_neither_a_person_nor_a_replay_takes_away_what_a_worker_holds(context, clock):
     endpoint_id = open_endpoint()
     pay(1)
-    (parcel,) = claims.claim(vault(), room=lambda _: 1, now=START)
+    (delivery,) = claims.claim(cipher(), room=lambda _: 1, now=START)
     clock.move(seconds=1)
 
     with pytest.raises(DeliveryUnderWay):
-        endpoints.retry(parcel.delivery_id, now=clock())
+        endpoints.retry(delivery.delivery_id, now=clock())
     replays.start(endpoint_id, since=START, by="test", now=clock())
     assert replays.continue_oldest(now=clock()) == 1
-    assert claims.claim(vault(), room=lambda _: 1, now=clock()) == []
-    assert (the_delivery().lease, the_delivery().due_at) == (parcel.lease, START + LEASE)
+    assert claims.claim(cipher(), room=lambda _: 1, now=clock()) == []
+    assert (the_delivery().lease, the_delivery().due_at) == (delivery.lease, START + LEASE)
 
-    results.settle([(parcel, came(200))], now=clock())
+    results.settle([(delivery, came(200))], now=clock())
     assert the_attempts() == [(1, 200, None)]
     assert the_delivery().status == "delivered"
 
@@ -205,11 +205,11 @@ def test_late_success_counts_and_the_worker_that_took_over_cannot_undo_it(taken_
     first, second = taken_over
     results.settle([(first, came(204))], now=clock())
     assert (the_delivery().status, the_delivery().due_at, the_delivery().lease) == ("delivered", None, None)
-    assert claims.claim(vault(), room=lambda _: 1, now=LATER) == []
+    assert claims.claim(cipher(), room=lambda _: 1, now=LATER) == []
 
     results.settle([(second, came(status))], now=LATER)
     row = the_delivery()
-    assert (row.status, row.due_at, row.lease, row.step, row.tries) == ("delivered", None, None, 0, 3)
+    assert (row.status, row.due_at, row.lease, row.step, row.attempt_count) == ("delivered", None, None, 0, 3)
     assert [attempt[1] for attempt in the_attempts()] == [None, 204, status]
 
 
@@ -219,7 +219,7 @@ def test_late_failure_does_not_undo_the_success_of_the_worker_that_took_over(tak
     results.settle([(first, came(500))], now=clock())
 
     row = the_delivery()
-    assert (row.status, row.due_at, row.lease, row.tries) == ("delivered", None, None, 3)
+    assert (row.status, row.due_at, row.lease, row.attempt_count) == ("delivered", None, None, 3)
     assert the_attempts() == [(1, None, LOST), (2, 200, None), (3, 500, None)]
 
 
@@ -229,24 +229,24 @@ def test_both_attempts_settled_by_one_worker_at_once_are_counted_in_turn(taken_o
     results.settle([(first, came(500)), (second, came(500))], now=clock())
 
     row = the_delivery()
-    assert (row.status, row.step, row.tries, row.lease) == ("pending", 1, 3, None)
+    assert (row.status, row.step, row.attempt_count, row.lease) == ("pending", 1, 3, None)
     assert [attempt[0] for attempt in the_attempts()] == [1, 2, 3]
 
 
 def test_both_attempts_settled_by_two_workers_at_once_are_both_in_the_log(context, clock):
     open_endpoint()
     pay(40)
-    first = claims.claim(vault(), room=lambda _: 40, now=START)
+    first = claims.claim(cipher(), room=lambda _: 40, now=START)
     clock.move(seconds=limits.LEASE_SECONDS)
-    second = claims.claim(vault(), room=lambda _: 40, now=clock())
+    second = claims.claim(cipher(), room=lambda _: 40, now=clock())
 
-    def settle(parcels: list[Parcel], status: int) -> None:
-        for parcel in random.sample(parcels, len(parcels)):
-            results.settle([(parcel, came(status))], now=clock())
+    def settle(deliveries: list[ClaimedDelivery], status: int) -> None:
+        for delivery in random.sample(deliveries, len(deliveries)):
+            results.settle([(delivery, came(status))], now=clock())
 
     together(context, partial(settle, first, 500), partial(settle, second, 200))
 
-    assert {(row.status, row.due_at, row.lease, row.tries) for row in read_deliveries()} == {
+    assert {(row.status, row.due_at, row.lease, row.attempt_count) for row in read_deliveries()} == {
         ("delivered", None, None, 3)
     }
     check_attempts()
@@ -255,11 +255,11 @@ def test_both_attempts_settled_by_two_workers_at_once_are_both_in_the_log(contex
 def test_lost_attempt_is_told_of_as_it_was_although_a_person_asked_again(context, clock):
     open_endpoint()
     pay(1)
-    claims.claim(vault(), room=lambda _: 1, now=START)
+    claims.claim(cipher(), room=lambda _: 1, now=START)
     clock.move(seconds=limits.LEASE_SECONDS + 100)
     endpoints.retry(the_delivery().id, now=clock())
     clock.move(seconds=1)
-    assert len(claims.claim(vault(), room=lambda _: 1, now=clock())) == 1
+    assert len(claims.claim(cipher(), room=lambda _: 1, now=clock())) == 1
 
     (attempt,) = read_attempts()[the_delivery().id]
     assert (attempt.number, attempt.error, attempt.started_at) == (1, LOST, START)
@@ -268,17 +268,17 @@ def test_lost_attempt_is_told_of_as_it_was_although_a_person_asked_again(context
 def test_lost_attempt_is_told_of_although_the_endpoint_was_disabled(context, clock):
     endpoint_id = open_endpoint()
     pay(1)
-    claims.claim(vault(), room=lambda _: 1, now=START)
+    claims.claim(cipher(), room=lambda _: 1, now=START)
     endpoints.disable(endpoint_id, now=clock())
     clock.move(seconds=limits.LEASE_SECONDS)
-    assert claims.claim(vault(), room=lambda _: 1, now=clock()) == []
+    assert claims.claim(cipher(), room=lambda _: 1, now=clock()) == []
 
     row = the_delivery()
-    assert (row.status, row.due_at, row.lease, row.tries) == ("parked", None, None, 1)
+    assert (row.status, row.due_at, row.lease, row.attempt_count) == ("paused", None, None, 1)
     assert the_attempts() == [(1, None, LOST)]
 
 
-# ---- A courier whose database comes and goes
+# ---- A dispatcher whose database comes and goes
 
 
 @pytest.fixture
@@ -293,20 +293,20 @@ def test_attempt_is_written_down_once_although_giving_back_others_failed(context
     pay(2)
     release, refusals = claims.release, iter([exc.OperationalError("", {}, Exception("gone"))])
 
-    def release_later(parcels: list[Parcel], *, now: datetime) -> None:
+    def release_later(deliveries: list[ClaimedDelivery], *, now: datetime) -> None:
         for refusal in refusals:
             raise refusal
-        release(parcels, now=now)
+        release(deliveries, now=now)
 
     monkeypatch.setattr(claims, "release", release_later)
-    courier = jobs.new_courier()
-    tried, untried = claims.claim(vault(), room=lambda _: 2, now=START)
-    courier._unsettled = [(tried, came(200)), (untried, None)]
+    dispatcher = jobs.new_dispatcher()
+    tried, untried = claims.claim(cipher(), room=lambda _: 2, now=START)
+    dispatcher._unsettled = [(tried, came(200)), (untried, None)]
     with pytest.raises(exc.OperationalError):
-        courier._settle()
-    courier.close()
+        dispatcher._settle()
+    dispatcher.close()
 
-    assert [(row.status, row.tries, row.lease) for row in read_deliveries()] == [
+    assert [(row.status, row.attempt_count, row.lease) for row in read_deliveries()] == [
         ("delivered", 1, None),
         ("pending", 0, None),
     ]
@@ -319,19 +319,19 @@ def test_delivery_is_begun_unless_its_lease_could_run_out_meanwhile(context, rec
     pay(1)
     claim, seconds = claims.claim, [0.0]
 
-    def claim_slowly(*args: object, **kwargs: object) -> list[Parcel]:
-        parcels = claim(*args, **kwargs)
+    def claim_slowly(*args: object, **kwargs: object) -> list[ClaimedDelivery]:
+        deliveries = claim(*args, **kwargs)
         seconds[0] += took
-        return parcels
+        return deliveries
 
     monkeypatch.setattr(claims, "claim", claim_slowly)
-    monkeypatch.setattr(courier_module, "time", SimpleNamespace(monotonic=lambda: seconds[0]))
-    courier = jobs.new_courier()
-    courier.step()
-    courier.rest(PATIENCE_SECONDS)
-    courier.close()
+    monkeypatch.setattr(dispatcher_module, "time", SimpleNamespace(monotonic=lambda: seconds[0]))
+    dispatcher = jobs.new_dispatcher()
+    dispatcher.step()
+    dispatcher.wait(PATIENCE_SECONDS)
+    dispatcher.close()
 
-    assert len(receiver.heard) == begun
+    assert len(receiver.has_subscribers) == begun
     assert (the_delivery().tries, the_delivery().lease) == (begun, None)
 
 
@@ -364,9 +364,9 @@ class Depot:
         dice = random.Random()
         while not self.over.is_set():
             now = self.clock()
-            parcels = claims.claim(vault(), room=lambda _: 5, now=now)
+            deliveries = claims.claim(cipher(), room=lambda _: 5, now=now)
             back_at, back = self.clock(), time.monotonic_ns()
-            trips = [Trip(parcel.delivery_id, now, back_at, back) for parcel in parcels]
+            trips = [Trip(delivery.delivery_id, now, back_at, back) for delivery in deliveries]
             self.trips += trips
             fate = dice.random()
             if fate < 0.1:
@@ -374,15 +374,15 @@ class Depot:
             for trip in trips:
                 trip.settled = time.monotonic_ns()
             if fate < 0.2:
-                claims.release(parcels, now=self.clock())
-            elif parcels:
-                self.tried += [parcel.delivery_id for parcel in parcels]
-                results.settle([(parcel, self.try_(parcel, dice)) for parcel in parcels], now=self.clock())
+                claims.release(deliveries, now=self.clock())
+            elif deliveries:
+                self.tried += [delivery.delivery_id for delivery in deliveries]
+                results.settle([(delivery, self.try_(delivery, dice)) for delivery in deliveries], now=self.clock())
 
-    def try_(self, parcel: Parcel, dice: random.Random) -> Attempt:
+    def try_(self, delivery: ClaimedDelivery, dice: random.Random) -> Attempt:
         """Fail in every other case, but never so often that a delivery is exhausted."""
-        if dice.random() < 0.5 and self.failures[parcel.delivery_id] < 3:
-            self.failures[parcel.delivery_id] += 1
+        if dice.random() < 0.5 and self.failures[delivery.delivery_id] < 3:
+            self.failures[delivery.delivery_id] += 1
             return came(dice.choice([500, None]), at=self.clock())
         return came(200, at=self.clock())
 
@@ -469,7 +469,7 @@ def test_workers_people_replays_and_credits_at_once_lose_and_double_nothing(app,
     finish(depot, clock)
     rows = read_deliveries()
     assert {row.status for row in rows if row.endpoint_id in kept} == {"delivered"}
-    assert {row.status for row in rows if row.endpoint_id == doomed} <= {"delivered", "parked"}
+    assert {row.status for row in rows if row.endpoint_id == doomed} <= {"delivered", "paused"}
     assert {(row.due_at, row.lease) for row in rows} == {(None, None)}
     check_attempts()
     told = Counter(id_ for id_, attempts in read_attempts().items() for one in attempts if one.error != LOST)
@@ -481,10 +481,10 @@ def finish(depot: Depot, clock) -> None:
     """Deliver whatever is left, moving the clock to where it is due."""
     while (due_at := next_due()) is not None:
         clock.moment = max(clock.moment, due_at)
-        parcels = claims.claim(vault(), room=lambda _: 50, now=clock())
-        depot.tried += [parcel.delivery_id for parcel in parcels]
-        if parcels:
-            results.settle([(parcel, came(200, at=clock())) for parcel in parcels], now=clock())
+        deliveries = claims.claim(cipher(), room=lambda _: 50, now=clock())
+        depot.tried += [delivery.delivery_id for delivery in deliveries]
+        if deliveries:
+            results.settle([(delivery, came(200, at=clock())) for delivery in deliveries], now=clock())
 
 
 @pytest.mark.parametrize("migrated", databases.SERVERS, indirect=True)
@@ -508,12 +508,12 @@ def test_endpoint_enabled_while_a_worker_sets_its_deliveries_aside_gets_them_all
     with app.app_context():
         event.listen(db.engine, "after_cursor_execute", interfere)
         try:
-            claims.claim(vault(), room=lambda _: 5, now=START)
+            claims.claim(cipher(), room=lambda _: 5, now=START)
         finally:
             event.remove(db.engine, "after_cursor_execute", interfere)
         assert enabled.is_set()
         assert {row.status for row in read_deliveries()} == {"pending"}
-        assert len(claims.claim(vault(), room=lambda _: 5, now=LATER)) == 3
+        assert len(claims.claim(cipher(), room=lambda _: 5, now=LATER)) == 3
 
 
 # ---- Credits, and endpoints that come and go
@@ -634,14 +634,14 @@ def test_ordered_endpoint_hears_of_a_move_only_after_it_has_taken_the_one_before
             pay(1, inn=inn)
         over = threading.Event()
 
-        def run_courier() -> None:
-            courier = jobs.new_courier()
+        def run_dispatcher() -> None:
+            dispatcher = jobs.new_dispatcher()
             try:
                 while not over.is_set():
-                    if not courier.step():
-                        courier.rest(0.01)
+                    if not dispatcher.step():
+                        dispatcher.wait(0.01)
             finally:
-                courier.close()
+                dispatcher.close()
 
         def move_clock() -> None:
             def moved_to_the_end() -> bool:
@@ -655,7 +655,7 @@ def test_ordered_endpoint_hears_of_a_move_only_after_it_has_taken_the_one_before
             finally:
                 over.set()
 
-        together(app, *[run_courier] * 4, move_clock)
+        together(app, *[run_dispatcher] * 4, move_clock)
 
     assert listener.findings == []
     assert listener.taken == {inn: set(range(1, events_each + 1)) for inn in INNS}
@@ -663,4 +663,4 @@ def test_ordered_endpoint_hears_of_a_move_only_after_it_has_taken_the_one_before
     assert sum(listener.failures.values()) > 0
     check_attempts()
     # Exactly once, because nobody vanished: one request for each failure and one more.
-    assert len(receiver.heard) == 3 * events_each + sum(listener.failures.values())
+    assert len(receiver.has_subscribers) == 3 * events_each + sum(listener.failures.values())

@@ -11,7 +11,7 @@ from sqlalchemy import insert, select, text
 
 import limits
 import services
-from context import vault
+from context import cipher
 from database.extension import db
 from database.session import transaction
 from errors import LimitReached
@@ -57,13 +57,13 @@ def test_locked_organisation_holds_up_no_queued_webhook_of_others(make_app, data
 def test_locked_endpoint_holds_up_the_settling_of_no_delivery(context, clock):
     failing, well = open_endpoint(), open_endpoint("http://127.0.0.1:10/")
     pay(1)
-    parcels = claims.claim(vault(), room=lambda _: 1, now=START)
-    came_of = [(parcel, came(500 if parcel.receiver.id == failing else 200)) for parcel in parcels]
+    deliveries = claims.claim(cipher(), room=lambda _: 1, now=START)
+    came_of = [(delivery, came(500 if delivery.receiver.id == failing else 200)) for delivery in deliveries]
 
     with held("endpoints", f"id = {failing}"):
         results.settle(came_of, now=clock())
 
-    assert {row.endpoint_id: (row.status, row.tries) for row in read_deliveries()} == {
+    assert {row.endpoint_id: (row.status, row.attempt_count) for row in read_deliveries()} == {
         failing: ("pending", 1),
         well: ("delivered", 1),
     }
@@ -102,17 +102,19 @@ def test_replay_hears_of_a_credit_that_was_under_way_when_it_began(app: Flask, c
 def test_sweep_sends_nothing_a_second_time(context, clock):
     endpoint_id = open_endpoint()
     pay(3)
-    results.settle([(parcel, came(200)) for parcel in claims.claim(vault(), room=lambda _: 9, now=START)], now=START)
+    results.settle(
+        [(delivery, came(200)) for delivery in claims.claim(cipher(), room=lambda _: 9, now=START)], now=START
+    )
     replays.start(endpoint_id, since=START - timedelta(days=1), by="test", now=clock())
     jobs.replay()
-    again = claims.claim(vault(), room=lambda _: 9, now=clock())
-    results.settle([(parcel, came(200)) for parcel in again], now=clock())
+    again = claims.claim(cipher(), room=lambda _: 9, now=clock())
+    results.settle([(delivery, came(200)) for delivery in again], now=clock())
 
     clock.move(seconds=limits.LEASE_SECONDS)
     jobs.replay()
 
     assert len(again) == 3
-    assert claims.claim(vault(), room=lambda _: 9, now=clock()) == []
+    assert claims.claim(cipher(), room=lambda _: 9, now=clock()) == []
 
 
 def test_replay_to_an_ordered_endpoint_leaves_no_earlier_version_for_a_later_batch(context, clock):
@@ -136,16 +138,16 @@ def test_replay_of_a_delivery_that_a_persons_retry_holds_sends_it_again(context,
     pay(1)
     (row,) = read_deliveries()
     for _ in range(10):
-        (parcel,) = claims.claim(vault(), room=lambda _: 1, now=clock())
-        results.settle([(parcel, came(500))], now=clock())
+        (delivery,) = claims.claim(cipher(), room=lambda _: 1, now=clock())
+        results.settle([(delivery, came(500))], now=clock())
         clock.moment = next_due() or clock.moment
     assert read_deliveries()[0].status == "exhausted"
     endpoints.retry(row.id, now=clock())
-    (parcel,) = claims.claim(vault(), room=lambda _: 1, now=clock())
+    (delivery,) = claims.claim(cipher(), room=lambda _: 1, now=clock())
     replays.start(endpoint_id, since=START - timedelta(days=1), by="test", now=clock())
     jobs.replay()
 
-    results.settle([(parcel, came(500))], now=clock())
+    results.settle([(delivery, came(500))], now=clock())
 
     (row,) = read_deliveries()
     assert (row.status, row.step) == ("pending", 1)
@@ -165,12 +167,12 @@ def test_one_replay_of_an_endpoint_at_a_time(context, clock):
 def test_secrets_that_are_good_at_once_are_few(context, clock):
     endpoint_id = open_endpoint()
     for _ in range(limits.CURRENT_SECRETS_MAX - 1):
-        endpoints.rotate(vault(), endpoint_id, overlap_seconds=3600, now=clock())
+        endpoints.rotate(cipher(), endpoint_id, overlap_seconds=3600, now=clock())
 
     with pytest.raises(LimitReached):
-        endpoints.rotate(vault(), endpoint_id, overlap_seconds=3600, now=clock())
-    endpoints.rotate(vault(), endpoint_id, overlap_seconds=0, now=clock())
-    assert endpoints.rotate(vault(), endpoint_id, overlap_seconds=3600, now=clock()).secret
+        endpoints.rotate(cipher(), endpoint_id, overlap_seconds=3600, now=clock())
+    endpoints.rotate(cipher(), endpoint_id, overlap_seconds=0, now=clock())
+    assert endpoints.rotate(cipher(), endpoint_id, overlap_seconds=3600, now=clock()).secret
 
 
 def test_endpoints_are_limited_and_those_that_were_deleted_do_not_count(context, clock):
@@ -191,14 +193,14 @@ def test_retry_of_a_finished_delivery_is_woken_by_the_one_before_it(context, clo
     pay(2)
     first, second = read_deliveries()
     for _ in range(2):
-        (parcel,) = claims.claim(vault(), room=lambda _: 1, now=clock())
-        results.settle([(parcel, came(200))], now=clock())
+        (delivery,) = claims.claim(cipher(), room=lambda _: 1, now=clock())
+        results.settle([(delivery, came(200))], now=clock())
     for row in (first, second):
         endpoints.retry(row.id, now=clock())
-    (parcel,) = claims.claim(vault(), room=lambda _: 5, now=clock())
-    assert parcel.delivery_id == first.id
+    (delivery,) = claims.claim(cipher(), room=lambda _: 5, now=clock())
+    assert delivery.delivery_id == first.id
 
-    results.settle([(parcel, came(200))], now=clock())
+    results.settle([(delivery, came(200))], now=clock())
 
-    (parcel,) = claims.claim(vault(), room=lambda _: 5, now=clock())
-    assert parcel.delivery_id == second.id
+    (delivery,) = claims.claim(cipher(), room=lambda _: 5, now=clock())
+    assert delivery.delivery_id == second.id

@@ -28,7 +28,7 @@ from errors import SignatureRejected
 from http_client.client import Answer, Unreachable
 from outbox import delivery, endpoint_keys
 from outbox.channels.webhook import send, wire
-from outbox.delivery import Parcel, Receiver
+from outbox.delivery import ClaimedDelivery, Receiver
 from outbox.endpoint_keys import Key
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 700_000, tzinfo=UTC)
@@ -56,8 +56,8 @@ FACTS = (
 )
 
 
-def make_parcel(scheme: Scheme = Scheme.STANDARD, *keys: Key, **overrides) -> Parcel:
-    parcel = Parcel(
+def make_parcel(scheme: Scheme = Scheme.STANDARD, *keys: Key, **overrides) -> ClaimedDelivery:
+    delivery = ClaimedDelivery(
         delivery_id=1,
         lease=uuid.uuid4(),
         cause="schedule",
@@ -69,7 +69,7 @@ def make_parcel(scheme: Scheme = Scheme.STANDARD, *keys: Key, **overrides) -> Pa
         occurred_at=datetime(2026, 3, 1, 11, 59, 58, tzinfo=UTC),
         data=json.dumps(CREDITED),
     )
-    return replace(parcel, **overrides)
+    return replace(delivery, **overrides)
 
 
 def old(key: Key, until: datetime) -> Key:
@@ -140,8 +140,8 @@ def test_everything_that_happened_arrives(scheme):
 
 @pytest.mark.parametrize("scheme", Scheme)
 def test_a_repeat_has_the_same_id_and_body_and_another_time(scheme):
-    parcel = make_parcel(scheme)
-    (body, first), (again, second) = (wire(parcel, now=NOW + timedelta(hours=hours)) for hours in (0, 5))
+    delivery = make_parcel(scheme)
+    (body, first), (again, second) = (wire(delivery, now=NOW + timedelta(hours=hours)) for hours in (0, 5))
 
     assert body == again
     assert first["webhook-id"] == second["webhook-id"]
@@ -149,9 +149,9 @@ def test_a_repeat_has_the_same_id_and_body_and_another_time(scheme):
 
 
 def test_standard_delivery_holds_for_the_libraries_and_a_changed_byte_does_not():
-    parcel = make_parcel()
-    (key,) = parcel.receiver.keys
-    body, headers = wire(parcel, now=datetime.now(UTC))
+    delivery = make_parcel()
+    (key,) = delivery.receiver.keys
+    body, headers = wire(delivery, now=datetime.now(UTC))
 
     assert accepted(key, body, headers) == [True, True]
     assert holds(endpoint_keys.public_key(key), body, headers)
@@ -216,26 +216,26 @@ def test_the_oldest_current_key_signs_alone(scheme, untils, signer):
 
 
 def test_x_signature_body_is_flat_and_compact_and_signed_as_it_is():
-    parcel = make_parcel(Scheme.X_SIGNATURE, data='{"endpoint": 5, "name": "Ы"}', event_type="ping")
-    body, headers = wire(parcel, now=NOW)
+    delivery = make_parcel(Scheme.X_SIGNATURE, data='{"endpoint": 5, "name": "Ы"}', event_type="ping")
+    body, headers = wire(delivery, now=NOW)
 
     assert body.decode() == (
         f'{{"id":"{EVENT}","type":"ping","timestamp":"2026-03-01T11:59:58Z","endpoint":5,"name":"Ы"}}'
     )
     assert list(headers) == ["Content-Type", "webhook-id", "webhook-timestamp", "X-Signature"]
-    assert raw_body_accepts(parcel.receiver.keys[0].secret, body, headers["X-Signature"])
-    assert not raw_body_accepts(parcel.receiver.keys[0].secret, body + b" ", headers["X-Signature"])
+    assert raw_body_accepts(delivery.receiver.keys[0].secret, body, headers["X-Signature"])
+    assert not raw_body_accepts(delivery.receiver.keys[0].secret, body + b" ", headers["X-Signature"])
 
 
 @pytest.mark.parametrize("scheme", [Scheme.X_SIGNATURE, Scheme.ACQUIREMOCK])
 def test_another_kopeck_takes_the_delivery_for_a_bank_webhook(scheme):
     data = {**CREDITED, "document_number": "ПЛ-328"}
-    parcel = make_parcel(scheme, data=json.dumps(data))
-    body, headers = wire(parcel, now=NOW)
+    delivery = make_parcel(scheme, data=json.dumps(data))
+    body, headers = wire(delivery, now=NOW)
     message = Message(headers=Headers(headers), content_type=headers["Content-Type"], body=body)
     bank = PlainBank()
 
-    assert bank.authenticate(message, secrets=[parcel.receiver.keys[0].secret], now=NOW).scheme == "x-signature"
+    assert bank.authenticate(message, secrets=[delivery.receiver.keys[0].secret], now=NOW).scheme == "x-signature"
     announcement = bank.read(message)
     assert (str(announcement.operation_id), announcement.amount) == (CREDITED["operation_id"], 145000)
     assert (announcement.payer_inn, announcement.document_number) == ("1234567890", "ПЛ-328")
@@ -245,15 +245,15 @@ def test_another_kopeck_takes_the_delivery_for_a_bank_webhook(scheme):
 
 
 def test_another_kopeck_authenticates_a_standard_delivery():
-    parcel = make_parcel()
-    body, headers = wire(parcel, now=NOW)
+    delivery = make_parcel()
+    body, headers = wire(delivery, now=NOW)
 
-    assert signing.verify(Headers(headers), body, secrets=[parcel.receiver.keys[0].secret], now=NOW).key_position == 0
+    assert signing.verify(Headers(headers), body, secrets=[delivery.receiver.keys[0].secret], now=NOW).key_position == 0
 
 
 def test_acquiremock_body_is_sorted_spaced_and_ascii():
-    parcel = make_parcel(Scheme.ACQUIREMOCK, data=f'{{"payment_id":"{PAYMENT}","name":"Ы","z":{{"b":1,"a":2}}}}')
-    body, headers = wire(parcel, now=NOW)
+    delivery = make_parcel(Scheme.ACQUIREMOCK, data=f'{{"payment_id":"{PAYMENT}","name":"Ы","z":{{"b":1,"a":2}}}}')
+    body, headers = wire(delivery, now=NOW)
 
     assert body == (
         f'{{"id": "{EVENT}", "name": "\\u042b", "payment_id": "{PAYMENT}", "timestamp": "2026-03-01T11:59:58Z", '
@@ -269,9 +269,9 @@ def test_acquiremock_delivery_without_a_payment_names_none():
 
 
 def test_acquiremock_delivery_holds_for_both_kinds_of_receivers():
-    parcel = make_parcel(Scheme.ACQUIREMOCK)
-    body, headers = wire(parcel, now=NOW)
-    secret, signature = parcel.receiver.keys[0].secret, headers["X-Signature"]
+    delivery = make_parcel(Scheme.ACQUIREMOCK)
+    body, headers = wire(delivery, now=NOW)
+    secret, signature = delivery.receiver.keys[0].secret, headers["X-Signature"]
 
     for verifier in (raw_body_accepts, rewritten_body_accepts):
         assert verifier(secret, body, signature)
@@ -335,10 +335,10 @@ def test_data_that_is_no_object_is_refused(scheme, data):
 
 @pytest.mark.parametrize("scheme", Scheme)
 def test_no_current_key_signs_nothing(scheme):
-    parcel = make_parcel(scheme)
+    delivery = make_parcel(scheme)
     for keys in ((), (old(endpoint_keys.new_key(scheme), NOW),)):
         with pytest.raises(ValueError, match="no key"):
-            wire(replace(parcel, receiver=replace(parcel.receiver, keys=keys)), now=NOW)
+            wire(replace(delivery, receiver=replace(delivery.receiver, keys=keys)), now=NOW)
 
 
 def test_new_keys_have_the_shape_of_their_scheme():
@@ -355,9 +355,9 @@ def test_new_keys_have_the_shape_of_their_scheme():
 
 @pytest.mark.parametrize("scheme", Scheme)
 def test_repr_shows_no_secret(scheme):
-    parcel = make_parcel(scheme)
-    for secret in (parcel.receiver.keys[0].secret, parcel.receiver.keys[0].private_key):
-        assert secret is None or secret not in repr(parcel)
+    delivery = make_parcel(scheme)
+    for secret in (delivery.receiver.keys[0].secret, delivery.receiver.keys[0].private_key):
+        assert secret is None or secret not in repr(delivery)
 
 
 def make_answer(**overrides) -> Answer:
@@ -388,11 +388,11 @@ def attempt(**answer) -> delivery.Attempt:
 
 
 def test_send_posts_what_wire_makes_and_tells_what_came_back():
-    parcel = make_parcel()
+    delivery = make_parcel()
     client = FakeClient(make_answer(status=204, reason="No Content", body=b"thanks"))
-    told = send(client, parcel, clock=ticking(0, 1234))
+    told = send(client, delivery, clock=ticking(0, 1234))
 
-    assert client.sent == [(parcel.receiver.url, *wire(parcel, now=NOW))]
+    assert client.sent == [(delivery.receiver.url, *wire(delivery, now=NOW))]
     assert told == delivery.Attempt(
         started_at=NOW, duration_ms=1234, status=204, excerpt="thanks", error=None, retry_after_seconds=None
     )

@@ -2,8 +2,8 @@
 
 import pytest
 
-from encryption import Vault
-from errors import VaultClosed
+from encryption import SecretCipher
+from errors import SecretUnreadable
 
 NEW, OLD, OTHER = "n" * 32, "o" * 64, "x" * 32
 TEXT = "whsec_c2VjcmV0 ключ"
@@ -12,71 +12,71 @@ LOCKED = "gAAAAABrAOJ-nsLG-b-PHbLUJLrp8Or1CTumXWD41iRu_yxFRJpAaCY-7HqQ01bQHdBbH8
 
 
 def test_what_is_locked_is_unlocked():
-    vault = Vault([NEW])
+    cipher = SecretCipher([NEW])
 
-    assert vault.unlock(vault.lock(TEXT)) == TEXT
-    assert vault.unlock(vault.lock("")) == ""
+    assert cipher.decrypt(cipher.encrypt(TEXT)) == TEXT
+    assert cipher.decrypt(cipher.encrypt("")) == ""
 
 
 def test_lock_shows_nothing_and_never_repeats():
-    vault = Vault([NEW])
-    locked = {vault.lock(TEXT) for _ in range(5)}
+    cipher = SecretCipher([NEW])
+    locked = {cipher.encrypt(TEXT) for _ in range(5)}
 
     assert len(locked) == 5
     assert all(text.isascii() and "whsec" not in text for text in locked)
 
 
 def test_every_key_unlocks_and_the_newest_locks():
-    before = Vault([OLD]).lock(TEXT)
-    during = Vault([NEW, OLD])
+    before = SecretCipher([OLD]).lock(TEXT)
+    during = SecretCipher([NEW, OLD])
 
     assert during.unlock(before) == TEXT
-    assert Vault([NEW]).unlock(during.lock(TEXT)) == TEXT
-    with pytest.raises(VaultClosed):
-        Vault([OLD]).unlock(during.lock(TEXT))
+    assert SecretCipher([NEW]).unlock(during.lock(TEXT)) == TEXT
+    with pytest.raises(SecretUnreadable):
+        SecretCipher([OLD]).unlock(during.lock(TEXT))
 
 
 def test_key_that_was_taken_out_is_told_by_its_setting():
-    with pytest.raises(VaultClosed, match="SECRETS_KEYS") as caught:
-        Vault([NEW, OTHER]).unlock(Vault([OLD]).lock(TEXT))
+    with pytest.raises(SecretUnreadable, match="SECRETS_KEYS") as caught:
+        SecretCipher([NEW, OTHER]).unlock(SecretCipher([OLD]).lock(TEXT))
 
     assert caught.value.__cause__ is None
     assert not any(secret in str(caught.value) for secret in (NEW, OLD, OTHER, TEXT))
 
 
 def test_each_changed_character_is_noticed():
-    vault = Vault([NEW])
-    locked = vault.lock(TEXT)
+    cipher = SecretCipher([NEW])
+    locked = cipher.encrypt(TEXT)
     # The last character before the padding may carry bits that belong to no byte.
     for place in range(len(locked.rstrip("=")) - 1):
         changed = locked[:place] + ("A" if locked[place] != "A" else "B") + locked[place + 1 :]
-        with pytest.raises(VaultClosed):
-            vault.unlock(changed)
+        with pytest.raises(SecretUnreadable):
+            cipher.decrypt(changed)
 
 
 @pytest.mark.parametrize("text", ["", "A", "whsec_plain", "gAAAAA==", "ключ", "\ud800", "A" * 1000])
 def test_what_was_never_locked_is_refused(text):
-    with pytest.raises(VaultClosed, match="SECRETS_KEYS"):
-        Vault([NEW]).unlock(text)
+    with pytest.raises(SecretUnreadable, match="SECRETS_KEYS"):
+        SecretCipher([NEW]).unlock(text)
 
 
 @pytest.mark.parametrize("keys", [[], [""], ["n" * 31], [NEW, "short"]], ids=str)
 def test_vault_without_good_keys_is_not_made(keys):
     with pytest.raises(ValueError, match="SECRETS_KEYS") as caught:
-        Vault(keys)
+        SecretCipher(keys)
 
     assert "short" not in str(caught.value).split()
 
 
 def test_keys_that_begin_alike_are_different_keys():
-    with pytest.raises(VaultClosed):
-        Vault([NEW + "b"]).unlock(Vault([NEW + "a"]).lock(TEXT))
+    with pytest.raises(SecretUnreadable):
+        SecretCipher([NEW + "b"]).unlock(SecretCipher([NEW + "a"]).lock(TEXT))
 
 
 def test_what_was_locked_by_this_version_opens_for_ever():
     """Whoever changes how keys are derived would lose every stored secret."""
-    assert Vault([NEW]).unlock(LOCKED) == "whsec_dGVzdA=="
+    assert SecretCipher([NEW]).unlock(LOCKED) == "whsec_dGVzdA=="
 
 
 def test_repr_shows_nothing():
-    assert NEW not in f"{Vault([NEW])!r} {Vault([NEW])} {vars(Vault([NEW]))}"
+    assert NEW not in f"{SecretCipher([NEW])!r} {SecretCipher([NEW])} {vars(SecretCipher([NEW]))}"

@@ -1,4 +1,4 @@
-"""The bell alone: what it sends, what it spares, and what it survives."""
+"""The notifier alone: what it sends, what it spares, and what it survives."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ import pytest
 
 from config import ROOT
 from worker import broker
-from worker.broker import Bell
+from worker.broker import Notifier
 
 PATIENCE_SECONDS = 30
 AWAY = "redis://:a-password@127.0.0.1:1/0"
@@ -50,7 +50,7 @@ def line(monkeypatch: pytest.MonkeyPatch) -> Line:
 
 
 def test_without_a_broker_nothing_happens_and_celery_is_not_imported():
-    script = "import sys, wakeups; wakeups.Bell(None).ring('deliver'); assert 'celery' not in sys.modules"
+    script = "import sys, wakeups; wakeups.Notifier(None).ring('deliver'); assert 'celery' not in sys.modules"
 
     ended = subprocess.run([sys.executable, "-W", "error", "-c", script], cwd=ROOT, check=False)
 
@@ -58,27 +58,27 @@ def test_without_a_broker_nothing_happens_and_celery_is_not_imported():
 
 
 def test_whatever_is_rung_while_a_message_is_sent_makes_one_more(line):
-    bell = Bell("redis://broker")
+    notifier = Notifier("redis://broker")
     line.free.clear()
-    bell.ring("deliver")
+    notifier.ring("deliver")
     wait_until(lambda: line.tried == 1)
     for _ in range(500):
-        bell.ring("deliver")
-        bell.ring("credit")
+        notifier.ring("deliver")
+        notifier.ring("credit")
     line.free.set()
     wait_until(lambda: len(line.sent) == 3)
-    bell.ring("replay")
+    notifier.ring("replay")
     wait_until(lambda: "replay" in line.sent)
 
     assert sorted(line.sent) == ["credit", "deliver", "deliver", "replay"]
 
 
 def test_one_process_has_one_thread_however_many_ring_first(line):
-    bell, start = Bell("redis://broker"), threading.Barrier(20)
+    notifier, start = Notifier("redis://broker"), threading.Barrier(20)
 
     def ring() -> None:
         start.wait()
-        bell.ring("deliver")
+        notifier.ring("deliver")
 
     before = {thread.ident for thread in threading.enumerate()}
     ringing = [threading.Thread(target=ring) for _ in range(20)]
@@ -89,19 +89,19 @@ def test_one_process_has_one_thread_however_many_ring_first(line):
     wait_until(lambda: line.sent)
 
     started = [thread for thread in threading.enumerate() if thread.ident not in before]
-    assert [thread.name for thread in started] == ["bell"]
+    assert [thread.name for thread in started] == ["notifier"]
     assert started[0].daemon
 
 
 def test_outage_is_told_once_without_the_password_and_the_next_one_again(line, caplog):
-    bell = Bell("redis://broker")
+    notifier = Notifier("redis://broker")
     for outage in (1, 2):
         line.cut, tried = True, line.tried
         while line.tried < tried + 3:
-            bell.ring("deliver")
+            notifier.ring("deliver")
             time.sleep(0.001)
         line.cut, sent = False, len(line.sent)
-        bell.ring("deliver")
+        notifier.ring("deliver")
         wait_until(lambda sent=sent: len(line.sent) > sent)
 
         assert len(caplog.messages) == outage
@@ -110,9 +110,9 @@ def test_outage_is_told_once_without_the_password_and_the_next_one_again(line, c
 
 
 def test_broker_that_is_not_there_is_told_without_the_password(caplog):
-    bell = Bell(AWAY)
+    notifier = Notifier(AWAY)
     for _ in range(100):
-        bell.ring("deliver")
+        notifier.ring("deliver")
     wait_until(lambda: caplog.messages)
 
     assert len(caplog.messages) == 1
@@ -125,10 +125,10 @@ def test_no_more_threads_are_no_reason_to_fail(line, monkeypatch):
             raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading, "Thread", Exhausted)
-    bell = Bell("redis://broker")
-    bell.ring("deliver")
+    notifier = Notifier("redis://broker")
+    notifier.ring("deliver")
     monkeypatch.undo()
-    bell.ring("deliver")
+    notifier.ring("deliver")
 
     wait_until(lambda: line.sent)
     assert line.sent == ["deliver"]
@@ -143,10 +143,10 @@ class Line:
     def send(self, job): os.write(1, f"{os.getpid()} {job}\\n".encode())
 
 wakeups._Line = Line
-bell = wakeups.Bell("redis://broker")
-bell.ring("deliver")
+notifier = wakeups.Notifier("redis://broker")
+notifier.ring("deliver")
 child = os.fork()
-bell.ring("credit")
+notifier.ring("credit")
 if not child:
     time.sleep(60)
 sys.stdin.read()

@@ -10,7 +10,7 @@ def test_job_that_failed_is_passed_over_and_said_in_the_log(caplog):
         tried.append("fail")
         raise ValueError("a reason of ours")
 
-    failing, well = loop._Turn(fail), loop._Turn(lambda: 3)
+    failing, well = loop._JobRunner(fail), loop._JobRunner(lambda: 3)
 
     assert [failing.take() + well.take() for _ in range(3)] == [3, 3, 3]
     assert tried == ["fail"]
@@ -26,6 +26,6 @@ def test_job_that_failed_has_its_turn_again(monkeypatch):
             raise error
         return 1
 
-    turn = loop._Turn(once_broken)
+    turn = loop._JobRunner(once_broken)
 
     assert [turn.take(), turn.take()] == [0, 1]

@@ -1,0 +1,151 @@
+"""The field's own words: paused, manual, attempt_count; when a lease began has a column; causes and reasons are checked."""
+
+import re
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import mysql, postgresql
+
+revision = "0003"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+
+MOMENT = (
+    sa.DateTime()
+    .with_variant(sa.DateTime(timezone=True), "postgresql")
+    .with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
+)
+UUID = sa.Uuid(native_uuid=False).with_variant(postgresql.UUID(), "postgresql")
+DELIVERIES = sa.table("deliveries", sa.column("id"), sa.column("lease", UUID), sa.column("claimed_at", MOMENT))
+
+WORDS = (
+    ("deliveries", "status", "parked", "paused"),
+    ("deliveries", "cause", "person", "manual"),
+    ("delivery_attempts", "cause", "person", "manual"),
+    ("endpoints", "disabled_because", "person", "manual"),
+)
+WORDS_BEFORE = tuple((table, column, new, old) for table, column, old, new in WORDS)
+
+CHECKS_BEFORE = {
+    ("deliveries", "ck_deliveries_status_known"): "status IN ('pending', 'delivered', 'exhausted', 'parked')",
+}
+CAUSES = "cause IN ('schedule', 'manual', 'replay')"
+CHECKS = {
+    ("deliveries", "ck_deliveries_status_known"): "status IN ('pending', 'delivered', 'exhausted', 'paused')",
+    ("deliveries", "ck_deliveries_cause_known"): CAUSES,
+    ("deliveries", "ck_deliveries_lease_has_its_moment"): "(lease IS NULL) = (claimed_at IS NULL)",
+    ("delivery_attempts", "ck_delivery_attempts_cause_known"): CAUSES,
+    ("endpoints", "ck_endpoints_scheme_known"): "scheme IN ('standard', 'x-signature', 'acquiremock')",
+    (
+        "endpoints",
+        "ck_endpoints_disabled_because_known",
+    ): "disabled_because IN ('manual', 'failing', 'gone', 'deleted')",
+}
+
+
+def upgrade() -> None:
+    """Rename two columns, add one, then change the words together with the checks that know them."""
+    op.execute("ALTER TABLE inbox RENAME COLUMN tries TO attempt_count")
+    op.execute("ALTER TABLE deliveries RENAME COLUMN tries TO attempt_count")
+    op.add_column("deliveries", sa.Column("claimed_at", MOMENT, nullable=True))
+    _fill_claimed_at()
+    _change(CHECKS_BEFORE, CHECKS, WORDS)
+
+
+def downgrade() -> None:
+    """Take it all back; the moment of a lease is in the lease itself too."""
+    _change(CHECKS, CHECKS_BEFORE, WORDS_BEFORE)
+    op.drop_column("deliveries", "claimed_at")
+    op.execute("ALTER TABLE deliveries RENAME COLUMN attempt_count TO tries")
+    op.execute("ALTER TABLE inbox RENAME COLUMN attempt_count TO tries")
+
+
+def _fill_claimed_at() -> None:
+    """Read when the leases of this moment began: each is a UUIDv7, milliseconds first."""
+    bind = op.get_bind()
+    for row in bind.execute(sa.select(DELIVERIES).where(DELIVERIES.c.lease.is_not(None))).all():
+        claimed_at = datetime.fromtimestamp((row.lease.int >> 80) / 1000, UTC)
+        if bind.dialect.name != "postgresql":
+            claimed_at = claimed_at.replace(tzinfo=None)
+        bind.execute(sa.update(DELIVERIES).where(DELIVERIES.c.id == row.id).values(claimed_at=claimed_at))
+
+
+def _change(before, after, words) -> None:
+    """Replace checks by others, and words by those that the new checks allow."""
+    if op.get_bind().dialect.name == "sqlite":
+        _rebuild(before, after, words)
+        return
+    for table, name in before:
+        op.drop_constraint(op.f(name), table, type_="check")
+    open_attempts, close_attempts = GUARDS[op.get_bind().dialect.name]
+    for statement in open_attempts:
+        op.execute(statement)
+    for table, column, old, new in words:
+        op.execute(f"UPDATE {table} SET {column} = '{new}' WHERE {column} = '{old}'")
+    for statement in close_attempts:
+        op.execute(statement)
+    for (table, name), condition in after.items():
+        op.create_check_constraint(op.f(name), table, condition)
+
+
+# ---- SQLite cannot change a constraint: the tables are made anew, together with those that refer to them
+
+TABLES = ("endpoints", "replays", "deliveries", "delivery_attempts")
+"""From those that are referred to, to those that refer."""
+
+
+def _rebuild(before, after, words) -> None:
+    bind = op.get_bind()
+    found = sa.text("SELECT type, tbl_name, sql FROM sqlite_master WHERE sql IS NOT NULL")
+    parts = [row for row in bind.execute(found) if row.tbl_name in TABLES]
+    definitions = {row.tbl_name: row.sql for row in parts if row.type == "table"}
+    for table in TABLES:
+        bind.exec_driver_sql(_new_definition(table, definitions[table], before, after))
+        _copy(table, [word for word in words if word[0] == table])
+    for table in reversed(TABLES):
+        op.drop_table(table)
+    for table in TABLES:
+        op.rename_table(f"new_{table}", table)
+    for row in parts:
+        if row.type != "table":  # indexes and triggers went with their tables
+            bind.exec_driver_sql(row.sql)
+
+
+def _new_definition(table, definition, before, after) -> str:
+    for of, name in before:
+        if of == table:
+            check = re.escape(f"CONSTRAINT {name} CHECK ({before[of, name]})")
+            definition, count = re.subn(rf",\s*{check}", "", definition)
+            assert count == 1, name
+    checks = "".join(f", CONSTRAINT {name} CHECK ({after[of, name]})" for of, name in after if of == table)
+    definition = f"{definition[: definition.rindex(')')]}{checks})"
+    any_table = "|".join(TABLES)
+    return re.sub(rf'\b(TABLE|REFERENCES) "?({any_table})"?(?=\W)', r'\1 "new_\2"', definition)
+
+
+def _copy(table, words) -> None:
+    columns = [column["name"] for column in sa.inspect(op.get_bind()).get_columns(table)]
+    values = dict(zip(columns, columns, strict=True))
+    for _, column, old, new in words:
+        values[column] = f"CASE {column} WHEN '{old}' THEN '{new}' ELSE {column} END"
+    names, selected = ", ".join(values), ", ".join(values.values())
+    op.get_bind().exec_driver_sql(f"INSERT INTO new_{table} ({names}) SELECT {selected} FROM {table}")
+
+
+# ---- Attempts are append-only: for one statement they are not
+
+_MARIADB = (
+    [f"DROP TRIGGER delivery_attempts_no_{event}" for event in ("update", "delete")],
+    [
+        f"CREATE TRIGGER delivery_attempts_no_{event.lower()} BEFORE {event} ON delivery_attempts FOR EACH ROW "
+        "SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'delivery_attempts is append-only'"
+        for event in ("UPDATE", "DELETE")
+    ],
+)
+_POSTGRESQL = (
+    ["ALTER TABLE delivery_attempts DISABLE TRIGGER USER"],
+    ["ALTER TABLE delivery_attempts ENABLE TRIGGER USER"],
+)
+GUARDS = {"postgresql": _POSTGRESQL, "mysql": _MARIADB, "mariadb": _MARIADB}
