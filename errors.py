@@ -16,17 +16,18 @@ FieldProblem = Mapping[str, str]
 
 
 class PaymentError(Exception):
-    """Whatever a caller did that cannot be done; a subclass is status, slug and title."""
+    """Whatever a caller did that cannot be done; a subclass is status, slug, title and its usual words."""
 
     status: ClassVar[int]
     slug: ClassVar[str]
     title: ClassVar[str]
+    words: ClassVar[str] = ""
     headers: ClassVar[Mapping[str, str]] = {}
 
-    def __init__(self, detail: str, **members: object) -> None:
-        self.detail = detail
+    def __init__(self, detail: str = "", **members: object) -> None:
+        self.detail = detail or self.words
         self.members = members
-        super().__init__(detail)
+        super().__init__(self.detail)
 
 
 class SignatureRejected(PaymentError):
@@ -44,9 +45,10 @@ class UnusableBody(PaymentError):
     status = 400
     slug = "unusable-body"
     title = "The body cannot be used"
+    words = "The fields in `errors` cannot be used."
 
-    def __init__(self, detail: str, errors: list[FieldProblem] | None = None) -> None:
-        self.errors = errors or [{"pointer": "#", "detail": detail}]
+    def __init__(self, detail: str = "", errors: list[FieldProblem] | None = None) -> None:
+        self.errors = errors or [{"pointer": "#", "detail": detail or self.words}]
         super().__init__(detail, errors=self.errors)
 
 
@@ -64,6 +66,7 @@ class NotJson(UnusableBody):
     status = 415
     slug = "not-json"
     title = "The content type is not JSON"
+    words = "Send Content-Type: application/json."
 
 
 class InvalidQuery(PaymentError):
@@ -80,6 +83,7 @@ class PageUnknown(PaymentError):
     status = 404
     slug = "page-unknown"
     title = "No such page"
+    words = "The cursor is not one that this list gave out; begin again without one."
 
 
 class BankUnknown(PaymentError):
@@ -88,6 +92,7 @@ class BankUnknown(PaymentError):
     status = 404
     slug = "bank-unknown"
     title = "No such bank"
+    words = "No bank of this name is known here; the bare path is the plain bank's."
 
 
 class OrganizationUnknown(PaymentError):
@@ -96,6 +101,7 @@ class OrganizationUnknown(PaymentError):
     status = 404
     slug = "organization-unknown"
     title = "No such organisation"
+    words = "No organisation has this INN."
 
 
 class OrganizationExists(PaymentError):
@@ -104,6 +110,7 @@ class OrganizationExists(PaymentError):
     status = 409
     slug = "organization-exists"
     title = "The organisation is registered already"
+    words = "An organisation with this INN is registered already."
 
 
 class IncidentUnknown(PaymentError):
@@ -112,6 +119,7 @@ class IncidentUnknown(PaymentError):
     status = 404
     slug = "incident-unknown"
     title = "No such incident"
+    words = "No incident has this number."
 
 
 class IncidentNotOpen(PaymentError):
@@ -120,6 +128,7 @@ class IncidentNotOpen(PaymentError):
     status = 409
     slug = "incident-not-open"
     title = "The incident is resolved already"
+    words = "Somebody resolved this incident before; nothing was changed."
 
 
 class IncidentNotAssignable(PaymentError):
@@ -136,6 +145,7 @@ class EndpointUnknown(PaymentError):
     status = 404
     slug = "endpoint-unknown"
     title = "No such endpoint"
+    words = "No endpoint has this number; it may have been deleted."
 
 
 class EndpointRefused(PaymentError):
@@ -152,6 +162,7 @@ class EndpointDisabled(PaymentError):
     status = 409
     slug = "endpoint-disabled"
     title = "The endpoint is disabled"
+    words = "Nothing is sent to an endpoint that is disabled; enable it first."
 
 
 class LimitReached(PaymentError):
@@ -176,6 +187,7 @@ class DeliveryUnknown(PaymentError):
     status = 404
     slug = "delivery-unknown"
     title = "No such delivery"
+    words = "No delivery has this number."
 
 
 class DeliveryUnderWay(PaymentError):
@@ -184,6 +196,7 @@ class DeliveryUnderWay(PaymentError):
     status = 409
     slug = "delivery-under-way"
     title = "The delivery is being tried"
+    words = "A worker is trying this delivery at this moment; look at its attempts."
 
 
 class ReplayUnknown(PaymentError):
@@ -192,6 +205,7 @@ class ReplayUnknown(PaymentError):
     status = 404
     slug = "replay-unknown"
     title = "No such replay"
+    words = "This endpoint has no replay of this number."
 
 
 class KeyRefused(PaymentError):
@@ -217,6 +231,7 @@ class LoopbackOnly(PaymentError):
     status = 403
     slug = "loopback-only"
     title = "This server is in development"
+    words = "In development only this machine is answered. Set KOPECK_ENV=production to serve others."
 
 
 class DatabaseUnavailable(PaymentError):
@@ -243,4 +258,5 @@ class Busy(PaymentError):
     status = 503
     slug = "busy"
     title = "Too many at once"
+    words = "More webhooks are waiting here than are taken at once. Nothing was stored; send it again."
     headers: ClassVar[Mapping[str, str]] = {"Retry-After": str(RETRY_AFTER_SECONDS)}

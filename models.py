@@ -221,7 +221,7 @@ class Event(Base):
 
 
 class Replay(Base):
-    """A person's replay that an endpoint hears everything again since a moment; `cursor` is the last payment taken up."""
+    """A person asked that an endpoint hears everything again since a moment; `cursor` is the last payment queued."""
 
     __tablename__ = "replays"
     __table_args__ = (Index(None, "finished_at"), BYTEWISE)
@@ -246,9 +246,9 @@ OPEN_IN_ORDER = text("due_at IS NOT NULL AND version IS NOT NULL")
 class Delivery(Base):
     """One event for one endpoint.
 
-    `due_at` is when a worker must look at it next: for the attempt that is due; for one that waits behind another in its
-    order; or, while a worker holds the `lease` since `claimed_at`, because that lease runs out. Without it there is
-    nothing to do. `scheduled_at` is when the schedule wants the next attempt, `step` how far the schedule has come,
+    `due_at` is when a worker must look at it next: for the attempt that is due; for one that waits behind another in
+    its order; or, while a worker holds the `lease` since `claimed_at`, because that lease runs out. Without it there
+    is nothing to do. `scheduled_at` is when the schedule wants the next attempt, `step` how far the schedule has come,
     `attempt_count` the attempts of any cause.
     """
 

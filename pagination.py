@@ -104,7 +104,7 @@ def _decode(cursor: str, parse: Callable[[str], Any]) -> Any:
         text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
         return parse(text)
     except (ValueError, binascii.Error):
-        raise PageUnknown("The cursor is not one that this list gave out; begin again without one.") from None
+        raise PageUnknown from None
 
 
 def whole_number(text: str) -> int:

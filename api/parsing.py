@@ -32,7 +32,7 @@ class Reader(FlaskParser):
 
     def _raw_load_json(self, req: Request) -> Any:
         if not is_json(req.headers.get("Content-Type", "")):
-            raise NotJson("Send Content-Type: application/json.")
+            raise NotJson
         return parse_json(read_body())
 
     def handle_error(
@@ -53,7 +53,7 @@ class Reader(FlaskParser):
                 for problem in problems(messages["query"])
             ]
             raise InvalidQuery("The parameters in `errors` cannot be used.", errors=errors)
-        raise UnusableBody("The fields in `errors` cannot be used.", problems(messages["json"]))
+        raise UnusableBody(errors=problems(messages["json"]))
 
 
 READER = Reader()

@@ -23,5 +23,5 @@ def problems(secrets: Mapping[str, object]) -> list[str]:
 def find(name: str) -> Bank:
     """Return the bank of this name; raise BankUnknown."""
     if name not in BANKS:
-        raise BankUnknown("No bank of this name is known here; the bare path is the plain bank's.")
+        raise BankUnknown
     return BANKS[name]

@@ -19,11 +19,11 @@ class PlainBank(Bank):
     def read(self, message: Message) -> Announcement:
         """Read the five members; others are accepted and stay in the stored body."""
         if not is_json(message.content_type):
-            raise NotJson("Send Content-Type: application/json.")
+            raise NotJson
         try:
             members = SHAPE.load(parse_json(message.body))
         except ValidationError as error:
-            raise UnusableBody("The fields in `errors` cannot be used.", problems(error.messages)) from None
+            raise UnusableBody(errors=problems(error.messages)) from None
         return Announcement(
             operation_id=members["operation_id"],
             amount=members["amount"],

@@ -1,7 +1,7 @@
 """Credits that arrive while one transaction is being committed share the next one.
 
-Used by services.receive_webhook(), whose transaction it opens; each caller hears what became of its own credit, and only
-after the commit that holds it. Knows neither money nor tables.
+Used by services.receive_webhook(), whose transaction it opens; each caller hears of its own credit,
+and only after the commit that holds it. Knows neither money nor tables.
 """
 
 import threading
@@ -28,7 +28,7 @@ class GroupCommit(Generic[Item, Result]):
 
     There is no thread that commits, and so nothing to start after a fork or to stop at the end. Of the callers
     themselves the first leads: it takes everybody who waits into its transaction, commits, wakes them, and lets the
-    first of those who came meanwhile lead the next one. A caller that is alone does what it would have done without this.
+    first of those who came meanwhile lead the next one. A caller that is alone does as it would have done without this.
 
     Limits: QUEUE_CREDITS_MAX wait in one process, others are refused at once (Busy); BATCH_CREDITS_MAX share one
     transaction. When it fails because of one of them, each runs again by itself, side by side, so that an error
@@ -122,7 +122,7 @@ class _Queue(Generic[Item, Result]):
         """Let a caller lead when nobody does, or else wait until it leads or its result is there."""
         with self.lock:
             if len(self.waiting) >= QUEUE_CREDITS_MAX:
-                raise Busy("More webhooks are waiting here than are taken at once. Nothing was stored; send it again.")
+                raise Busy
             waiter.is_leader = not self.has_leader
             self.has_leader = True
             if not waiter.is_leader:

@@ -65,7 +65,7 @@ def find(incident_id: int) -> AnyRow:
     """Return one incident, inside a transaction as it stands there; raise IncidentUnknown."""
     row = current_session().execute(select(*table_of(Incident).c).where(Incident.id == incident_id)).one_or_none()
     if row is None:
-        raise IncidentUnknown("No incident has this number.")
+        raise IncidentUnknown
     return row
 
 
@@ -77,7 +77,7 @@ def close(session: Session, incident_id: int, *, resolution: str, by: str, now: 
         .values(resolved_at=now, resolved_by=by, resolution=resolution)
     )
     if affected(closed) != 1:
-        raise IncidentNotOpen("Somebody resolved this incident before; nothing was changed.")
+        raise IncidentNotOpen
 
 
 def _reopen_uncredited(session: Session, fingerprint: str) -> None:

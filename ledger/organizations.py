@@ -16,7 +16,7 @@ def find(inn: str) -> AnyRow:
     """Return the organisation with this INN; raise OrganizationUnknown."""
     rows = look_up(select(*table_of(Organization).c).where(table_of(Organization).c.inn == inn))
     if not rows:
-        raise OrganizationUnknown("No organisation has this INN.")
+        raise OrganizationUnknown
     return rows[0]
 
 
@@ -27,7 +27,7 @@ def register(*, inn: str, name: str, now: datetime) -> None:
         with transaction() as session:
             session.execute(insert(table_of(Organization)).values(inn=inn, name=name, created_at=now))
     except IntegrityError:
-        raise OrganizationExists("An organisation with this INN is registered already.") from None
+        raise OrganizationExists from None
 
 
 @survives_deadlock

@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 import rules
 from database.bulk import among, insert, insert_absent, table_of
 from database.columns import new_id
+from database.session import AnyRow
 from enums import LogReason, PostingStatus
 from errors import TryAgain
 from limits import BATCH_CREDITS_MAX
@@ -52,7 +53,7 @@ class Recorded:
 
 @dataclass(frozen=True, kw_only=True)
 class Move:
-    """One row of balance_log as it was just written; `has_subscribers` when an endpoint listens to this organisation."""
+    """One row of balance_log as it was just written; `has_subscribers` when an endpoint listens to it."""
 
     organization_id: int
     version: int
@@ -83,6 +84,14 @@ class Account:
     created: bool = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Which credits are to be posted, by their positions: one for each operation; and why others cannot be."""
+
+    chosen: Mapping[UUID, int]
+    refused: Mapping[int, PostingStatus]
+
+
 def post(session: Session, credits: Sequence[Credit]) -> list[Outcome]:
     """Post credits in the caller's transaction; return what became of each, in the order given.
 
@@ -95,29 +104,39 @@ def post(session: Session, credits: Sequence[Credit]) -> list[Outcome]:
     operation_ids = {credit.operation_id for credit in credits}
     accounts = _lock(connection, {credit.inn for credit in credits})
     recorded: dict[UUID, Recorded] = {}
-    chosen, refused = _choose(credits, accounts)
-    if refused:
-        # Repeats need no room and no new organisation; those are looked for only now, because this is rare.
+    plan = _plan(credits, accounts, recorded)
+    if plan.refused:
+        # Repeats need no balance and no new organisation; those are looked for only now, because this is rare.
         recorded = find_recorded(connection, operation_ids)
-        fresh = [credit for credit in credits if credit.operation_id not in recorded]
-        accounts |= _create_missing(connection, fresh, accounts)
-        chosen, refused = _choose(fresh, accounts)
+        accounts |= _create_missing(connection, credits, accounts, recorded)
+        plan = _plan(credits, accounts, recorded)
+    chosen = {operation_id: credits[position] for operation_id, position in plan.chosen.items()}
     payment_ids = {operation_id: new_id(credit.received_at) for operation_id, credit in chosen.items()}
     recorded |= _insert_payments(connection, chosen, accounts, payment_ids)
     posted = {id_: credit for id_, credit in chosen.items() if recorded[id_].payment_id == payment_ids[id_]}
     for operation_id in chosen.keys() - posted.keys():
         _check_nothing_left(accounts[chosen[operation_id].inn])
     moves = _move_balances(connection, posted, accounts, payment_ids)
-    if refused:
+    if plan.refused:
         recorded |= find_recorded(connection, operation_ids)
-    return _outcomes(credits, recorded, moves, refused)
+    return [_outcome(position, credit, plan, recorded, moves) for position, credit in enumerate(credits)]
 
 
 def find_recorded(connection: Connection, operation_ids: Collection[UUID]) -> dict[UUID, Recorded]:
     """Return the payments that hold these operations."""
     query = _recorded_query(connection.dialect.name)
     rows = connection.execute(query, {"operation_ids": list(operation_ids)})
-    return {row[0]: Recorded(payment_id=row[1], facts=Facts(*row[2:])) for row in rows}
+    return {row.operation_id: Recorded(payment_id=row.id, facts=_facts(row)) for row in rows}
+
+
+def _facts(row: AnyRow) -> Facts:
+    return Facts(
+        source=row.source,
+        amount=row.amount,
+        payer_inn=row.payer_inn,
+        document_number=row.document_number,
+        document_date=row.document_date,
+    )
 
 
 def compare(facts: Facts, recorded: Recorded) -> PostingStatus:
@@ -135,11 +154,14 @@ def _lock(connection: Connection, inns: Collection[str]) -> dict[str, Account]:
 
 
 def _create_missing(
-    connection: Connection, credits: Sequence[Credit], accounts: Mapping[str, Account]
+    connection: Connection,
+    credits: Sequence[Credit],
+    accounts: Mapping[str, Account],
+    recorded: Mapping[UUID, Recorded],
 ) -> dict[str, Account]:
     """Create the organisations that are missing and may be created, and lock them."""
     # Of several credits with one operation only the first may create: no organisation is to be left without a credit.
-    first = {credit.operation_id: credit for credit in reversed(credits)}
+    first = {credit.operation_id: credit for credit in reversed(credits) if credit.operation_id not in recorded}
     missing = {credit.inn: credit for credit in first.values() if credit.may_create and credit.inn not in accounts}
     if not missing:
         return {}
@@ -151,24 +173,22 @@ def _create_missing(
     return {inn: replace(account, created=True) for inn, account in _lock(connection, missing).items()}
 
 
-def _choose(
-    credits: Sequence[Credit], accounts: Mapping[str, Account]
-) -> tuple[dict[UUID, Credit], dict[int, PostingStatus]]:
-    """Split credits into those that can be posted, one for each operation, and the refusals of others by id()."""
+def _plan(credits: Sequence[Credit], accounts: Mapping[str, Account], recorded: Mapping[UUID, Recorded]) -> Plan:
+    """Choose the credits that can be posted, one for each operation that is not recorded yet."""
     balances = {inn: account.balance for inn, account in accounts.items()}
-    chosen: dict[UUID, Credit] = {}
+    chosen: dict[UUID, int] = {}
     refused: dict[int, PostingStatus] = {}
-    for credit in credits:
-        if credit.operation_id in chosen:
+    for position, credit in enumerate(credits):
+        if credit.operation_id in chosen or credit.operation_id in recorded:
             continue
         if credit.inn not in accounts:
-            refused[id(credit)] = PostingStatus.UNKNOWN_INN
+            refused[position] = PostingStatus.UNKNOWN_INN
         elif not rules.fits(balances[credit.inn], credit.facts.amount):
-            refused[id(credit)] = PostingStatus.BALANCE_LIMIT
+            refused[position] = PostingStatus.BALANCE_LIMIT
         else:
-            chosen[credit.operation_id] = credit
+            chosen[credit.operation_id] = position
             balances[credit.inn] += credit.facts.amount
-    return chosen, refused
+    return Plan(chosen=chosen, refused=refused)
 
 
 def _insert_payments(
@@ -218,10 +238,10 @@ def _move_balances(
     credits: Mapping[UUID, Credit],
     accounts: Mapping[str, Account],
     payment_ids: Mapping[UUID, UUID],
-) -> dict[int, Move]:
+) -> dict[UUID, Move]:
     """Write a balance_log row for each credit, with running balances, and make each balance what its log says last.
 
-    Returns the moves by the id() of their credits.
+    Returns the moves by operation.
     """
     running = dict(accounts)
     moves, entries = {}, []
@@ -237,7 +257,7 @@ def _move_balances(
             "balance_after": after.balance,
             "payment_id": payment_ids[operation_id],
         }
-        moves[id(credit)] = Move(**entry, has_subscribers=after.has_subscribers)
+        moves[operation_id] = Move(**entry, has_subscribers=after.has_subscribers)
         entries.append({**entry, "reason": LogReason.CREDIT, "created_at": credit.received_at})
     if entries:
         insert(connection, LOG, entries)
@@ -246,24 +266,16 @@ def _move_balances(
     return moves
 
 
-def _outcomes(
-    credits: Sequence[Credit],
-    recorded: Mapping[UUID, Recorded],
-    moves: Mapping[int, Move],
-    refused: Mapping[int, PostingStatus],
-) -> list[Outcome]:
-    """Tell of each credit what became of it; of several with one operation only the one that was posted is new."""
-    remaining = dict(moves)
-    outcomes = []
-    for credit in credits:
-        first, move = recorded.get(credit.operation_id), remaining.pop(id(credit), None)
-        if first is None:
-            outcomes.append(Outcome(status=refused[id(credit)]))
-        elif move is not None:
-            outcomes.append(Outcome(status=PostingStatus.CREDITED, first=first, move=move))
-        else:
-            outcomes.append(Outcome(status=compare(credit.facts, first), first=first))
-    return outcomes
+def _outcome(
+    position: int, credit: Credit, plan: Plan, recorded: Mapping[UUID, Recorded], moves: Mapping[UUID, Move]
+) -> Outcome:
+    """Return what became of a credit; of several with one operation only the chosen one is new."""
+    first, move = recorded.get(credit.operation_id), moves.get(credit.operation_id)
+    if first is None:
+        return Outcome(status=plan.refused[position])
+    if move is not None and plan.chosen[credit.operation_id] == position:
+        return Outcome(status=PostingStatus.CREDITED, first=first, move=move)
+    return Outcome(status=compare(credit.facts, first), first=first)
 
 
 @cache

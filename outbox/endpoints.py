@@ -157,10 +157,10 @@ def retry(delivery_id: int, *, now: datetime) -> None:
             .with_for_update()
         ).one_or_none()
         if row is None:
-            raise DeliveryUnknown("No delivery has this number.")
+            raise DeliveryUnknown
         _refuse_disabled(session.execute(select(*ENDPOINTS.c).where(ENDPOINTS.c.id == row.endpoint_id)).one())
         if row.under_way:
-            raise DeliveryUnderWay("A worker is trying this delivery at this moment; look at its attempts.")
+            raise DeliveryUnderWay
         asked = {"due_at": now, "cause": AttemptCause.MANUAL}
         session.execute(update(DELIVERIES).where(DELIVERIES.c.id == delivery_id).values(asked))
         request_job(session, Job.DELIVER)
@@ -171,7 +171,7 @@ def _organization_id(session: Session, inn: str | None) -> int | None:
         return None
     organization_id = session.scalar(select(Organization.id).where(Organization.inn == inn))
     if organization_id is None:
-        raise OrganizationUnknown("No organisation has this INN.")
+        raise OrganizationUnknown
     return organization_id
 
 
@@ -180,7 +180,7 @@ def _lock(session: Session, endpoint_id: int) -> AnyRow:
     there = (ENDPOINTS.c.id == endpoint_id, ENDPOINTS.c.deleted_at.is_(None))
     row = session.execute(select(*ENDPOINTS.c).where(*there).with_for_update(key_share=True)).one_or_none()
     if row is None:
-        raise EndpointUnknown("No endpoint has this number; it may have been deleted.")
+        raise EndpointUnknown
     return row
 
 
@@ -206,4 +206,4 @@ def _refuse_disabled(endpoint: AnyRow) -> None:
     if endpoint.deleted_at is not None:
         raise EndpointDisabled("This endpoint was deleted; nothing is sent there any more.")
     if endpoint.disabled_at is not None:
-        raise EndpointDisabled("Nothing is sent to an endpoint that is disabled; enable it first.")
+        raise EndpointDisabled

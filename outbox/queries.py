@@ -35,7 +35,7 @@ def find_endpoint(endpoint_id: int) -> AnyRow:
     """Return one endpoint; raise EndpointUnknown."""
     row = current_session().execute(_endpoint_query().where(Endpoint.id == endpoint_id)).one_or_none()
     if row is None:
-        raise EndpointUnknown("No endpoint has this number; it may have been deleted.")
+        raise EndpointUnknown
     return row
 
 
@@ -57,7 +57,7 @@ def find_delivery(delivery_id: int) -> tuple[AnyRow, Sequence[AnyRow]]:
     """Return one delivery and its attempts, the first one first; raise DeliveryUnknown."""
     row = current_session().execute(_delivery_query().where(Delivery.id == delivery_id)).one_or_none()
     if row is None:
-        raise DeliveryUnknown("No delivery has this number.")
+        raise DeliveryUnknown
     attempts = select(*table_of(DeliveryAttempt).c).where(DeliveryAttempt.delivery_id == delivery_id)
     return row, current_session().execute(attempts.order_by(DeliveryAttempt.number)).all()
 

@@ -25,8 +25,6 @@ ENDPOINTS, DELIVERIES, EVENTS, REPLAYS = (table_of(model) for model in (Endpoint
 SWEPT = timedelta(seconds=LEASE_SECONDS)
 """How long around its beginning a replay looks a second time: a credit may commit late, and clocks may differ."""
 
-NO_ENDPOINT = "No endpoint has this number; it may have been deleted."
-
 
 @survives_deadlock
 def start(endpoint_id: int, *, since: datetime, by: str, now: datetime) -> int:
@@ -38,9 +36,9 @@ def start(endpoint_id: int, *, since: datetime, by: str, now: datetime) -> int:
     with transaction() as session:
         endpoint = _endpoint(session, endpoint_id)
         if endpoint.deleted_at is not None:
-            raise EndpointUnknown(NO_ENDPOINT)
+            raise EndpointUnknown
         if endpoint.disabled_at is not None:
-            raise EndpointDisabled("Nothing is sent to an endpoint that is disabled; enable it first.")
+            raise EndpointDisabled
         under_way = select(REPLAYS.c.id).where(REPLAYS.c.endpoint_id == endpoint_id, REPLAYS.c.finished_at.is_(None))
         if session.scalar(under_way.limit(1)) is not None:
             raise LimitReached("A replay of this endpoint is under way; wait until it is finished.")
@@ -66,7 +64,7 @@ def find(endpoint_id: int, replay_id: int) -> dict[str, Any]:
         .one_or_none()
     )
     if row is None:
-        raise ReplayUnknown("This endpoint has no replay of this number.")
+        raise ReplayUnknown
     return row._asdict()
 
 
@@ -173,5 +171,5 @@ def _left_behind(session: Session, endpoint: AnyRow, moves: Sequence[AnyRow]) ->
 def _endpoint(session: Session, endpoint_id: int) -> AnyRow:
     row = session.execute(select(*ENDPOINTS.c).where(ENDPOINTS.c.id == endpoint_id)).one_or_none()
     if row is None:
-        raise EndpointUnknown(NO_ENDPOINT)
+        raise EndpointUnknown
     return row

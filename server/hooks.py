@@ -27,7 +27,7 @@ def _refuse_strangers() -> None:
     """In development reads are open, so only this machine may read, and not by a name that a web page gave it."""
     by_own_name = LOCAL_HOST.fullmatch(request.headers.get("Host", ""))
     if "X-Forwarded-For" in request.headers or not by_own_name or not _is_loopback(request.remote_addr):
-        raise LoopbackOnly("In development only this machine is answered. Set KOPECK_ENV=production to serve others.")
+        raise LoopbackOnly
 
 
 def _is_loopback(address: str | None) -> bool:

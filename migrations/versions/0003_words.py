@@ -1,4 +1,4 @@
-"""The field's own words: paused, manual, attempt_count; when a lease began has a column; causes and reasons are checked."""
+"""Standard words: paused, manual, attempt_count; a column for when a lease began; causes and reasons are checked."""
 
 import re
 from datetime import UTC, datetime
@@ -83,7 +83,7 @@ def _change(before, after, words) -> None:
     for statement in open_attempts:
         op.execute(statement)
     for table, column, old, new in words:
-        op.execute(f"UPDATE {table} SET {column} = '{new}' WHERE {column} = '{old}'")
+        op.execute(f"UPDATE {table} SET {column} = '{new}' WHERE {column} = '{old}'")  # noqa: S608 - names and words of our own
     for statement in close_attempts:
         op.execute(statement)
     for (table, name), condition in after.items():
@@ -131,7 +131,7 @@ def _copy(table, words) -> None:
     for _, column, old, new in words:
         values[column] = f"CASE {column} WHEN '{old}' THEN '{new}' ELSE {column} END"
     names, selected = ", ".join(values), ", ".join(values.values())
-    op.get_bind().exec_driver_sql(f"INSERT INTO new_{table} ({names}) SELECT {selected} FROM {table}")
+    op.get_bind().exec_driver_sql(f"INSERT INTO new_{table} ({names}) SELECT {selected} FROM {table}")  # noqa: S608
 
 
 # ---- Attempts are append-only: for one statement they are not
