@@ -147,6 +147,12 @@ IDLE_CONNECTIONS_MAX = 128
 REUSE_SECONDS = 60
 """How long one connection serves deliveries; then DNS is asked again, in case that the endpoint has moved."""
 
+SHELL_SECONDS = 30
+"""How long a webhook that a person sends from the shell may take in all."""
+
+SHELL_ANSWER_BYTES_MAX = 64 * 1024
+"""How much of the body of its answer is read and shown."""
+
 # ---- How workers are woken
 
 WAKE_SECONDS = 0.1

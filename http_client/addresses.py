@@ -1,6 +1,6 @@
 """Where an event may be delivered to: the public internet, and no address of ours, our neighbours' or our provider's.
 
-Called by whoever registers an endpoint, and by transport.py for each address before it connects.
+Called by whoever registers an endpoint, and by the dialer for each address before it connects.
 Never asks DNS and never opens a socket, so a name that passes here is judged once more by what it resolves to.
 """
 
@@ -79,7 +79,7 @@ class Target(NamedTuple):
 
 
 def is_public(address: str) -> bool:
-    """Tell whether an IP address belongs to one machine on the public internet; embedded IPv4 never counts as one."""
+    """Return whether an IP address belongs to one machine on the public internet; embedded IPv4 never counts as one."""
     parsed = _parsed(address)
     if isinstance(parsed, IPv4Address):
         return not any(parsed in network for network in REFUSED_V4)
@@ -89,12 +89,18 @@ def is_public(address: str) -> bool:
 
 
 def is_allowed(address: str, *, loopback_allowed: bool) -> bool:
-    """Tell whether an event may be delivered to an IP address."""
-    return is_public(address) or (loopback_allowed and _is_loopback(address))
+    """Return whether an event may be delivered to an IP address."""
+    return is_public(address) or (loopback_allowed and _is_loopback_address(address))
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host is this very machine: an address of loopback, in brackets or without, or `localhost`."""
+    bracketed = host.startswith("[") and host.endswith("]")
+    return host.lower() == "localhost" or _is_loopback_address(host[1:-1] if bracketed else host)
 
 
 def is_address(host: str) -> bool:
-    """Tell whether the host of a target is an address rather than a name."""
+    """Return whether the host of a target is an address rather than a name."""
     return _parsed(host) is not None
 
 
@@ -198,7 +204,7 @@ def _number(text: str) -> int:
     return int(text, 8 if text.startswith("0") else 10)
 
 
-def _is_loopback(address: str) -> bool:
+def _is_loopback_address(address: str) -> bool:
     parsed = _parsed(address)
     return parsed in LOOPBACK_V4 if isinstance(parsed, IPv4Address) else parsed == LOOPBACK_V6
 

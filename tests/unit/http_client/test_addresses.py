@@ -67,6 +67,24 @@ def test_nothing_else_comes_along_with_loopback(address):
     assert not addresses.is_allowed(address, loopback_allowed=True)
 
 
+@pytest.mark.parametrize(
+    "host", ["localhost", "LocalHost", "127.0.0.1", "127.255.0.9", "::1", "[::1]", "0:0:0:0:0:0:0:1"]
+)
+def test_host_that_is_this_machine_is_loopback(host):
+    assert addresses.is_loopback(host)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("", "0.0.0.0", "::", "10.0.0.1", "8.8.8.8", "::ffff:127.0.0.1", "::1%lo", "[::1", "127.1", "2130706433"),
+        *("localhost.customer.ru", "notlocalhost", "localhost:8000", "127.0.0.1:8000", "[localhost]", "/run/kopeck"),
+    ],
+)
+def test_any_other_host_is_not_loopback(host):
+    assert not addresses.is_loopback(host)
+
+
 @given(st.ip_addresses(v=4))
 def test_what_python_knows_to_be_private_is_never_public(address):
     assert not (addresses.is_public(str(address)) and (address.is_private or address.is_multicast))

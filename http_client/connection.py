@@ -1,0 +1,211 @@
+"""One connection to somebody else: one request, one answer, within hard limits of time and size.
+
+Used by the client and its dialer. Never decides where to connect, nor what an answer means.
+"""
+
+import io
+import socket
+import ssl
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from http.client import HTTPException, HTTPResponse
+from typing import Any, Self
+
+from limits import ANSWER_HEAD_BYTES_MAX
+
+REASON_CHARACTERS_MAX = 100
+
+
+class Unreachable(Exception):
+    """No whole answer came; the message says why in our own words."""
+
+
+class AddressRefused(Unreachable):
+    """Nothing was sent, because the address is not one to which we send."""
+
+
+class Headers(Mapping[str, str]):
+    """The headers of an answer, found by name in either case."""
+
+    def __init__(self, pairs: Sequence[tuple[str, str]]) -> None:
+        self._values = {name.lower(): printable(value) for name, value in pairs}
+
+    def __getitem__(self, name: str) -> str:
+        return self._values[name.lower()]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What came back: of the body the beginning, of reason and headers what can be printed."""
+
+    status: int
+    reason: str
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Deadline:
+    """The moment at which everything must be over."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._ends_at = time.monotonic() + seconds
+
+    def left(self) -> float:
+        """Return how many seconds are left, always more than none; raise TimeoutError."""
+        seconds = self._ends_at - time.monotonic()
+        if seconds <= 0:
+            raise TimeoutError
+        return seconds
+
+    def sooner(self, seconds: float) -> "Deadline":
+        """Return the moment in so many seconds, or this one if it comes before that."""
+        other = Deadline(seconds)
+        return other if other._ends_at < self._ends_at else self
+
+
+class DeadlineSocket(io.RawIOBase):
+    """A connected socket: no wait on it passes the deadline, and of each answer only so much is read.
+
+    The deadline is set anew before every single wait: a timeout of the socket's own begins again with each byte.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._deadline: Deadline | None = None
+        self._bytes_left = 0
+        self.in_head = False
+
+    def send(self, request: bytes, deadline: Deadline) -> None:
+        """Write all of a request."""
+        rest = memoryview(request)
+        while rest:
+            self._sock.settimeout(deadline.left())
+            rest = rest[self._sock.send(rest) :]
+
+    def listen(self, deadline: Deadline, bytes_max: int) -> None:
+        """Let an answer be read."""
+        self._deadline, self._bytes_left, self.in_head = deadline, bytes_max, True
+
+    def stop(self) -> None:
+        """Let nothing more be read: a read gives None, as if nothing were there."""
+        self._deadline = None
+
+    def readable(self) -> bool:
+        """Say so to BufferedReader, which asks."""
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        """Read what is there, or wait for it."""
+        if self._deadline is None:
+            return None
+        if self._bytes_left <= 0:
+            raise HTTPException
+        self._sock.settimeout(self._deadline.left())
+        count = self._sock.recv_into(buffer)
+        if not count and self.in_head:
+            # To http.client the end of the connection is the end of the headers; half an answer is none.
+            raise HTTPException
+        self._bytes_left -= count
+        return count
+
+    def is_quiet(self) -> bool:
+        """Return whether the connection is open and nothing has come over it."""
+        try:
+            self._sock.settimeout(0)
+            self._sock.recv(1)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return True
+        except OSError:
+            return False
+        return False
+
+    def close(self) -> None:
+        """Close the socket."""
+        super().close()
+        self._sock.close()
+
+
+class _KeptReader(io.BufferedReader):
+    """What http.client reads answers from, and neither closes nor flushes, as it would after each answer."""
+
+    raw: DeadlineSocket
+
+    def makefile(self, _: str) -> Self:
+        """Give http.client what it asks of a socket."""
+        return self
+
+    def close(self) -> None:
+        """Stay open for the next answer; Connection closes the socket itself."""
+
+    def flush(self) -> None:
+        """Do nothing, on a closed connection too."""
+
+
+class Connection:
+    """A connection that carries one request after another, each with its answer."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = DeadlineSocket(sock)
+        self._reader = _KeptReader(self._socket)
+        self._made_at = time.monotonic()
+        self.is_reusable = False
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._socket.close()
+
+    def exchange(self, request: bytes, deadline: Deadline, excerpt_bytes: int) -> Answer:
+        """Send a request and return its answer; raise Unreachable."""
+        try:
+            self._socket.send(request, deadline)
+            self._socket.listen(deadline, ANSWER_HEAD_BYTES_MAX + excerpt_bytes)
+            return self._answer(excerpt_bytes)
+        except TimeoutError:
+            raise Unreachable(f"No whole answer came within {deadline.seconds:g} seconds.") from None
+        except (OSError, HTTPException, ValueError, ArithmeticError):
+            raise Unreachable("The answer broke off or cannot be read.") from None
+        finally:
+            self._socket.stop()
+
+    def is_usable(self, reuse_seconds: float) -> bool:
+        """Return whether another request may be sent, on a connection that serves so long at most."""
+        is_young = time.monotonic() < self._made_at + reuse_seconds
+        return self.is_reusable and is_young and self._socket.is_quiet()
+
+    def _answer(self, excerpt_bytes: int) -> Answer:
+        self.is_reusable = False
+        response = self._response()
+        while response.status < 200:
+            # News like 103 Early Hints; the answer is still to come, and must not be taken for that of the next one.
+            response = self._response()
+        self._socket.in_head = False
+        body = response.read(excerpt_bytes)
+        if response.length and len(body) < excerpt_bytes:
+            raise HTTPException
+        self._socket.stop()
+        # What is in the buffer now was not asked for, and would be read as the next answer.
+        self.is_reusable = response.isclosed() and not response.will_close and not self._reader.peek()
+        return Answer(
+            status=response.status,
+            reason=printable(response.reason)[:REASON_CHARACTERS_MAX],
+            body=body,
+            headers=Headers(response.headers.items()),
+        )
+
+    def _response(self) -> HTTPResponse:
+        response = HTTPResponse(self._reader, method="POST")  # type: ignore[arg-type]  # of a socket it wants makefile() alone
+        response.begin()
+        return response
+
+
+def printable(text: str) -> str:
+    """Return the characters of a text that a terminal shows and does not obey."""
+    return "".join(filter(str.isprintable, text)).strip()

@@ -1,0 +1,208 @@
+"""Answers that have no end, trickle, break off or are no HTTP."""
+
+from collections.abc import Iterator
+from contextlib import closing, suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from http_client.client import Client
+from http_client.connection import Answer, Unreachable
+from limits import EXCERPT_BYTES_MAX
+from tests.unit.http_client.servers import OK, PATIENCE_SECONDS, Connection, Receiver, always, once
+
+
+def test_of_a_long_body_an_excerpt_is_read(receive, client):
+    receiver = receive(always(b"HTTP/1.1 500 No\r\nContent-Length: 5000\r\n\r\n" + b"a" * 5000))
+
+    assert client.post(receiver.url, b"", {}).body == b"a" * EXCERPT_BYTES_MAX
+    receiver.wait_until_over()
+
+
+def test_rest_of_a_long_body_is_not_waited_for(receive, client):
+    def script(connection: Connection) -> None:
+        connection.take()
+        connection.give(b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n" + b"a" * EXCERPT_BYTES_MAX)
+        connection.take()
+
+    receiver = receive(script)
+
+    assert len(client.post(receiver.url, b"", {}).body) == EXCERPT_BYTES_MAX
+    receiver.wait_until_over()
+
+
+def test_body_as_long_as_the_excerpt_is_read_to_its_end(receive, client):
+    receiver = receive(
+        always(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % EXCERPT_BYTES_MAX + b"a" * EXCERPT_BYTES_MAX)
+    )
+
+    assert {len(client.post(receiver.url, b"", {}).body) for _ in range(2)} == {EXCERPT_BYTES_MAX}
+    assert receiver.accepted == 1
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"Content-Length: 1000000000000\r\n\r\n", b"\r\n", b"Transfer-Encoding: chunked\r\n\r\nffffffff\r\n"],
+)
+def test_body_without_end_is_cut_off_and_the_connection_closed(head, receive, client):
+    def script(connection: Connection) -> None:
+        connection.take()
+        connection.give(b"HTTP/1.1 200 OK\r\n" + head)
+        while True:
+            connection.give(b"a" * 65536)
+
+    receiver = receive(script)
+
+    answer = client.post(receiver.url, b"", {})
+
+    assert (answer.status, answer.body) == (200, b"a" * EXCERPT_BYTES_MAX)
+    receiver.wait_until_over()
+
+
+@pytest.mark.parametrize(
+    ("head", "piece"),
+    [
+        (b"HTTP/1.1 200 OK\r\n", b"X-A: a\r\n"),
+        (b"HTTP/1.1 200 OK\r\nX-A: ", b"a" * 1000),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (b"", b"HTTP/1.1 103 Early Hints\r\n\r\n"),
+        (b"", b"a" * 1000),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1;" + b"e" * 1000 + b"\r\na\r\n"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", b"X-Trailer: a\r\n"),
+    ],
+)
+def test_head_without_end_is_cut_off(head, piece, receive, client):
+    def script(connection: Connection) -> None:
+        connection.take()
+        connection.give(head)
+        while True:
+            connection.give(piece)
+
+    receiver = receive(script)
+
+    with pytest.raises(Unreachable, match="broke off or cannot be read"):
+        client.post(receiver.url, b"", {})
+    receiver.wait_until_over()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\nX-A: ",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3e8\r\n",
+    ],
+)
+def test_answer_that_trickles_is_cut_off(answer, receive, make_client):
+    def script(connection: Connection) -> None:
+        connection.take()
+        connection.give(answer)
+        connection.trickle(b"")
+
+    receiver = receive(script)
+
+    with pytest.raises(Unreachable, match=r"within 0\.3 seconds"):
+        make_client(seconds=0.3).post(receiver.url, b"", {})
+    receiver.wait_until_over()
+
+
+def test_head_that_trickles_is_cut_off(receive, make_client):
+    def script(connection: Connection) -> None:
+        connection.take()
+        connection.trickle(b"HTTP/1.1 200 OK\r\nX-A: " + b"a" * 1000)
+
+    receiver = receive(script)
+
+    with pytest.raises(Unreachable, match=r"within 0\.3 seconds"):
+        make_client(seconds=0.3).post(receiver.url, b"", {})
+    receiver.wait_until_over()
+
+
+def test_receiver_that_does_not_read_is_cut_off(receive, make_client):
+    receiver = receive(lambda connection: connection.receiver.ended.wait(PATIENCE_SECONDS))
+
+    with pytest.raises(Unreachable, match=r"within 0\.3 seconds"):
+        make_client(seconds=0.3).post(receiver.url, b"a" * 50_000_000, {})
+
+
+def test_connection_that_was_cut_off_is_not_used_again(receive, make_client):
+    def script(connection: Connection) -> None:
+        while True:
+            if connection.take() == b"slow":
+                connection.receiver.ended.wait(PATIENCE_SECONDS)
+            connection.give(OK)
+
+    receiver = receive(script)
+    client = make_client(seconds=0.3)
+    client.post(receiver.url, b"", {})
+    with pytest.raises(Unreachable):
+        client.post(receiver.url, b"slow", {})
+
+    assert client.post(receiver.url, b"", {}).status == 200
+    assert receiver.accepted == 2
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nok",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nok",
+        b"HTTP/1.1 abc OK\r\n\r\n",
+        b"HTTP/1.1 99 OK\r\n\r\n",
+        b"HTTP/3 200 OK\r\n\r\n",
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"\x00" * 100,
+    ],
+)
+def test_answer_that_breaks_off_or_is_no_http_is_said(answer, receive, client):
+    receiver = receive(once(answer))
+
+    with pytest.raises(Unreachable, match="broke off or cannot be read"):
+        client.post(receiver.url, b"", {})
+
+
+@pytest.fixture(scope="module")
+def babbler() -> Iterator[tuple[Receiver, Client]]:
+    def script(connection: Connection) -> None:
+        connection.take()
+        connection.give(receiver.words)
+
+    receiver = Receiver(script)
+    with closing(Client(loopback_allowed=True)) as client:
+        yield receiver, client
+    receiver.close()
+
+
+@given(st.binary(max_size=200), st.sampled_from([b"", b"HTTP/1.1 ", b"HTTP/1.1 200 OK\r\n", OK[:-4]]))
+def test_whatever_comes_is_an_answer_or_unreachable(babbler, words, begin):
+    receiver, client = babbler
+    receiver.words = begin + words
+
+    with suppress(Unreachable):
+        assert isinstance(client.post(receiver.url, b"", {}), Answer)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 200",
+        b"HTTP/1.1 200 OK\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Le",
+        b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200",
+    ],
+)
+def test_answer_whose_head_breaks_off_is_no_answer(receive, make_client, head):
+    with pytest.raises(Unreachable, match="broke off"):
+        make_client().post(receive(once(head)).url, b"", {})
+
+
+def test_chunk_of_an_absurd_size_is_no_answer(receive, make_client):
+    answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-ffffffffffffffffffffffff\r\nx"
+
+    with pytest.raises(Unreachable, match="broke off"):
+        make_client().post(receive(once(answer)).url, b"", {})

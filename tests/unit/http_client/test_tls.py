@@ -1,0 +1,96 @@
+"""Certificates and handshakes, with an authority of the tests' own."""
+
+import pytest
+
+from http_client.connection import Unreachable
+from tests.unit.http_client.authority import secure_url
+from tests.unit.http_client.servers import OK, PATIENCE_SECONDS, Connection, answering, once
+
+
+@pytest.mark.usefixtures("trusted")
+def test_good_certificate_is_accepted_and_the_connection_kept(authority, receive, make_client, tmp_path):
+    tls = authority.context_for("customer.ru", tmp_path)
+    asked_for = []
+    tls.sni_callback = lambda sock, name, context: asked_for.append(name)
+    receiver = receive(tls=tls)
+    client = make_client(resolve=answering("127.0.0.1"))
+
+    for host in ("customer.ru", "CUSTOMER.ru."):
+        assert client.post(secure_url(receiver, host), b"{}", {}).body == b"ok"
+    assert receiver.accepted == 1
+    assert asked_for == ["customer.ru"]
+    assert f"Host: customer.ru:{receiver.port}\r\n".encode() in receiver.requests[0]
+
+
+@pytest.mark.usefixtures("trusted")
+def test_certificate_may_be_for_an_address(authority, receive, client, tmp_path):
+    receiver = receive(tls=authority.context_for("127.0.0.1", tmp_path))
+
+    assert client.post(receiver.url, b"", {}).status == 200
+
+
+@pytest.mark.usefixtures("trusted")
+def test_certificate_for_another_host_is_refused(authority, receive, make_client, tmp_path):
+    receiver = receive(tls=authority.context_for("other.ru", tmp_path))
+
+    with pytest.raises(Unreachable, match="certificate"):
+        make_client(resolve=answering("127.0.0.1")).post(secure_url(receiver, "customer.ru"), b"", {})
+    assert receiver.requests == []
+
+
+def test_certificate_from_nobody_known_is_refused(authority, receive, make_client, tmp_path):
+    receiver = receive(tls=authority.context_for("customer.ru", tmp_path))
+
+    with pytest.raises(Unreachable, match="certificate"):
+        make_client(resolve=answering("127.0.0.1")).post(secure_url(receiver, "customer.ru"), b"", {})
+    assert receiver.requests == []
+
+
+@pytest.mark.usefixtures("trusted")
+def test_secure_connection_that_was_closed_meanwhile_is_replaced(authority, receive, make_client, tmp_path):
+    receiver = receive(once(OK), tls=authority.context_for("customer.ru", tmp_path))
+    client = make_client(resolve=answering("127.0.0.1"))
+
+    for _ in range(2):
+        assert client.post(secure_url(receiver, "customer.ru"), b"{}", {}).status == 200
+        receiver.wait_until_over()
+    assert (receiver.accepted, len(receiver.requests)) == (2, 2)
+
+
+@pytest.mark.usefixtures("trusted")
+def test_answer_that_trickles_through_tls_is_cut_off(authority, receive, make_client, tmp_path):
+    def script(connection: Connection) -> None:
+        connection.take()
+        connection.trickle(b"HTTP/1.1 200 OK\r\nX-A: ")
+
+    receiver = receive(script, tls=authority.context_for("customer.ru", tmp_path))
+
+    with pytest.raises(Unreachable, match=r"within 0\.5 seconds"):
+        make_client(resolve=answering("127.0.0.1"), seconds=0.5).post(secure_url(receiver, "customer.ru"), b"", {})
+    receiver.wait_until_over()
+
+
+def test_handshake_that_gets_no_answer_is_given_up(receive, make_client):
+    receiver = receive(lambda connection: connection.receiver.ended.wait(PATIENCE_SECONDS))
+
+    with pytest.raises(Unreachable, match=r"No connection came about within 0\.2 seconds"):
+        make_client(connect_seconds=0.2).post(secure_url(receiver, "127.0.0.1"), b"", {})
+
+
+def test_handshake_that_trickles_is_given_up(receive, make_client):
+    def script(connection: Connection) -> None:
+        # The head of a record as long as can be, and then no end to it.
+        connection.trickle(b"\x16\x03\x03\x3f\xff")
+
+    receiver = receive(script)
+
+    with pytest.raises(Unreachable, match=r"No connection came about within 0\.2 seconds"):
+        make_client(connect_seconds=0.2).post(secure_url(receiver, "127.0.0.1"), b"", {})
+    receiver.wait_until_over()
+
+
+def test_what_does_not_speak_tls_is_said(receive, client):
+    receiver = receive(lambda connection: connection.give(b"HTTP/1.1 400 Bad Request\r\n\r\n"))
+
+    with pytest.raises(Unreachable, match="does not speak TLS"):
+        client.post(secure_url(receiver, "127.0.0.1"), b"", {})
