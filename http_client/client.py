@@ -7,11 +7,12 @@ and never decides what an answer means.
 import re
 import socket
 from collections.abc import Mapping
+from pathlib import Path
 
 from http_client import addresses
 from http_client.addresses import Target
 from http_client.connection import AddressRefused, Answer, Deadline, Unreachable
-from http_client.dialer import Dialer, Resolver, resolve
+from http_client.dialer import Dialer, Resolver, resolve, trust
 from http_client.pool import ConnectionPool
 from limits import (
     DELIVERY_CONNECT_SECONDS,
@@ -61,6 +62,8 @@ class Client:
     Connects only to addresses of the public internet, and connects to the very address that it has judged, so that
     DNS cannot change its mind in between. A connection that is kept leads to such an address; it is used again only
     if nothing has come over it meanwhile, neither its end nor an answer that nobody asked for.
+
+    `ca_bundle` is a PEM file of authorities that are trusted beside those of browsers.
     """
 
     def __init__(
@@ -73,12 +76,14 @@ class Client:
         seconds: float = DELIVERY_SECONDS,
         idle_connections_max: int = IDLE_CONNECTIONS_MAX,
         reuse_seconds: float = REUSE_SECONDS,
+        ca_bundle: Path | None = None,
     ) -> None:
         self._https_only = https_only
         self._dialer = Dialer(
             may_reach=lambda address: addresses.is_allowed(address, loopback_allowed=loopback_allowed),
             resolve=resolve,
             connect_seconds=connect_seconds,
+            tls=trust(ca_bundle),
         )
         self._seconds = seconds
         self._pool = ConnectionPool(connections_max=idle_connections_max, reuse_seconds=reuse_seconds)

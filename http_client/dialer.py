@@ -9,6 +9,7 @@ import ssl
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import certifi
 
@@ -26,9 +27,14 @@ def resolve(host: str, port: int) -> list[str]:
     return [str(place[0]) for *_, place in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
 
 
-def trust() -> ssl.SSLContext:
-    """Return what TLS believes: the authorities that browsers know, and HTTP/1.1 as what is spoken."""
+def trust(ca_bundle: Path | None = None) -> ssl.SSLContext:
+    """Return what TLS believes: the authorities that browsers know, and those of a PEM file beside them.
+
+    Raises OSError, of which ssl.SSLError is one, for a file that cannot be read or holds no certificate.
+    """
     context = ssl.create_default_context(cafile=certifi.where())
+    if ca_bundle:
+        context.load_verify_locations(ca_bundle)
     context.set_alpn_protocols(["http/1.1"])
     return context
 

@@ -1,10 +1,10 @@
-"""receive, make_client, client; connects and listeners; authority."""
+"""receive, make_client, client; connects and listeners; authority and ca_bundle."""
 
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 
-import certifi
 import pytest
 
 from http_client.client import Client
@@ -68,8 +68,8 @@ def authority() -> Authority:
 
 
 @pytest.fixture
-def trusted(authority, tmp_path, monkeypatch) -> None:
-    """Let the client trust the test's authority, by the place where it looks for those of the world."""
+def ca_bundle(authority, tmp_path) -> Path:
+    """Return a PEM file with the tests' authority alone."""
     file = tmp_path / "authorities.pem"
     file.write_bytes(authority.pem())
-    monkeypatch.setattr(certifi, "where", lambda: str(file))
+    return file

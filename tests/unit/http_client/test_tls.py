@@ -2,18 +2,19 @@
 
 import pytest
 
+from http_client.client import Client
 from http_client.connection import Unreachable
+from http_client.dialer import trust
 from tests.unit.http_client.authority import secure_url
 from tests.unit.http_client.servers import OK, PATIENCE_SECONDS, Connection, answering, once
 
 
-@pytest.mark.usefixtures("trusted")
-def test_good_certificate_is_accepted_and_the_connection_kept(authority, receive, make_client, tmp_path):
+def test_good_certificate_is_accepted_and_the_connection_kept(authority, receive, make_client, ca_bundle, tmp_path):
     tls = authority.context_for("customer.ru", tmp_path)
     asked_for = []
     tls.sni_callback = lambda sock, name, context: asked_for.append(name)
     receiver = receive(tls=tls)
-    client = make_client(resolve=answering("127.0.0.1"))
+    client = make_client(ca_bundle=ca_bundle, resolve=answering("127.0.0.1"))
 
     for host in ("customer.ru", "CUSTOMER.ru."):
         assert client.post(secure_url(receiver, host), b"{}", {}).body == b"ok"
@@ -22,19 +23,19 @@ def test_good_certificate_is_accepted_and_the_connection_kept(authority, receive
     assert f"Host: customer.ru:{receiver.port}\r\n".encode() in receiver.requests[0]
 
 
-@pytest.mark.usefixtures("trusted")
-def test_certificate_may_be_for_an_address(authority, receive, client, tmp_path):
+def test_certificate_may_be_for_an_address(authority, receive, make_client, ca_bundle, tmp_path):
     receiver = receive(tls=authority.context_for("127.0.0.1", tmp_path))
 
-    assert client.post(receiver.url, b"", {}).status == 200
+    assert make_client(ca_bundle=ca_bundle).post(receiver.url, b"", {}).status == 200
 
 
-@pytest.mark.usefixtures("trusted")
-def test_certificate_for_another_host_is_refused(authority, receive, make_client, tmp_path):
+def test_certificate_for_another_host_is_refused(authority, receive, make_client, ca_bundle, tmp_path):
     receiver = receive(tls=authority.context_for("other.ru", tmp_path))
 
     with pytest.raises(Unreachable, match="certificate"):
-        make_client(resolve=answering("127.0.0.1")).post(secure_url(receiver, "customer.ru"), b"", {})
+        make_client(ca_bundle=ca_bundle, resolve=answering("127.0.0.1")).post(
+            secure_url(receiver, "customer.ru"), b"", {}
+        )
     assert receiver.requests == []
 
 
@@ -46,10 +47,9 @@ def test_certificate_from_nobody_known_is_refused(authority, receive, make_clien
     assert receiver.requests == []
 
 
-@pytest.mark.usefixtures("trusted")
-def test_secure_connection_that_was_closed_meanwhile_is_replaced(authority, receive, make_client, tmp_path):
+def test_secure_connection_that_was_closed_meanwhile_is_replaced(authority, receive, make_client, ca_bundle, tmp_path):
     receiver = receive(once(OK), tls=authority.context_for("customer.ru", tmp_path))
-    client = make_client(resolve=answering("127.0.0.1"))
+    client = make_client(ca_bundle=ca_bundle, resolve=answering("127.0.0.1"))
 
     for _ in range(2):
         assert client.post(secure_url(receiver, "customer.ru"), b"{}", {}).status == 200
@@ -57,8 +57,7 @@ def test_secure_connection_that_was_closed_meanwhile_is_replaced(authority, rece
     assert (receiver.accepted, len(receiver.requests)) == (2, 2)
 
 
-@pytest.mark.usefixtures("trusted")
-def test_answer_that_trickles_through_tls_is_cut_off(authority, receive, make_client, tmp_path):
+def test_answer_that_trickles_through_tls_is_cut_off(authority, receive, make_client, ca_bundle, tmp_path):
     def script(connection: Connection) -> None:
         connection.take()
         connection.trickle(b"HTTP/1.1 200 OK\r\nX-A: ")
@@ -66,7 +65,9 @@ def test_answer_that_trickles_through_tls_is_cut_off(authority, receive, make_cl
     receiver = receive(script, tls=authority.context_for("customer.ru", tmp_path))
 
     with pytest.raises(Unreachable, match=r"within 0\.5 seconds"):
-        make_client(resolve=answering("127.0.0.1"), seconds=0.5).post(secure_url(receiver, "customer.ru"), b"", {})
+        make_client(ca_bundle=ca_bundle, resolve=answering("127.0.0.1"), seconds=0.5).post(
+            secure_url(receiver, "customer.ru"), b"", {}
+        )
     receiver.wait_until_over()
 
 
@@ -94,3 +95,17 @@ def test_what_does_not_speak_tls_is_said(receive, client):
 
     with pytest.raises(Unreachable, match="does not speak TLS"):
         client.post(secure_url(receiver, "127.0.0.1"), b"", {})
+
+
+def test_authorities_of_a_file_are_trusted_beside_those_of_browsers(ca_bundle):
+    assert trust(ca_bundle).cert_store_stats()["x509_ca"] == trust().cert_store_stats()["x509_ca"] + 1
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no certificate", b"-----BEGIN CERTIFICATE-----\nabc\n"])
+def test_file_without_authorities_is_no_ca_bundle(content, tmp_path):
+    file = tmp_path / "ca.pem"
+    if content is not None:
+        file.write_bytes(content)
+
+    with pytest.raises(OSError):  # noqa: PT011 - of the file system or of TLS
+        Client(loopback_allowed=True, ca_bundle=file)
