@@ -1,19 +1,20 @@
-"""Requests to somebody else: one POST, one answer, within hard limits of time and size.
+"""Requests to somebody else: one request, one answer, within hard limits of time and size.
 
-Called by the CLI and by whoever delivers events. Never follows a redirect, never uses a proxy, never sends twice,
-and never decides what an answer means.
+Called by the shell, by whoever delivers events and by what speaks to acquirers. Never follows a redirect, never asks
+the environment for a proxy, and never decides what an answer means.
 """
 
-import re
 import socket
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from http_client import addresses
 from http_client.addresses import Target
 from http_client.connection import AddressRefused, Answer, Deadline, Unreachable
 from http_client.dialer import Dialer, Resolver, resolve, trust
 from http_client.pool import ConnectionPool
+from http_client.request import Request, Values, build_request
 from limits import (
     DELIVERY_CONNECT_SECONDS,
     DELIVERY_SECONDS,
@@ -23,8 +24,6 @@ from limits import (
     SHELL_ANSWER_BYTES_MAX,
     SHELL_SECONDS,
 )
-
-HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+: [\t\x20-\x7e]*")
 
 
 def is_free(host: str, port: int) -> bool:
@@ -43,11 +42,12 @@ def post(url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
     """POST a body once for a person at the shell, to any address, and return the answer; raise Unreachable."""
     dialer = Dialer(may_reach=lambda _: True, resolve=resolve, connect_seconds=DELIVERY_CONNECT_SECONDS)
     target = _target(url)
+    request = build_request("POST", target, body=body, headers=headers)
     deadline = Deadline(SHELL_SECONDS)
     try:
         connection = dialer.connect(target, deadline)
         try:
-            return connection.exchange(_request(target, body, headers), deadline, SHELL_ANSWER_BYTES_MAX)
+            return connection.exchange(request, deadline, bytes_max=SHELL_ANSWER_BYTES_MAX, truncate=True)
         finally:
             connection.close()
     except Unreachable as problem:
@@ -57,12 +57,14 @@ def post(url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
 
 
 class Client:
-    """Keeps connections to endpoints open between deliveries; safe for several threads.
+    """Sends requests and keeps connections open between them; safe for several threads.
 
     Connects only to addresses of the public internet, and connects to the very address that it has judged, so that
     DNS cannot change its mind in between. A connection that is kept leads to such an address; it is used again only
     if nothing has come over it meanwhile, neither its end nor an answer that nobody asked for.
 
+    Of an answer's body that is longer than `answer_bytes_max` it returns the beginning; without `truncate` it raises
+    Unreachable instead, for callers that act on what an answer says and not on its status alone.
     `ca_bundle` is a PEM file of authorities that are trusted beside those of browsers.
     """
 
@@ -76,6 +78,8 @@ class Client:
         seconds: float = DELIVERY_SECONDS,
         idle_connections_max: int = IDLE_CONNECTIONS_MAX,
         reuse_seconds: float = REUSE_SECONDS,
+        answer_bytes_max: int = EXCERPT_BYTES_MAX,
+        truncate: bool = True,
         ca_bundle: Path | None = None,
     ) -> None:
         self._https_only = https_only
@@ -86,22 +90,44 @@ class Client:
             tls=trust(ca_bundle),
         )
         self._seconds = seconds
+        self._answer_bytes_max = answer_bytes_max
+        self._truncate = truncate
         self._pool = ConnectionPool(connections_max=idle_connections_max, reuse_seconds=reuse_seconds)
 
     def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """POST a body once and return the answer, whatever its status; raise Unreachable.
+        """POST a body and return the answer; raise Unreachable."""
+        return self.request("POST", url, body=body, headers=headers)
 
-        A body that breaks off within its first EXCERPT_BYTES_MAX, or is not there in time, is no answer, even if it
-        began with a 200: to deliver again does no harm, and to believe half an answer could lose an event.
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        query: Values | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        form: Values | None = None,
+        json: Any = None,
+        basic_auth: tuple[str, str] | None = None,
+        seconds: float | None = None,
+    ) -> Answer:
+        """Send a request once and return the answer, whatever its status; raise Unreachable.
+
+        At most one of `body`, `form` and `json`; ValueError for more, and for what cannot be sent. A body that breaks
+        off, or is not there within `seconds`, is no answer, even if it began with a 200: half of one is not believed.
         """
         target = _target(url)
         if self._https_only and target.scheme != "https":
             raise AddressRefused(addresses.NOT_HTTPS)
-        request = _request(target, body, headers)
-        deadline = Deadline(self._seconds)
+        request = build_request(
+            method, target, query=query, headers=headers, body=body, form=form, json=json, basic_auth=basic_auth
+        )
+        return self._send(target, request, Deadline(self._seconds if seconds is None else seconds))
+
+    def _send(self, target: Target, request: Request, deadline: Deadline) -> Answer:
         connection = self._pool.take(target) or self._dialer.connect(target, deadline)
         try:
-            answer = connection.exchange(request, deadline, EXCERPT_BYTES_MAX)
+            answer = connection.exchange(request, deadline, bytes_max=self._answer_bytes_max, truncate=self._truncate)
         except BaseException:
             connection.close()
             raise
@@ -118,19 +144,3 @@ def _target(url: str) -> Target:
         return addresses.split(url)
     except addresses.Unusable as problem:
         raise AddressRefused(str(problem)) from None
-
-
-def _request(target: Target, body: bytes, headers: Mapping[str, str]) -> bytes:
-    """Write a request as it goes out; raise ValueError for a header that would be more than one."""
-    host = f"[{target.host}]" if ":" in target.host else target.host
-    lines = [
-        f"Host: {host}" if target.port == addresses.USUAL_PORTS[target.scheme] else f"Host: {host}:{target.port}",
-        "User-Agent: Kopeck",
-        "Accept-Encoding: identity",
-        f"Content-Length: {len(body)}",
-        *(f"{name}: {value}" for name, value in headers.items()),
-    ]
-    if not all(map(HEADER.fullmatch, lines)):
-        raise ValueError("A header holds something that cannot be sent.")
-    head = "\r\n".join((f"POST {target.path} HTTP/1.1", *lines, "", ""))
-    return head.encode("ascii") + body

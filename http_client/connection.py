@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from http.client import HTTPException, HTTPResponse
 from typing import Any, Self
 
+from http_client.request import Request
 from limits import ANSWER_HEAD_BYTES_MAX
 
 REASON_CHARACTERS_MAX = 100
+WITHOUT_BODY = frozenset({204, 304})
 
 
 class Unreachable(Exception):
@@ -162,34 +164,40 @@ class Connection:
         """Close the connection."""
         self._socket.close()
 
-    def exchange(self, request: bytes, deadline: Deadline, excerpt_bytes: int) -> Answer:
-        """Send a request and return its answer; raise Unreachable."""
+    def exchange(self, request: Request, deadline: Deadline, *, bytes_max: int, truncate: bool) -> Answer:
+        """Send a request and return its answer; raise Unreachable.
+
+        Of a longer body than `bytes_max` the beginning is returned if `truncate` says so; otherwise it is no answer.
+        """
+        # One byte more tells a body that is too long from one that just fits.
+        wanted = bytes_max if truncate else bytes_max + 1
         try:
-            self._socket.send(request, deadline)
-            self._socket.listen(deadline, ANSWER_HEAD_BYTES_MAX + excerpt_bytes)
-            return self._answer(excerpt_bytes)
+            self._socket.send(request.data, deadline)
+            self._socket.listen(deadline, ANSWER_HEAD_BYTES_MAX + wanted)
+            answer = self._answer(request.method, wanted)
         except TimeoutError:
             raise Unreachable(f"No whole answer came within {deadline.seconds:g} seconds.") from None
         except (OSError, HTTPException, ValueError, ArithmeticError):
             raise Unreachable("The answer broke off or cannot be read.") from None
         finally:
             self._socket.stop()
+        if len(answer.body) > bytes_max:
+            raise Unreachable(f"The answer is longer than {bytes_max} bytes.")
+        return answer
 
     def is_usable(self, reuse_seconds: float) -> bool:
         """Return whether another request may be sent, on a connection that serves so long at most."""
         is_young = time.monotonic() < self._made_at + reuse_seconds
         return self.is_reusable and is_young and self._socket.is_quiet()
 
-    def _answer(self, excerpt_bytes: int) -> Answer:
+    def _answer(self, method: str, body_bytes: int) -> Answer:
         self.is_reusable = False
-        response = self._response()
+        response = self._response(method)
         while response.status < 200:
             # News like 103 Early Hints; the answer is still to come, and must not be taken for that of the next one.
-            response = self._response()
+            response = self._response(method)
         self._socket.in_head = False
-        body = response.read(excerpt_bytes)
-        if response.length and len(body) < excerpt_bytes:
-            raise HTTPException
+        body = _body(response, body_bytes)
         self._socket.stop()
         # What is in the buffer now was not asked for, and would be read as the next answer.
         self.is_reusable = response.isclosed() and not response.will_close and not self._reader.peek()
@@ -200,10 +208,23 @@ class Connection:
             headers=Headers(response.headers.items()),
         )
 
-    def _response(self) -> HTTPResponse:
-        response = HTTPResponse(self._reader, method="POST")  # type: ignore[arg-type]  # of a socket it wants makefile() alone
+    def _response(self, method: str) -> HTTPResponse:
+        # Of a socket it wants makefile() alone.
+        response = HTTPResponse(self._reader, method=method)  # type: ignore[arg-type]
         response.begin()
         return response
+
+
+def _body(response: HTTPResponse, bytes_max: int) -> bytes:
+    """Read the beginning of a body, or all of it; raise HTTPException if it breaks off before."""
+    if response.status in WITHOUT_BODY:
+        # Whatever its headers announce: http.client would read a chunked body, which is not there.
+        response.close()
+        return b""
+    body = response.read(bytes_max)
+    if response.length and len(body) < bytes_max:
+        raise HTTPException
+    return body
 
 
 def printable(text: str) -> str:

@@ -206,3 +206,74 @@ def test_chunk_of_an_absurd_size_is_no_answer(receive, make_client):
 
     with pytest.raises(Unreachable, match="broke off"):
         make_client().post(receive(once(answer)).url, b"", {})
+
+
+# ---- Bounds of a client of one's own
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1001\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3e9\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n",
+        b"HTTP/1.1 500 No\r\nContent-Length: 99999999999\r\n\r\n",
+    ],
+)
+def test_body_that_is_longer_than_wanted_is_refused_where_half_would_do_harm(head, receive, make_client):
+    receiver = receive(once(head + b"a" * 1001))
+
+    with pytest.raises(Unreachable, match="longer than 1000 bytes"):
+        make_client(answer_bytes_max=1000, truncate=False).request("GET", receiver.url)
+    receiver.wait_until_over()
+
+
+@pytest.mark.parametrize(
+    ("head", "end"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", b""),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3e8\r\n", b"\r\n0\r\n\r\n"),
+    ],
+)
+def test_body_that_just_fits_is_read_to_its_end(head, end, receive, make_client):
+    receiver = receive(always(head + b"a" * 1000 + end))
+    client = make_client(answer_bytes_max=1000, truncate=False)
+
+    assert [client.request("GET", receiver.url).body for _ in range(2)] == [b"a" * 1000] * 2
+    assert receiver.accepted == 1
+
+
+def test_megabyte_comes_whole(receive, make_client):
+    body = bytes(range(256)) * 4096
+    chunks = b"".join(b"1000\r\n" + body[at : at + 4096] + b"\r\n" for at in range(0, len(body), 4096))
+    receiver = receive(always(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n"))
+
+    assert make_client(answer_bytes_max=2**20, truncate=False).request("GET", receiver.url).body == body
+
+
+@pytest.mark.parametrize("truncate", [True, False])
+@pytest.mark.parametrize(
+    ("method", "head"),
+    [
+        ("HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n"),
+        ("HEAD", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"),
+        ("GET", b"HTTP/1.1 204 No Content\r\n\r\n"),
+        ("DELETE", b"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n"),
+        ("POST", b"HTTP/1.1 204 No Content\r\nContent-Length: 10\r\n\r\n"),
+        ("GET", b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5000\r\n\r\n"),
+        ("GET", b"HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n"),
+    ],
+)
+def test_answer_that_cannot_have_a_body_is_not_waited_for(method, head, truncate, receive, make_client):
+    receiver = receive(always(head))
+    client = make_client(answer_bytes_max=1000, truncate=truncate)
+
+    assert [client.request(method, receiver.url).body for _ in range(2)] == [b"", b""]
+    assert receiver.accepted == 1
+
+
+def test_one_request_may_have_less_time_than_others(receive, make_client):
+    receiver = receive(lambda connection: connection.receiver.ended.wait(PATIENCE_SECONDS))
+
+    with pytest.raises(Unreachable, match=r"within 0\.2 seconds"):
+        make_client(seconds=PATIENCE_SECONDS).request("GET", receiver.url, seconds=0.2)
