@@ -11,7 +11,7 @@ from typing import Any
 
 from http_client import addresses
 from http_client.addresses import Target
-from http_client.connection import AddressRefused, Answer, Deadline, Unreachable
+from http_client.connection import AddressRefused, Answer, Connection, ConnectionLost, Deadline, Unreachable
 from http_client.dialer import Dialer, Resolver, resolve, trust
 from http_client.pool import ConnectionPool
 from http_client.request import Request, Values, build_request
@@ -52,7 +52,8 @@ def post(url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
             connection.close()
     except Unreachable as problem:
         raise Unreachable(
-            f"{problem} Is the server running (`make run`)? If on another port, put PORT=… into .env, or give --url."
+            f"{problem} Is the server running (`make run`)? If on another port, put PORT=… into .env, or give --url.",
+            maybe_sent=problem.maybe_sent,
         ) from None
 
 
@@ -111,8 +112,10 @@ class Client:
         basic_auth: tuple[str, str] | None = None,
         seconds: float | None = None,
     ) -> Answer:
-        """Send a request once and return the answer, whatever its status; raise Unreachable.
+        """Send a request and return the answer, whatever its status; raise Unreachable.
 
+        A POST or PATCH that may have been read is never sent twice; the other methods are tried once more, on a new
+        connection, if the one that was kept ends before an answer begins.
         At most one of `body`, `form` and `json`; ValueError for more, and for what cannot be sent. A body that breaks
         off, or is not there within `seconds`, is no answer, even if it began with a 200: half of one is not believed.
         """
@@ -125,7 +128,23 @@ class Client:
         return self._send(target, request, Deadline(self._seconds if seconds is None else seconds))
 
     def _send(self, target: Target, request: Request, deadline: Deadline) -> Answer:
-        connection = self._pool.take(target) or self._dialer.connect(target, deadline)
+        connection = self._pool.take(target)
+        if connection is None:
+            return self._send_over(self._dialer.connect(target, deadline), target, request, deadline)
+        try:
+            return self._send_over(connection, target, request, deadline)
+        except ConnectionLost as lost:
+            # Most likely it was being closed just then, unread; but that cannot be seen from here.
+            if not request.is_idempotent:
+                raise
+            maybe_sent = lost.maybe_sent
+        try:
+            return self._send_over(self._dialer.connect(target, deadline), target, request, deadline)
+        except Unreachable as problem:
+            problem.maybe_sent |= maybe_sent
+            raise
+
+    def _send_over(self, connection: Connection, target: Target, request: Request, deadline: Deadline) -> Answer:
         try:
             answer = connection.exchange(request, deadline, bytes_max=self._answer_bytes_max, truncate=self._truncate)
         except BaseException:

@@ -20,11 +20,26 @@ WITHOUT_BODY = frozenset({204, 304})
 
 
 class Unreachable(Exception):
-    """No whole answer came; the message says why in our own words."""
+    """No whole answer came; the message says why in our own words.
+
+    `maybe_sent` is False if the other side cannot have read anything of the request, so that sending it once more
+    does no harm; True leaves open what became of it.
+    """
+
+    def __init__(self, message: str, *, maybe_sent: bool = True) -> None:
+        super().__init__(message)
+        self.maybe_sent = maybe_sent
+
+
+class ConnectionLost(Unreachable):
+    """The connection ended before the first byte of an answer, as one does that the other side was just closing."""
 
 
 class AddressRefused(Unreachable):
     """Nothing was sent, because the address is not one to which we send."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, maybe_sent=False)
 
 
 class Headers(Mapping[str, str]):
@@ -84,13 +99,17 @@ class DeadlineSocket(io.RawIOBase):
         self._deadline: Deadline | None = None
         self._bytes_left = 0
         self.in_head = False
+        self.has_sent = False
+        self.has_received = False
 
     def send(self, request: bytes, deadline: Deadline) -> None:
         """Write all of a request."""
+        self.has_sent = self.has_received = False
         rest = memoryview(request)
         while rest:
             self._sock.settimeout(deadline.left())
             rest = rest[self._sock.send(rest) :]
+            self.has_sent = True
 
     def listen(self, deadline: Deadline, bytes_max: int) -> None:
         """Let an answer be read."""
@@ -115,6 +134,7 @@ class DeadlineSocket(io.RawIOBase):
         if not count and self.in_head:
             # To http.client the end of the connection is the end of the headers; half an answer is none.
             raise HTTPException
+        self.has_received = self.has_received or count > 0
         self._bytes_left -= count
         return count
 
@@ -176,9 +196,11 @@ class Connection:
             self._socket.listen(deadline, ANSWER_HEAD_BYTES_MAX + wanted)
             answer = self._answer(request.method, wanted)
         except TimeoutError:
-            raise Unreachable(f"No whole answer came within {deadline.seconds:g} seconds.") from None
+            words = f"No whole answer came within {deadline.seconds:g} seconds."
+            raise Unreachable(words, maybe_sent=self._socket.has_sent) from None
         except (OSError, HTTPException, ValueError, ArithmeticError):
-            raise Unreachable("The answer broke off or cannot be read.") from None
+            kind = Unreachable if self._socket.has_received else ConnectionLost
+            raise kind("The answer broke off or cannot be read.", maybe_sent=self._socket.has_sent) from None
         finally:
             self._socket.stop()
         if len(answer.body) > bytes_max:

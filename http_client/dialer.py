@@ -60,7 +60,7 @@ class Dialer:
                 return self._connect(target, address, limit.sooner(limit.left() / tries_left))
             except OSError as error:
                 problem = error
-        raise Unreachable(self._in_words(problem))
+        raise Unreachable(self._in_words(problem), maybe_sent=False)
 
     def _resolved(self, target: Target, deadline: Deadline) -> Sequence[str]:
         if addresses.is_address(target.host):
@@ -71,9 +71,10 @@ class Dialer:
         try:
             answer = found.get(timeout=deadline.left())
         except (queue.Empty, TimeoutError):
-            raise Unreachable(f"The host's name was not resolved within {deadline.seconds:g} seconds.") from None
+            words = f"The host's name was not resolved within {deadline.seconds:g} seconds."
+            raise Unreachable(words, maybe_sent=False) from None
         if isinstance(answer, Exception):
-            raise Unreachable("The host's name cannot be resolved.")
+            raise Unreachable("The host's name cannot be resolved.", maybe_sent=False)
         return answer
 
     def _resolve(self, target: Target, found: "queue.SimpleQueue[Sequence[str] | Exception]") -> None:
