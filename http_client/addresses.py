@@ -104,6 +104,16 @@ def is_address(host: str) -> bool:
     return _parsed(host) is not None
 
 
+def is_localhost(name: str) -> bool:
+    """Return whether a name is one that always means this very machine."""
+    return f".{name}".endswith(".localhost")
+
+
+def is_local(name: str) -> bool:
+    """Return whether a name is one that means something within one network only."""
+    return "." not in name or name.endswith(LOCAL_SUFFIXES)
+
+
 def problem_with(url: str, *, loopback_allowed: bool, https_only: bool) -> str | None:
     """Say in a sentence why a URL cannot be an endpoint, or return None when nothing speaks against it yet."""
     try:
@@ -114,10 +124,10 @@ def problem_with(url: str, *, loopback_allowed: bool, https_only: bool) -> str |
         return NOT_HTTPS
     if is_address(target.host):
         fits = is_allowed(target.host, loopback_allowed=loopback_allowed)
-    elif f".{target.host}".endswith(".localhost"):
+    elif is_localhost(target.host):
         fits = loopback_allowed
     else:
-        fits = "." in target.host and not target.host.endswith(LOCAL_SUFFIXES)
+        fits = not is_local(target.host)
     return None if fits else NOT_PUBLIC
 
 

@@ -13,7 +13,8 @@ from http_client import addresses
 from http_client.addresses import Target
 from http_client.connection import AddressRefused, Answer, Connection, ConnectionLost, Deadline, Unreachable
 from http_client.dialer import Dialer, Resolver, resolve, trust
-from http_client.pool import ConnectionPool
+from http_client.pool import ConnectionPool, Origin
+from http_client.proxy import Proxy
 from http_client.request import Request, Values, build_request
 from limits import (
     DELIVERY_CONNECT_SECONDS,
@@ -66,7 +67,8 @@ class Client:
 
     Of an answer's body that is longer than `answer_bytes_max` it returns the beginning; without `truncate` it raises
     Unreachable instead, for callers that act on what an answer says and not on its status alone.
-    `ca_bundle` is a PEM file of authorities that are trusted beside those of browsers.
+    `ca_bundle` is a PEM file of authorities that are trusted beside those of browsers. `proxy` is the address of an
+    HTTP proxy (see Proxy) by which everything but this machine is reached.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Client:
         answer_bytes_max: int = EXCERPT_BYTES_MAX,
         truncate: bool = True,
         ca_bundle: Path | None = None,
+        proxy: str | None = None,
     ) -> None:
         self._https_only = https_only
         self._dialer = Dialer(
@@ -89,6 +92,7 @@ class Client:
             resolve=resolve,
             connect_seconds=connect_seconds,
             tls=trust(ca_bundle),
+            proxy=None if proxy is None else Proxy.from_url(proxy),
         )
         self._seconds = seconds
         self._answer_bytes_max = answer_bytes_max
@@ -128,7 +132,7 @@ class Client:
         return self._send(target, request, Deadline(self._seconds if seconds is None else seconds))
 
     def _send(self, target: Target, request: Request, deadline: Deadline) -> Answer:
-        connection = self._pool.take(target)
+        connection = self._pool.take(self._origin(target))
         if connection is None:
             return self._send_over(self._dialer.connect(target, deadline), target, request, deadline)
         try:
@@ -150,8 +154,11 @@ class Client:
         except BaseException:
             connection.close()
             raise
-        self._pool.keep(target, connection)
+        self._pool.keep(self._origin(target), connection)
         return answer
+
+    def _origin(self, target: Target) -> Origin:
+        return Origin(target.scheme, target.host, target.port, self._dialer.tunnel_to(target.host))
 
     def close(self) -> None:
         """Close the connections that are kept, and keep none from now on."""

@@ -111,6 +111,11 @@ class DeadlineSocket(io.RawIOBase):
             rest = rest[self._sock.send(rest) :]
             self.has_sent = True
 
+    def start_tls(self, context: ssl.SSLContext, host: str, deadline: Deadline) -> None:
+        """Encrypt from now on, if the other side shows a certificate for the host."""
+        self._sock.settimeout(deadline.left())
+        self._sock = context.wrap_socket(self._sock, server_hostname=host)
+
     def listen(self, deadline: Deadline, bytes_max: int) -> None:
         """Let an answer be read."""
         self._deadline, self._bytes_left, self.in_head = deadline, bytes_max, True
@@ -184,6 +189,23 @@ class Connection:
         """Close the connection."""
         self._socket.close()
 
+    def open_tunnel(self, request: Request, deadline: Deadline) -> int:
+        """Ask a proxy for a tunnel and return the status of its answer; raise OSError or HTTPException."""
+        try:
+            self._socket.send(request.data, deadline)
+            self._socket.listen(deadline, ANSWER_HEAD_BYTES_MAX)
+            response = self._final_response(request.method)
+        finally:
+            self._socket.stop()
+        if response.status < 300 and self._reader.peek():
+            # Nobody has been asked for anything through the tunnel yet.
+            raise HTTPException
+        return response.status
+
+    def start_tls(self, context: ssl.SSLContext, host: str, deadline: Deadline) -> None:
+        """Encrypt from now on; raise OSError, of which ssl.SSLError is one."""
+        self._socket.start_tls(context, host, deadline)
+
     def exchange(self, request: Request, deadline: Deadline, *, bytes_max: int, truncate: bool) -> Answer:
         """Send a request and return its answer; raise Unreachable.
 
@@ -214,10 +236,7 @@ class Connection:
 
     def _answer(self, method: str, body_bytes: int) -> Answer:
         self.is_reusable = False
-        response = self._response(method)
-        while response.status < 200:
-            # News like 103 Early Hints; the answer is still to come, and must not be taken for that of the next one.
-            response = self._response(method)
+        response = self._final_response(method)
         self._socket.in_head = False
         body = _body(response, body_bytes)
         self._socket.stop()
@@ -229,6 +248,13 @@ class Connection:
             body=body,
             headers=Headers(response.headers.items()),
         )
+
+    def _final_response(self, method: str) -> HTTPResponse:
+        response = self._response(method)
+        while response.status < 200:
+            # News like 103 Early Hints; the answer is still to come, and must not be taken for that of the next one.
+            response = self._response(method)
+        return response
 
     def _response(self, method: str) -> HTTPResponse:
         # Of a socket it wants makefile() alone.

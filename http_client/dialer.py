@@ -9,6 +9,7 @@ import ssl
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 
 import certifi
@@ -16,6 +17,8 @@ import certifi
 from http_client import addresses
 from http_client.addresses import Target
 from http_client.connection import AddressRefused, Connection, Deadline, Unreachable
+from http_client.proxy import WRONG_PASSWORD, Proxy, TunnelFailed
+from http_client.request import Request
 from limits import ADDRESS_TRIES_MAX
 
 Resolver = Callable[[str, int], Sequence[str]]
@@ -41,70 +44,141 @@ def trust(ca_bundle: Path | None = None) -> ssl.SSLContext:
 
 @dataclass(frozen=True, kw_only=True)
 class Dialer:
-    """What opens a connection: which addresses it may reach, how names are resolved, whom TLS trusts."""
+    """What opens a connection: which addresses it may reach, how names are resolved, whom TLS trusts, what proxy helps.
+
+    Nothing on this machine is reached through the proxy, and the proxy itself may be anywhere: the operator chose it.
+    """
 
     may_reach: Callable[[str], bool]
     resolve: Resolver
     connect_seconds: float
     tls: ssl.SSLContext = field(default_factory=trust)
+    proxy: Proxy | None = None
 
     def connect(self, target: Target, deadline: Deadline) -> Connection:
         """Connect to the first allowed address that accepts; raise Unreachable, or AddressRefused if none is."""
-        allowed = [address for address in self._resolved(target, deadline) if self.may_reach(address)]
+        hosts = self._allowed(target, deadline)
+        limit = deadline.sooner(self.connect_seconds)
+        try:
+            return _first(hosts, limit, lambda host, share: self._connect(target, host, share))
+        except OSError as problem:
+            raise Unreachable(_in_words(problem, limit), maybe_sent=False) from None
+
+    def tunnel_to(self, host: str) -> Proxy | None:
+        """Return the proxy by which a host is reached; None for this machine, and where there is no proxy."""
+        return None if addresses.is_loopback(host) else self.proxy
+
+    def _allowed(self, target: Target, deadline: Deadline) -> Sequence[str]:
+        """Return the addresses that may be connected to, or the name if the proxy is to resolve it."""
+        if self.proxy and not addresses.is_address(target.host) and not addresses.is_localhost(target.host):
+            if addresses.is_local(target.host):
+                raise AddressRefused(addresses.NOT_PUBLIC)
+            if self.proxy.resolves_names:
+                return [target.host]
+        found = self._resolved(target.host, target.port, deadline, whose="host")
+        allowed = [address for address in found if self.may_reach(address)]
         if not allowed:
             raise AddressRefused(addresses.NOT_PUBLIC)
-        limit, problem = deadline.sooner(self.connect_seconds), OSError()
-        for tries_left, address in zip(range(min(len(allowed), ADDRESS_TRIES_MAX), 0, -1), allowed, strict=False):
-            try:
-                # An address that says nothing leaves the others their share of the time.
-                return self._connect(target, address, limit.sooner(limit.left() / tries_left))
-            except OSError as error:
-                problem = error
-        raise Unreachable(self._in_words(problem), maybe_sent=False)
+        return allowed
 
-    def _resolved(self, target: Target, deadline: Deadline) -> Sequence[str]:
-        if addresses.is_address(target.host):
-            return [target.host]
-        found: queue.SimpleQueue[Sequence[str] | Exception] = queue.SimpleQueue()
-        # The system's resolver has no time limit: a thread that waits for it is left to itself, and ends when it does.
-        threading.Thread(target=self._resolve, args=(target, found), daemon=True).start()
+    def _connect(self, target: Target, host: str, deadline: Deadline) -> Connection:
+        proxy = self.tunnel_to(host)
+        connection = self._connect_to(host, target.port, deadline) if proxy is None else self._proxied(proxy, deadline)
         try:
-            answer = found.get(timeout=deadline.left())
-        except (queue.Empty, TimeoutError):
-            words = f"The host's name was not resolved within {deadline.seconds:g} seconds."
-            raise Unreachable(words, maybe_sent=False) from None
-        if isinstance(answer, Exception):
-            raise Unreachable("The host's name cannot be resolved.", maybe_sent=False)
-        return answer
+            if proxy:
+                _open_tunnel(connection, proxy.tunnel_request(target, host), deadline)
+            if target.scheme == "https":
+                connection.start_tls(self.tls, target.host, deadline)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
-    def _resolve(self, target: Target, found: "queue.SimpleQueue[Sequence[str] | Exception]") -> None:
+    def _connect_to(self, address: str, port: int, deadline: Deadline) -> Connection:
+        sock = _open(address, port, deadline)
         try:
-            found.put(self.resolve(target.host, target.port))
-        except Exception as error:
-            found.put(error)
-
-    def _connect(self, target: Target, address: str, deadline: Deadline) -> Connection:
-        sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
-        try:
-            sock.settimeout(deadline.left())
-            sock.connect((address, target.port))
             if not self.may_reach(sock.getpeername()[0]):
                 raise AddressRefused(addresses.NOT_PUBLIC)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if target.scheme == "https":
-                sock.settimeout(deadline.left())
-                sock = self.tls.wrap_socket(sock, server_hostname=target.host)
         except BaseException:
             sock.close()
             raise
         return Connection(sock)
 
-    def _in_words(self, problem: OSError) -> str:
-        match problem:
-            case ssl.SSLCertVerificationError():
-                return "The certificate of this address is not valid, or not for this host, or nobody knows its issuer."
-            case ssl.SSLError():
-                return "No encrypted connection came about: what answers at this address does not speak TLS as we do."
-            case TimeoutError():
-                return f"No connection came about within {self.connect_seconds:g} seconds."
-        return "Nothing answers at this address."
+    def _proxied(self, proxy: Proxy, deadline: Deadline) -> Connection:
+        found = self._resolved(proxy.host, proxy.port, deadline, whose="proxy")
+        try:
+            return _first(found, deadline, lambda address, share: Connection(_open(address, proxy.port, share)))
+        except OSError:
+            raise Unreachable("The proxy does not answer.", maybe_sent=False) from None
+
+    def _resolved(self, host: str, port: int, deadline: Deadline, *, whose: str) -> Sequence[str]:
+        if addresses.is_address(host):
+            return [host]
+        found: queue.SimpleQueue[Sequence[str] | Exception] = queue.SimpleQueue()
+        # The system's resolver has no time limit: a thread that waits for it is left to itself, and ends when it does.
+        threading.Thread(target=self._resolve, args=(host, port, found), daemon=True).start()
+        try:
+            answer = found.get(timeout=deadline.left())
+        except (queue.Empty, TimeoutError):
+            words = f"The {whose}'s name was not resolved within {round(deadline.seconds, 1):g} seconds."
+            raise Unreachable(words, maybe_sent=False) from None
+        if isinstance(answer, Exception):
+            raise Unreachable(f"The {whose}'s name cannot be resolved.", maybe_sent=False)
+        return answer
+
+    def _resolve(self, host: str, port: int, found: "queue.SimpleQueue[Sequence[str] | Exception]") -> None:
+        try:
+            found.put(self.resolve(host, port))
+        except Exception as error:
+            found.put(error)
+
+
+def _first(hosts: Sequence[str], limit: Deadline, connect: Callable[[str, Deadline], Connection]) -> Connection:
+    """Return a connection to the first of a few hosts that accepts; raise the OSError of the last one."""
+    problem = OSError()
+    for tries_left, host in zip(range(min(len(hosts), ADDRESS_TRIES_MAX), 0, -1), hosts, strict=False):
+        try:
+            # An address that says nothing leaves the others their share of the time.
+            return connect(host, limit.sooner(limit.left() / tries_left))
+        except OSError as error:
+            problem = error
+    raise problem
+
+
+def _open(address: str, port: int, deadline: Deadline) -> socket.socket:
+    sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+    try:
+        sock.settimeout(deadline.left())
+        sock.connect((address, port))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _open_tunnel(connection: Connection, request: Request, deadline: Deadline) -> None:
+    try:
+        status = connection.open_tunnel(request, deadline)
+    except TimeoutError:
+        raise
+    except (OSError, HTTPException, ValueError, ArithmeticError):
+        raise TunnelFailed("The proxy's answer broke off or cannot be read.") from None
+    if status == WRONG_PASSWORD:
+        # Asked again for another address, it might lock us out.
+        raise Unreachable("The proxy wants a user and password, or other ones than it was given.", maybe_sent=False)
+    if not 200 <= status < 300:
+        raise TunnelFailed(f"The proxy opens no connection to this address; it answered {status}.")
+
+
+def _in_words(problem: OSError, limit: Deadline) -> str:
+    match problem:
+        case ssl.SSLCertVerificationError():
+            return "The certificate of this address is not valid, or not for this host, or nobody knows its issuer."
+        case ssl.SSLError():
+            return "No encrypted connection came about: what answers at this address does not speak TLS as we do."
+        case TimeoutError():
+            return f"No connection came about within {limit.seconds:g} seconds."
+        case TunnelFailed():
+            return str(problem)
+    return "Nothing answers at this address."

@@ -5,34 +5,44 @@ Used by the client alone. Never opens a connection.
 
 import threading
 from collections import OrderedDict
+from typing import NamedTuple
 
-from http_client.addresses import Target
 from http_client.connection import Connection
+from http_client.proxy import Proxy
+
+
+class Origin(NamedTuple):
+    """Whom a connection leads to, and the proxy through which it does."""
+
+    scheme: str
+    host: str
+    port: int
+    proxy: Proxy | None
 
 
 class ConnectionPool:
-    """The connections that wait for the next request, by scheme, host and port; those least in use give way."""
+    """The connections that wait for the next request, by where they lead to; those least in use give way."""
 
     def __init__(self, *, connections_max: int, reuse_seconds: float) -> None:
         self._lock = threading.Lock()
-        self._connections: OrderedDict[tuple[str, str, int], list[Connection]] = OrderedDict()
+        self._connections: OrderedDict[Origin, list[Connection]] = OrderedDict()
         self._free = connections_max
         self._reuse_seconds = reuse_seconds
 
-    def take(self, target: Target) -> Connection | None:
+    def take(self, origin: Origin) -> Connection | None:
         """Return a connection that may be used, if there is one."""
-        while connection := self._pop(target[:3]):
+        while connection := self._pop(origin):
             if connection.is_usable(self._reuse_seconds):
                 return connection
             connection.close()
         return None
 
-    def keep(self, target: Target, connection: Connection) -> None:
+    def keep(self, origin: Origin, connection: Connection) -> None:
         """Keep a connection, or close it if it cannot be used again."""
         surplus: Connection | None = connection
         if connection.is_reusable:
             with self._lock:
-                surplus = self._swap(target[:3], connection)
+                surplus = self._swap(origin, connection)
         if surplus:
             surplus.close()
 
@@ -45,7 +55,7 @@ class ConnectionPool:
         for connection in connections:
             connection.close()
 
-    def _pop(self, origin: tuple[str, str, int]) -> Connection | None:
+    def _pop(self, origin: Origin) -> Connection | None:
         with self._lock:
             connections = self._connections.get(origin)
             if not connections:
@@ -56,7 +66,7 @@ class ConnectionPool:
                 del self._connections[origin]
             return connection
 
-    def _swap(self, origin: tuple[str, str, int], connection: Connection) -> Connection | None:
+    def _swap(self, origin: Origin, connection: Connection) -> Connection | None:
         """Put a connection in, and return the one that had to give way."""
         if not self._free and not self._connections:
             return connection

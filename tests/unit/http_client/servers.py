@@ -123,6 +123,29 @@ def once(answer: bytes) -> Script:
     return script
 
 
+def tunnel_to(port: int) -> Script:
+    """Play a proxy that leads to one port of this machine, whatever it is asked for."""
+
+    def script(connection: Connection) -> None:
+        connection.take()
+        with socket.create_connection(("127.0.0.1", port), PATIENCE_SECONDS) as target:
+            connection.give(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            back = threading.Thread(target=_pump, args=(target, connection.sock))
+            back.start()
+            _pump(connection.sock, target)
+            back.join(PATIENCE_SECONDS)
+
+    return script
+
+
+def _pump(source: socket.socket, sink: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(65536):
+            sink.sendall(data)
+    with suppress(OSError):
+        sink.shutdown(socket.SHUT_RDWR)
+
+
 class Witness:
     """Sees every connection that this process tries to make: the interpreter tells, not the code under test."""
 
