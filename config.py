@@ -4,8 +4,8 @@ Called by app.py and gunicorn.conf.py; refuses to start with the full list of wh
 Never read elsewhere: no other module looks at os.environ.
 """
 
-import ipaddress
 import os
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from io import StringIO
@@ -15,6 +15,9 @@ from typing import Literal, Self, TypeVar, cast
 from dotenv.parser import parse_stream
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
+
+from http_client import addresses
+from http_client.proxy import Proxy
 
 SECRET_CHARACTERS_MIN = 32
 """The shortest signing secret that production accepts; `openssl rand -hex 32` makes 64."""
@@ -31,6 +34,10 @@ DRIVERS = {
 
 SECRETS_KEYS = "SECRETS_KEYS"
 """The setting with the keys that lock what endpoints are signed with."""
+
+PEM_HINT = (
+    "convert it with `openssl x509 -inform der -in FILE`, or ask for the file that begins with -----BEGIN CERTIFICATE"
+)
 
 BROKERS = ("redis", "rediss", "amqp", "amqps")
 
@@ -66,6 +73,8 @@ class Config:
     secrets_keys: tuple[str, ...] = field(repr=False)
     loopback_endpoints: bool
     broker_url: str | None = field(repr=False)
+    outbound_proxy_url: str | None = field(repr=False)
+    ca_bundle: Path | None
 
     @property
     def production(self) -> bool:
@@ -89,6 +98,8 @@ class Config:
             secrets_keys=read.listed(SECRETS_KEYS),
             loopback_endpoints=read.choice("ENDPOINTS_ON_LOOPBACK", ("refuse", "allow")) == "allow",
             broker_url=read.parsed("CELERY_BROKER_URL", "", _broker_url),
+            outbound_proxy_url=read.parsed("OUTBOUND_PROXY_URL", "", _proxy_url),
+            ca_bundle=read.parsed("CA_BUNDLE", "", _ca_bundle),
         )
         if environment == "production":
             problems += _weak_secrets(config.bank_secrets, config.secrets_keys)
@@ -96,7 +107,7 @@ class Config:
                 problems.append(
                     "ENDPOINTS_ON_LOOPBACK=allow is for development; take it out of .env or the environment"
                 )
-        elif not _is_loopback(config.host):
+        elif not addresses.is_loopback(config.host):
             problems.append("HOST must be a loopback address in development; set KOPECK_ENV=production to be reached")
         if problems:
             raise ConfigError(problems)
@@ -230,13 +241,30 @@ def _broker_url(text: str) -> str | None:
     return text or None
 
 
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
+def _proxy_url(text: str) -> str | None:
+    if text:
+        Proxy.from_url(text)
+    return text or None
+
+
+def _ca_bundle(text: str) -> Path | None:
+    """Return the file once TLS has read it: a mistake would otherwise show in every connection, as somebody else's."""
+    if not text:
+        return None
+    file, context = ROOT / text, ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    no_certificate = ValueError(f"names {file}, which holds no certificate in PEM form: {PEM_HINT}")
     try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+        context.load_verify_locations(file)
+    except ssl.SSLError:
+        raise no_certificate from None
+    except PermissionError:
+        raise ValueError(f"names {file}, which this user may not read: allow it, or put the file elsewhere") from None
+    except (OSError, ValueError):
+        raise ValueError(f"names {file}, which is no file: put the certificates there, or correct the path") from None
+    if not context.cert_store_stats()["x509"]:
+        # A list of revoked certificates can be loaded too.
+        raise no_certificate
+    return file
 
 
 def _weak_secrets(banks: Mapping[str, tuple[str, ...]], keys: tuple[str, ...]) -> list[str]:

@@ -3,8 +3,14 @@
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
+from pathlib import Path
 
+import certifi
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from config import ROOT, Config, ConfigError, load
 
@@ -114,6 +120,11 @@ def test_bad_database_address_is_not_quoted(url):
     assert "pass-word" not in problem
 
 
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.0.0.2", "::1"])
+def test_development_listens_on_any_name_of_this_machine(host):
+    assert read(HOST=host).host == host
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "kopeck.example"])
 def test_development_listens_on_loopback_only(host):
     (problem,) = problems(HOST=host)
@@ -134,6 +145,98 @@ def test_production_refuses_weak_secrets_of_other_banks_too():
     (problem,) = problems(KOPECK_ENV="production", BANK_WEBHOOK_SECRETS_TOCHKA="weak")
 
     assert problem.startswith("BANK_WEBHOOK_SECRETS_TOCHKA")
+
+
+@pytest.mark.parametrize(
+    "url", ["http://proxy.corp:3128", "http://user:pass-word@10.0.0.1:3128/", "http://[fd00::1]:8080?dns=proxy"]
+)
+def test_proxy_is_kept_as_given_and_not_shown(url):
+    config = read(OUTBOUND_PROXY_URL=url)
+
+    assert config.outbound_proxy_url == url
+    assert url not in repr(config)
+    assert "pass-word" not in repr(config)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("user:pass-word@proxy.corp:3128", "http://user:pass-word@proxy.corp", "socks5://user:pass-word@proxy.corp:1"),
+        *("http://user:pass-word@:3128", "http://user:pass-word@proxy.corp:99999", "http://user:p@ss-pass-word@p:3128"),
+        *("http://user:pass-word%0A@proxy.corp:3128", "http://user:pass-word@256.1.1.1:3128"),
+    ],
+)
+def test_proxy_that_cannot_be_read_is_not_quoted(url):
+    (problem,) = problems(OUTBOUND_PROXY_URL=url)
+
+    assert problem.startswith("OUTBOUND_PROXY_URL ")
+    assert "pass-word" not in problem
+
+
+def test_there_is_no_proxy_and_no_further_authority_by_default():
+    assert (read().outbound_proxy_url, read().ca_bundle) == (None, None)
+
+
+def test_file_of_authorities_is_read_by_tls():
+    assert read(CA_BUNDLE=certifi.where()).ca_bundle == Path(certifi.where())
+
+
+def test_relative_file_of_authorities_lies_beside_the_code():
+    (problem,) = problems(CA_BUNDLE="certificates/none.pem")
+
+    assert f"names {ROOT / 'certificates' / 'none.pem'}, which is no file" in problem
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"no certificate",
+        Path(certifi.where()).read_bytes()[:-100],
+        b"-----BEGIN CERTIFICATE-----\nabc\n-----END CERTIFICATE-----\n",
+        b"\x30\x82\x05\x00\x30\x82",
+    ],
+)
+def test_file_that_tls_cannot_read_is_refused(tmp_path, content):
+    file = tmp_path / "ca.pem"
+    file.write_bytes(content)
+
+    (problem,) = problems(CA_BUNDLE=str(file))
+
+    assert problem.startswith(f"CA_BUNDLE names {file}, which holds no certificate in PEM form: ")
+
+
+def test_list_of_revoked_certificates_is_no_authority(tmp_path):
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "An authority")])
+    revoked = x509.CertificateRevocationListBuilder().issuer_name(name).last_update(now).next_update(now)
+    file = tmp_path / "crl.pem"
+    file.write_bytes(revoked.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+
+    (problem,) = problems(CA_BUNDLE=str(file))
+
+    assert "holds no certificate" in problem
+
+
+@pytest.mark.parametrize("kind", ["missing", "folder"])
+def test_file_of_authorities_must_be_there(tmp_path, kind):
+    file = tmp_path if kind == "folder" else tmp_path / "ca.pem"
+
+    (problem,) = problems(CA_BUNDLE=str(file))
+
+    assert problem.startswith(f"CA_BUNDLE names {file}, which is no file")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_file_of_authorities_must_be_readable(tmp_path):
+    file = tmp_path / "ca.pem"
+    file.write_bytes(Path(certifi.where()).read_bytes())
+    file.chmod(0)
+
+    (problem,) = problems(CA_BUNDLE=str(file))
+
+    assert "may not read" in problem
 
 
 def test_environment_wins_over_the_file(tmp_path):
