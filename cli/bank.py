@@ -10,7 +10,7 @@ import signing
 from cli.orgs import SAMPLE_INN
 from cli.output import Group, example, printable
 from context import settings
-from http_client import client
+from http_client import client, connection
 
 WEBHOOK_PATH = "/api/v1/webhook/bank/"
 SAMPLE_DATE = "2024-04-27T21:00:00Z"
@@ -116,8 +116,8 @@ def _show_request(address: str, headers: dict[str, str], body: bytes) -> None:
     click.echo(f"> {body.decode()}")
 
 
-def _send(address: str, headers: dict[str, str], body: bytes) -> client.Answer:
+def _send(address: str, headers: dict[str, str], body: bytes) -> connection.Answer:
     try:
         return client.post(address, body, headers)
-    except client.Unreachable as error:
+    except connection.Unreachable as error:
         raise click.ClickException(str(error)) from None

@@ -10,7 +10,7 @@ from typing import Any
 from flask import Blueprint, Response, jsonify, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from http_client import client
+from http_client import client, connection
 from sandbox import announcement, bank_store, context, frame
 from sandbox.bank_store import Exchange
 from sandbox.storm.plan import make_plan
@@ -136,7 +136,7 @@ def send(members: dict[str, Any], how: str) -> Exchange:
     try:
         answer = client.post(settings.shop_url, body, headers)
         status, answer_headers, text = answer.status, dict(answer.headers), answer.body.decode(errors="replace")
-    except client.Unreachable as problem:
+    except connection.Unreachable as problem:
         text = str(problem)
     exchange = Exchange(
         url=settings.shop_url,

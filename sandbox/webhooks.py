@@ -12,7 +12,8 @@ from typing import Any
 from uuid import uuid4
 
 import signing
-from http_client.client import Client, Unreachable
+from http_client.client import Client
+from http_client.connection import Unreachable
 from sandbox import store
 from sandbox.gateway import Invoice, Status
 from sandbox.settings import AmountForm, Announce

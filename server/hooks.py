@@ -1,12 +1,12 @@
 """What happens to every request before and after its door: a name, strangers refused, headers."""
 
-import ipaddress
 import re
 import uuid
 
 from flask import Flask, Response, g, request
 
 from errors import LoopbackOnly
+from http_client import addresses
 
 LOCAL_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?", re.ASCII)
 
@@ -26,15 +26,8 @@ def _name_request() -> None:
 def _refuse_strangers() -> None:
     """In development reads are open, so only this machine may read, and not by a name that a web page gave it."""
     by_own_name = LOCAL_HOST.fullmatch(request.headers.get("Host", ""))
-    if "X-Forwarded-For" in request.headers or not by_own_name or not _is_loopback(request.remote_addr):
+    if "X-Forwarded-For" in request.headers or not by_own_name or not addresses.is_loopback(request.remote_addr or ""):
         raise LoopbackOnly
-
-
-def _is_loopback(address: str | None) -> bool:
-    try:
-        return ipaddress.ip_address(address or "").is_loopback
-    except ValueError:
-        return False
 
 
 def _add_headers(response: Response) -> Response:

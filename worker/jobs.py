@@ -1,6 +1,6 @@
 """The jobs of a worker: deliver, credit, replay; each may run any number of times at once, on any machine.
 
-Called by worker.py, by tasks.py and by the CLI, inside the app.
+Called by worker.loop, by worker.tasks and by the CLI, inside the app.
 """
 
 import math
@@ -68,7 +68,12 @@ def replay_some() -> int:
 
 
 def _client() -> Client:
-    return Client(loopback_allowed=settings().loopback_endpoints, https_only=settings().production)
+    return Client(
+        loopback_allowed=settings().loopback_endpoints,
+        https_only=settings().production,
+        ca_bundle=settings().ca_bundle,
+        proxy=settings().outbound_proxy_url,
+    )
 
 
 def _send_some(dispatcher: Dispatcher) -> int:

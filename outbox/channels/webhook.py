@@ -14,7 +14,8 @@ from werkzeug.http import parse_date
 
 import signing
 from enums import Scheme
-from http_client.client import Client, Unreachable
+from http_client.client import Client
+from http_client.connection import Unreachable
 from outbox.delivery import Attempt, ClaimedDelivery
 from outbox.endpoint_keys import Key
 from rules import rfc3339

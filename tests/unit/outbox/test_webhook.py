@@ -25,10 +25,10 @@ from banks.base import Message
 from banks.plain import PlainBank
 from enums import Scheme
 from errors import SignatureRejected
-from http_client.client import Answer, Unreachable
+from http_client.connection import Answer, Unreachable
 from outbox import delivery, endpoint_keys
-from outbox.channels.webhook import send, wire
-from outbox.delivery import ClaimedDelivery, Receiver
+from outbox.channels.webhook import build_request, send
+from outbox.delivery import ClaimedDelivery, EndpointSnapshot
 from outbox.endpoint_keys import Key
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 700_000, tzinfo=UTC)
@@ -61,7 +61,7 @@ def make_parcel(scheme: Scheme = Scheme.STANDARD, *keys: Key, **overrides) -> Cl
         delivery_id=1,
         lease=uuid.uuid4(),
         cause="schedule",
-        receiver=Receiver(
+        endpoint=EndpointSnapshot(
             id=2, url="https://receiver.example/events", scheme=scheme, keys=keys or (endpoint_keys.new_key(scheme),)
         ),
         event_id=EVENT,
@@ -117,7 +117,7 @@ def rewritten_body_accepts(secret: str, body: bytes, signature: str) -> bool:
 
 
 def test_standard_body_and_headers():
-    body, headers = wire(make_parcel(data='{"endpoint": 5, "name": "Ы"}', event_type="ping"), now=NOW)
+    body, headers = build_request(make_parcel(data='{"endpoint": 5, "name": "Ы"}', event_type="ping"), now=NOW)
 
     assert body.decode() == (
         f'{{"id":"{EVENT}","type":"ping","timestamp":"2026-03-01T11:59:58Z","data":{{"endpoint":5,"name":"Ы"}}}}'
@@ -131,7 +131,7 @@ def test_standard_body_and_headers():
 
 @pytest.mark.parametrize("scheme", Scheme)
 def test_everything_that_happened_arrives(scheme):
-    body, _ = wire(make_parcel(scheme), now=NOW)
+    body, _ = build_request(make_parcel(scheme), now=NOW)
     members = json.loads(body)
     envelope = {"id": str(EVENT), "type": "balance.credited", "timestamp": "2026-03-01T11:59:58Z"}
 
@@ -141,7 +141,7 @@ def test_everything_that_happened_arrives(scheme):
 @pytest.mark.parametrize("scheme", Scheme)
 def test_a_repeat_has_the_same_id_and_body_and_another_time(scheme):
     delivery = make_parcel(scheme)
-    (body, first), (again, second) = (wire(delivery, now=NOW + timedelta(hours=hours)) for hours in (0, 5))
+    (body, first), (again, second) = (build_request(delivery, now=NOW + timedelta(hours=hours)) for hours in (0, 5))
 
     assert body == again
     assert first["webhook-id"] == second["webhook-id"]
@@ -150,8 +150,8 @@ def test_a_repeat_has_the_same_id_and_body_and_another_time(scheme):
 
 def test_standard_delivery_holds_for_the_libraries_and_a_changed_byte_does_not():
     delivery = make_parcel()
-    (key,) = delivery.receiver.keys
-    body, headers = wire(delivery, now=datetime.now(UTC))
+    (key,) = delivery.endpoint.keys
+    body, headers = build_request(delivery, now=datetime.now(UTC))
 
     assert accepted(key, body, headers) == [True, True]
     assert holds(endpoint_keys.public_key(key), body, headers)
@@ -166,8 +166,8 @@ def test_standard_delivery_holds_for_the_libraries_and_a_changed_byte_does_not()
 def test_standard_delivery_holds_with_both_keys_until_the_old_one_has_had_its_time():
     now = datetime.now(UTC)
     new, before = endpoint_keys.new_key(Scheme.STANDARD), endpoint_keys.new_key(Scheme.STANDARD)
-    during = wire(make_parcel(Scheme.STANDARD, new, old(before, now + timedelta(seconds=1))), now=now)
-    after = wire(make_parcel(Scheme.STANDARD, new, old(before, now)), now=now)
+    during = build_request(make_parcel(Scheme.STANDARD, new, old(before, now + timedelta(seconds=1))), now=now)
+    after = build_request(make_parcel(Scheme.STANDARD, new, old(before, now)), now=now)
 
     assert [part.split(",")[0] for part in during[1]["webhook-signature"].split(" ")] == ["v1", "v1", "v1a", "v1a"]
     for key in (new, before):
@@ -181,7 +181,7 @@ def test_standard_delivery_holds_with_both_keys_until_the_old_one_has_had_its_ti
 
 def test_standard_key_without_a_private_key_signs_v1_only():
     key = replace(endpoint_keys.new_key(Scheme.STANDARD), private_key=None)
-    body, headers = wire(make_parcel(Scheme.STANDARD, key), now=datetime.now(UTC))
+    body, headers = build_request(make_parcel(Scheme.STANDARD, key), now=datetime.now(UTC))
 
     assert accepted(key, body, headers) == [True, True]
     assert "v1a" not in headers["webhook-signature"]
@@ -208,7 +208,7 @@ HOUR = timedelta(hours=1)
 )
 def test_the_oldest_current_key_signs_alone(scheme, untils, signer):
     keys = [old(endpoint_keys.new_key(scheme), None if until is None else NOW + until) for until in untils]
-    body, headers = wire(make_parcel(scheme, *keys), now=NOW)
+    body, headers = build_request(make_parcel(scheme, *keys), now=NOW)
 
     assert [raw_body_accepts(key.secret, body, headers["X-Signature"]) for key in keys] == [
         place == signer for place in range(len(keys))
@@ -217,25 +217,25 @@ def test_the_oldest_current_key_signs_alone(scheme, untils, signer):
 
 def test_x_signature_body_is_flat_and_compact_and_signed_as_it_is():
     delivery = make_parcel(Scheme.X_SIGNATURE, data='{"endpoint": 5, "name": "Ы"}', event_type="ping")
-    body, headers = wire(delivery, now=NOW)
+    body, headers = build_request(delivery, now=NOW)
 
     assert body.decode() == (
         f'{{"id":"{EVENT}","type":"ping","timestamp":"2026-03-01T11:59:58Z","endpoint":5,"name":"Ы"}}'
     )
     assert list(headers) == ["Content-Type", "webhook-id", "webhook-timestamp", "X-Signature"]
-    assert raw_body_accepts(delivery.receiver.keys[0].secret, body, headers["X-Signature"])
-    assert not raw_body_accepts(delivery.receiver.keys[0].secret, body + b" ", headers["X-Signature"])
+    assert raw_body_accepts(delivery.endpoint.keys[0].secret, body, headers["X-Signature"])
+    assert not raw_body_accepts(delivery.endpoint.keys[0].secret, body + b" ", headers["X-Signature"])
 
 
 @pytest.mark.parametrize("scheme", [Scheme.X_SIGNATURE, Scheme.ACQUIREMOCK])
 def test_another_kopeck_takes_the_delivery_for_a_bank_webhook(scheme):
     data = {**CREDITED, "document_number": "ПЛ-328"}
     delivery = make_parcel(scheme, data=json.dumps(data))
-    body, headers = wire(delivery, now=NOW)
+    body, headers = build_request(delivery, now=NOW)
     message = Message(headers=Headers(headers), content_type=headers["Content-Type"], body=body)
     bank = PlainBank()
 
-    assert bank.authenticate(message, secrets=[delivery.receiver.keys[0].secret], now=NOW).scheme == "x-signature"
+    assert bank.authenticate(message, secrets=[delivery.endpoint.keys[0].secret], now=NOW).scheme == "x-signature"
     announcement = bank.read(message)
     assert (str(announcement.operation_id), announcement.amount) == (CREDITED["operation_id"], 145000)
     assert (announcement.payer_inn, announcement.document_number) == ("1234567890", "ПЛ-328")
@@ -246,14 +246,14 @@ def test_another_kopeck_takes_the_delivery_for_a_bank_webhook(scheme):
 
 def test_another_kopeck_authenticates_a_standard_delivery():
     delivery = make_parcel()
-    body, headers = wire(delivery, now=NOW)
+    body, headers = build_request(delivery, now=NOW)
 
-    assert signing.verify(Headers(headers), body, secrets=[delivery.receiver.keys[0].secret], now=NOW).key_position == 0
+    assert signing.verify(Headers(headers), body, secrets=[delivery.endpoint.keys[0].secret], now=NOW).key_position == 0
 
 
 def test_acquiremock_body_is_sorted_spaced_and_ascii():
     delivery = make_parcel(Scheme.ACQUIREMOCK, data=f'{{"payment_id":"{PAYMENT}","name":"Ы","z":{{"b":1,"a":2}}}}')
-    body, headers = wire(delivery, now=NOW)
+    body, headers = build_request(delivery, now=NOW)
 
     assert body == (
         f'{{"id": "{EVENT}", "name": "\\u042b", "payment_id": "{PAYMENT}", "timestamp": "2026-03-01T11:59:58Z", '
@@ -264,14 +264,14 @@ def test_acquiremock_body_is_sorted_spaced_and_ascii():
 
 
 def test_acquiremock_delivery_without_a_payment_names_none():
-    assert "X-Payment-ID" not in wire(make_parcel(Scheme.ACQUIREMOCK, data='{"endpoint": 5}'), now=NOW)[1]
-    assert "X-Payment-ID" not in wire(make_parcel(Scheme.X_SIGNATURE), now=NOW)[1]
+    assert "X-Payment-ID" not in build_request(make_parcel(Scheme.ACQUIREMOCK, data='{"endpoint": 5}'), now=NOW)[1]
+    assert "X-Payment-ID" not in build_request(make_parcel(Scheme.X_SIGNATURE), now=NOW)[1]
 
 
 def test_acquiremock_delivery_holds_for_both_kinds_of_receivers():
     delivery = make_parcel(Scheme.ACQUIREMOCK)
-    body, headers = wire(delivery, now=NOW)
-    secret, signature = delivery.receiver.keys[0].secret, headers["X-Signature"]
+    body, headers = build_request(delivery, now=NOW)
+    secret, signature = delivery.endpoint.keys[0].secret, headers["X-Signature"]
 
     for verifier in (raw_body_accepts, rewritten_body_accepts):
         assert verifier(secret, body, signature)
@@ -299,7 +299,7 @@ KEYS = {scheme: endpoint_keys.new_key(scheme) for scheme in Scheme}
 @given(st.dictionaries(texts.filter(lambda name: name not in NAMES), values, max_size=5), st.sampled_from(Scheme))
 def test_whatever_is_stored_survives_and_holds(data, scheme):
     key = KEYS[scheme]
-    body, headers = wire(make_parcel(scheme, key, data=json.dumps(data)), now=datetime.now(UTC))
+    body, headers = build_request(make_parcel(scheme, key, data=json.dumps(data)), now=datetime.now(UTC))
     members = json.loads(body)
 
     assert data == (
@@ -317,11 +317,11 @@ def test_whatever_is_stored_survives_and_holds(data, scheme):
 @pytest.mark.parametrize("name", sorted(NAMES))
 def test_data_that_would_hide_a_member_is_refused(scheme, name):
     with pytest.raises(ValueError, match="repeats a member"):
-        wire(make_parcel(scheme, data=json.dumps({name: 1})), now=NOW)
+        build_request(make_parcel(scheme, data=json.dumps({name: 1})), now=NOW)
 
 
 def test_standard_data_may_have_any_member():
-    body, _ = wire(make_parcel(data='{"id": 1}'), now=NOW)
+    body, _ = build_request(make_parcel(data='{"id": 1}'), now=NOW)
 
     assert json.loads(body)["data"] == {"id": 1}
 
@@ -330,7 +330,7 @@ def test_standard_data_may_have_any_member():
 @pytest.mark.parametrize("data", ["[]", "1", "null", '"text"', "", "{", '{"a": NaN}', '{"a": 1e999}'])
 def test_data_that_is_no_object_is_refused(scheme, data):
     with pytest.raises(ValueError):  # noqa: PT011 - whatever json says
-        wire(make_parcel(scheme, data=data), now=NOW)
+        build_request(make_parcel(scheme, data=data), now=NOW)
 
 
 @pytest.mark.parametrize("scheme", Scheme)
@@ -338,7 +338,7 @@ def test_no_current_key_signs_nothing(scheme):
     delivery = make_parcel(scheme)
     for keys in ((), (old(endpoint_keys.new_key(scheme), NOW),)):
         with pytest.raises(ValueError, match="no key"):
-            wire(replace(delivery, receiver=replace(delivery.receiver, keys=keys)), now=NOW)
+            build_request(replace(delivery, endpoint=replace(delivery.endpoint, keys=keys)), now=NOW)
 
 
 def test_new_keys_have_the_shape_of_their_scheme():
@@ -356,7 +356,7 @@ def test_new_keys_have_the_shape_of_their_scheme():
 @pytest.mark.parametrize("scheme", Scheme)
 def test_repr_shows_no_secret(scheme):
     delivery = make_parcel(scheme)
-    for secret in (delivery.receiver.keys[0].secret, delivery.receiver.keys[0].private_key):
+    for secret in (delivery.endpoint.keys[0].secret, delivery.endpoint.keys[0].private_key):
         assert secret is None or secret not in repr(delivery)
 
 
@@ -392,7 +392,7 @@ def test_send_posts_what_wire_makes_and_tells_what_came_back():
     client = FakeClient(make_answer(status=204, reason="No Content", body=b"thanks"))
     told = send(client, delivery, clock=ticking(0, 1234))
 
-    assert client.sent == [(delivery.receiver.url, *wire(delivery, now=NOW))]
+    assert client.sent == [(delivery.endpoint.url, *build_request(delivery, now=NOW))]
     assert told == delivery.Attempt(
         started_at=NOW, duration_ms=1234, status=204, excerpt="thanks", error=None, retry_after_seconds=None
     )

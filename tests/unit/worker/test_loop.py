@@ -12,13 +12,12 @@ def test_job_that_failed_is_passed_over_and_said_in_the_log(caplog):
 
     failing, well = loop._JobRunner(fail), loop._JobRunner(lambda: 3)
 
-    assert [failing.take() + well.take() for _ in range(3)] == [3, 3, 3]
+    assert [failing.run() + well.run() for _ in range(3)] == [3, 3, 3]
     assert tried == ["fail"]
     assert "worker: unexpected error" in caplog.text
 
 
-def test_job_that_failed_has_its_turn_again(monkeypatch):
-    monkeypatch.setattr(loop, "RETRY_AFTER_SECONDS", 0)
+def test_job_that_failed_is_run_again():
     answers = iter([ValueError(), None])
 
     def once_broken() -> int:
@@ -26,6 +25,6 @@ def test_job_that_failed_has_its_turn_again(monkeypatch):
             raise error
         return 1
 
-    turn = loop._JobRunner(once_broken)
+    runner = loop._JobRunner(once_broken, pause_seconds=0)
 
-    assert [turn.take(), turn.take()] == [0, 1]
+    assert [runner.run(), runner.run()] == [0, 1]

@@ -7,7 +7,7 @@ from errors import SecretUnreadable
 
 NEW, OLD, OTHER = "n" * 32, "o" * 64, "x" * 32
 TEXT = "whsec_c2VjcmV0 ключ"
-LOCKED = "gAAAAABrAOJ-nsLG-b-PHbLUJLrp8Or1CTumXWD41iRu_yxFRJpAaCY-7HqQ01bQHdBbH8FXa_iLSKiCsDxjdhrZoURkx9TS_w=="
+ENCRYPTED = "gAAAAABrAOJ-nsLG-b-PHbLUJLrp8Or1CTumXWD41iRu_yxFRJpAaCY-7HqQ01bQHdBbH8FXa_iLSKiCsDxjdhrZoURkx9TS_w=="
 """`whsec_dGVzdA==`, locked with NEW."""
 
 
@@ -26,19 +26,19 @@ def test_lock_shows_nothing_and_never_repeats():
     assert all(text.isascii() and "whsec" not in text for text in locked)
 
 
-def test_every_key_unlocks_and_the_newest_locks():
-    before = SecretCipher([OLD]).lock(TEXT)
+def test_every_key_decrypts_and_the_newest_encrypts():
+    before = SecretCipher([OLD]).encrypt(TEXT)
     during = SecretCipher([NEW, OLD])
 
-    assert during.unlock(before) == TEXT
-    assert SecretCipher([NEW]).unlock(during.lock(TEXT)) == TEXT
+    assert during.decrypt(before) == TEXT
+    assert SecretCipher([NEW]).decrypt(during.encrypt(TEXT)) == TEXT
     with pytest.raises(SecretUnreadable):
-        SecretCipher([OLD]).unlock(during.lock(TEXT))
+        SecretCipher([OLD]).decrypt(during.encrypt(TEXT))
 
 
 def test_key_that_was_taken_out_is_told_by_its_setting():
     with pytest.raises(SecretUnreadable, match="SECRETS_KEYS") as caught:
-        SecretCipher([NEW, OTHER]).unlock(SecretCipher([OLD]).lock(TEXT))
+        SecretCipher([NEW, OTHER]).decrypt(SecretCipher([OLD]).encrypt(TEXT))
 
     assert caught.value.__cause__ is None
     assert not any(secret in str(caught.value) for secret in (NEW, OLD, OTHER, TEXT))
@@ -55,9 +55,9 @@ def test_each_changed_character_is_noticed():
 
 
 @pytest.mark.parametrize("text", ["", "A", "whsec_plain", "gAAAAA==", "ключ", "\ud800", "A" * 1000])
-def test_what_was_never_locked_is_refused(text):
+def test_what_was_never_encrypted_is_refused(text):
     with pytest.raises(SecretUnreadable, match="SECRETS_KEYS"):
-        SecretCipher([NEW]).unlock(text)
+        SecretCipher([NEW]).decrypt(text)
 
 
 @pytest.mark.parametrize("keys", [[], [""], ["n" * 31], [NEW, "short"]], ids=str)
@@ -70,12 +70,12 @@ def test_vault_without_good_keys_is_not_made(keys):
 
 def test_keys_that_begin_alike_are_different_keys():
     with pytest.raises(SecretUnreadable):
-        SecretCipher([NEW + "b"]).unlock(SecretCipher([NEW + "a"]).lock(TEXT))
+        SecretCipher([NEW + "b"]).decrypt(SecretCipher([NEW + "a"]).encrypt(TEXT))
 
 
-def test_what_was_locked_by_this_version_opens_for_ever():
+def test_what_was_encrypted_by_this_version_is_readable_for_ever():
     """Whoever changes how keys are derived would lose every stored secret."""
-    assert SecretCipher([NEW]).unlock(LOCKED) == "whsec_dGVzdA=="
+    assert SecretCipher([NEW]).decrypt(ENCRYPTED) == "whsec_dGVzdA=="
 
 
 def test_repr_shows_nothing():
