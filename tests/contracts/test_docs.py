@@ -11,7 +11,7 @@ import errors
 import limits
 from app import create_app
 from config import ROOT, Config
-from database.engine import db
+from database.extension import db
 from tests.factories import make_config
 
 READMES = ("README.md", "README.ru.md")

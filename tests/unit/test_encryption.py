@@ -1,4 +1,4 @@
-"""What is locked comes back with the right keys only, and nothing of it shows."""
+"""What is encrypted comes back with the right keys only, and nothing of it shows."""
 
 import pytest
 
@@ -8,22 +8,22 @@ from errors import SecretUnreadable
 NEW, OLD, OTHER = "n" * 32, "o" * 64, "x" * 32
 TEXT = "whsec_c2VjcmV0 ключ"
 ENCRYPTED = "gAAAAABrAOJ-nsLG-b-PHbLUJLrp8Or1CTumXWD41iRu_yxFRJpAaCY-7HqQ01bQHdBbH8FXa_iLSKiCsDxjdhrZoURkx9TS_w=="
-"""`whsec_dGVzdA==`, locked with NEW."""
+"""`whsec_dGVzdA==`, encrypted with NEW."""
 
 
-def test_what_is_locked_is_unlocked():
+def test_what_is_encrypted_can_be_decrypted():
     cipher = SecretCipher([NEW])
 
     assert cipher.decrypt(cipher.encrypt(TEXT)) == TEXT
     assert cipher.decrypt(cipher.encrypt("")) == ""
 
 
-def test_lock_shows_nothing_and_never_repeats():
+def test_encrypted_text_shows_nothing_and_never_repeats():
     cipher = SecretCipher([NEW])
-    locked = {cipher.encrypt(TEXT) for _ in range(5)}
+    encrypted = {cipher.encrypt(TEXT) for _ in range(5)}
 
-    assert len(locked) == 5
-    assert all(text.isascii() and "whsec" not in text for text in locked)
+    assert len(encrypted) == 5
+    assert all(text.isascii() and "whsec" not in text for text in encrypted)
 
 
 def test_every_key_decrypts_and_the_newest_encrypts():
@@ -46,10 +46,10 @@ def test_key_that_was_taken_out_is_told_by_its_setting():
 
 def test_each_changed_character_is_noticed():
     cipher = SecretCipher([NEW])
-    locked = cipher.encrypt(TEXT)
+    encrypted = cipher.encrypt(TEXT)
     # The last character before the padding may carry bits that belong to no byte.
-    for place in range(len(locked.rstrip("=")) - 1):
-        changed = locked[:place] + ("A" if locked[place] != "A" else "B") + locked[place + 1 :]
+    for place in range(len(encrypted.rstrip("=")) - 1):
+        changed = encrypted[:place] + ("A" if encrypted[place] != "A" else "B") + encrypted[place + 1 :]
         with pytest.raises(SecretUnreadable):
             cipher.decrypt(changed)
 

@@ -28,7 +28,7 @@ from errors import SignatureRejected
 from http_client.connection import Answer, Unreachable
 from outbox import delivery, endpoint_keys
 from outbox.channels.webhook import build_request, send
-from outbox.delivery import ClaimedDelivery, EndpointSnapshot
+from outbox.delivery import Attempt, ClaimedDelivery, EndpointSnapshot
 from outbox.endpoint_keys import Key
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 700_000, tzinfo=UTC)
@@ -56,7 +56,7 @@ FACTS = (
 )
 
 
-def make_parcel(scheme: Scheme = Scheme.STANDARD, *keys: Key, **overrides) -> ClaimedDelivery:
+def make_delivery(scheme: Scheme = Scheme.STANDARD, *keys: Key, **overrides) -> ClaimedDelivery:
     delivery = ClaimedDelivery(
         delivery_id=1,
         lease=uuid.uuid4(),
@@ -117,7 +117,7 @@ def rewritten_body_accepts(secret: str, body: bytes, signature: str) -> bool:
 
 
 def test_standard_body_and_headers():
-    body, headers = build_request(make_parcel(data='{"endpoint": 5, "name": "Ы"}', event_type="ping"), now=NOW)
+    body, headers = build_request(make_delivery(data='{"endpoint": 5, "name": "Ы"}', event_type="ping"), now=NOW)
 
     assert body.decode() == (
         f'{{"id":"{EVENT}","type":"ping","timestamp":"2026-03-01T11:59:58Z","data":{{"endpoint":5,"name":"Ы"}}}}'
@@ -131,7 +131,7 @@ def test_standard_body_and_headers():
 
 @pytest.mark.parametrize("scheme", Scheme)
 def test_everything_that_happened_arrives(scheme):
-    body, _ = build_request(make_parcel(scheme), now=NOW)
+    body, _ = build_request(make_delivery(scheme), now=NOW)
     members = json.loads(body)
     envelope = {"id": str(EVENT), "type": "balance.credited", "timestamp": "2026-03-01T11:59:58Z"}
 
@@ -140,7 +140,7 @@ def test_everything_that_happened_arrives(scheme):
 
 @pytest.mark.parametrize("scheme", Scheme)
 def test_a_repeat_has_the_same_id_and_body_and_another_time(scheme):
-    delivery = make_parcel(scheme)
+    delivery = make_delivery(scheme)
     (body, first), (again, second) = (build_request(delivery, now=NOW + timedelta(hours=hours)) for hours in (0, 5))
 
     assert body == again
@@ -149,7 +149,7 @@ def test_a_repeat_has_the_same_id_and_body_and_another_time(scheme):
 
 
 def test_standard_delivery_holds_for_the_libraries_and_a_changed_byte_does_not():
-    delivery = make_parcel()
+    delivery = make_delivery()
     (key,) = delivery.endpoint.keys
     body, headers = build_request(delivery, now=datetime.now(UTC))
 
@@ -166,8 +166,8 @@ def test_standard_delivery_holds_for_the_libraries_and_a_changed_byte_does_not()
 def test_standard_delivery_holds_with_both_keys_until_the_old_one_has_had_its_time():
     now = datetime.now(UTC)
     new, before = endpoint_keys.new_key(Scheme.STANDARD), endpoint_keys.new_key(Scheme.STANDARD)
-    during = build_request(make_parcel(Scheme.STANDARD, new, old(before, now + timedelta(seconds=1))), now=now)
-    after = build_request(make_parcel(Scheme.STANDARD, new, old(before, now)), now=now)
+    during = build_request(make_delivery(Scheme.STANDARD, new, old(before, now + timedelta(seconds=1))), now=now)
+    after = build_request(make_delivery(Scheme.STANDARD, new, old(before, now)), now=now)
 
     assert [part.split(",")[0] for part in during[1]["webhook-signature"].split(" ")] == ["v1", "v1", "v1a", "v1a"]
     for key in (new, before):
@@ -181,7 +181,7 @@ def test_standard_delivery_holds_with_both_keys_until_the_old_one_has_had_its_ti
 
 def test_standard_key_without_a_private_key_signs_v1_only():
     key = replace(endpoint_keys.new_key(Scheme.STANDARD), private_key=None)
-    body, headers = build_request(make_parcel(Scheme.STANDARD, key), now=datetime.now(UTC))
+    body, headers = build_request(make_delivery(Scheme.STANDARD, key), now=datetime.now(UTC))
 
     assert accepted(key, body, headers) == [True, True]
     assert "v1a" not in headers["webhook-signature"]
@@ -208,7 +208,7 @@ HOUR = timedelta(hours=1)
 )
 def test_the_oldest_current_key_signs_alone(scheme, untils, signer):
     keys = [old(endpoint_keys.new_key(scheme), None if until is None else NOW + until) for until in untils]
-    body, headers = build_request(make_parcel(scheme, *keys), now=NOW)
+    body, headers = build_request(make_delivery(scheme, *keys), now=NOW)
 
     assert [raw_body_accepts(key.secret, body, headers["X-Signature"]) for key in keys] == [
         place == signer for place in range(len(keys))
@@ -216,7 +216,7 @@ def test_the_oldest_current_key_signs_alone(scheme, untils, signer):
 
 
 def test_x_signature_body_is_flat_and_compact_and_signed_as_it_is():
-    delivery = make_parcel(Scheme.X_SIGNATURE, data='{"endpoint": 5, "name": "Ы"}', event_type="ping")
+    delivery = make_delivery(Scheme.X_SIGNATURE, data='{"endpoint": 5, "name": "Ы"}', event_type="ping")
     body, headers = build_request(delivery, now=NOW)
 
     assert body.decode() == (
@@ -230,7 +230,7 @@ def test_x_signature_body_is_flat_and_compact_and_signed_as_it_is():
 @pytest.mark.parametrize("scheme", [Scheme.X_SIGNATURE, Scheme.ACQUIREMOCK])
 def test_another_kopeck_takes_the_delivery_for_a_bank_webhook(scheme):
     data = {**CREDITED, "document_number": "ПЛ-328"}
-    delivery = make_parcel(scheme, data=json.dumps(data))
+    delivery = make_delivery(scheme, data=json.dumps(data))
     body, headers = build_request(delivery, now=NOW)
     message = Message(headers=Headers(headers), content_type=headers["Content-Type"], body=body)
     bank = PlainBank()
@@ -245,14 +245,14 @@ def test_another_kopeck_takes_the_delivery_for_a_bank_webhook(scheme):
 
 
 def test_another_kopeck_authenticates_a_standard_delivery():
-    delivery = make_parcel()
+    delivery = make_delivery()
     body, headers = build_request(delivery, now=NOW)
 
     assert signing.verify(Headers(headers), body, secrets=[delivery.endpoint.keys[0].secret], now=NOW).key_position == 0
 
 
 def test_acquiremock_body_is_sorted_spaced_and_ascii():
-    delivery = make_parcel(Scheme.ACQUIREMOCK, data=f'{{"payment_id":"{PAYMENT}","name":"Ы","z":{{"b":1,"a":2}}}}')
+    delivery = make_delivery(Scheme.ACQUIREMOCK, data=f'{{"payment_id":"{PAYMENT}","name":"Ы","z":{{"b":1,"a":2}}}}')
     body, headers = build_request(delivery, now=NOW)
 
     assert body == (
@@ -264,12 +264,12 @@ def test_acquiremock_body_is_sorted_spaced_and_ascii():
 
 
 def test_acquiremock_delivery_without_a_payment_names_none():
-    assert "X-Payment-ID" not in build_request(make_parcel(Scheme.ACQUIREMOCK, data='{"endpoint": 5}'), now=NOW)[1]
-    assert "X-Payment-ID" not in build_request(make_parcel(Scheme.X_SIGNATURE), now=NOW)[1]
+    assert "X-Payment-ID" not in build_request(make_delivery(Scheme.ACQUIREMOCK, data='{"endpoint": 5}'), now=NOW)[1]
+    assert "X-Payment-ID" not in build_request(make_delivery(Scheme.X_SIGNATURE), now=NOW)[1]
 
 
 def test_acquiremock_delivery_holds_for_both_kinds_of_receivers():
-    delivery = make_parcel(Scheme.ACQUIREMOCK)
+    delivery = make_delivery(Scheme.ACQUIREMOCK)
     body, headers = build_request(delivery, now=NOW)
     secret, signature = delivery.endpoint.keys[0].secret, headers["X-Signature"]
 
@@ -299,7 +299,7 @@ KEYS = {scheme: endpoint_keys.new_key(scheme) for scheme in Scheme}
 @given(st.dictionaries(texts.filter(lambda name: name not in NAMES), values, max_size=5), st.sampled_from(Scheme))
 def test_whatever_is_stored_survives_and_holds(data, scheme):
     key = KEYS[scheme]
-    body, headers = build_request(make_parcel(scheme, key, data=json.dumps(data)), now=datetime.now(UTC))
+    body, headers = build_request(make_delivery(scheme, key, data=json.dumps(data)), now=datetime.now(UTC))
     members = json.loads(body)
 
     assert data == (
@@ -317,11 +317,11 @@ def test_whatever_is_stored_survives_and_holds(data, scheme):
 @pytest.mark.parametrize("name", sorted(NAMES))
 def test_data_that_would_hide_a_member_is_refused(scheme, name):
     with pytest.raises(ValueError, match="repeats a member"):
-        build_request(make_parcel(scheme, data=json.dumps({name: 1})), now=NOW)
+        build_request(make_delivery(scheme, data=json.dumps({name: 1})), now=NOW)
 
 
 def test_standard_data_may_have_any_member():
-    body, _ = build_request(make_parcel(data='{"id": 1}'), now=NOW)
+    body, _ = build_request(make_delivery(data='{"id": 1}'), now=NOW)
 
     assert json.loads(body)["data"] == {"id": 1}
 
@@ -330,12 +330,12 @@ def test_standard_data_may_have_any_member():
 @pytest.mark.parametrize("data", ["[]", "1", "null", '"text"', "", "{", '{"a": NaN}', '{"a": 1e999}'])
 def test_data_that_is_no_object_is_refused(scheme, data):
     with pytest.raises(ValueError):  # noqa: PT011 - whatever json says
-        build_request(make_parcel(scheme, data=data), now=NOW)
+        build_request(make_delivery(scheme, data=data), now=NOW)
 
 
 @pytest.mark.parametrize("scheme", Scheme)
 def test_no_current_key_signs_nothing(scheme):
-    delivery = make_parcel(scheme)
+    delivery = make_delivery(scheme)
     for keys in ((), (old(endpoint_keys.new_key(scheme), NOW),)):
         with pytest.raises(ValueError, match="no key"):
             build_request(replace(delivery, endpoint=replace(delivery.endpoint, keys=keys)), now=NOW)
@@ -355,7 +355,7 @@ def test_new_keys_have_the_shape_of_their_scheme():
 
 @pytest.mark.parametrize("scheme", Scheme)
 def test_repr_shows_no_secret(scheme):
-    delivery = make_parcel(scheme)
+    delivery = make_delivery(scheme)
     for secret in (delivery.endpoint.keys[0].secret, delivery.endpoint.keys[0].private_key):
         assert secret is None or secret not in repr(delivery)
 
@@ -365,7 +365,7 @@ def make_answer(**overrides) -> Answer:
 
 
 class FakeClient:
-    """Answers what it is told to and keeps what it was sent."""
+    """Answers what it is sent to and keeps what it was sent."""
 
     def __init__(self, outcome: Answer | Unreachable) -> None:
         self.outcome = outcome
@@ -384,24 +384,24 @@ def ticking(*milliseconds: int) -> Callable[[], datetime]:
 
 
 def attempt(**answer) -> delivery.Attempt:
-    return send(FakeClient(make_answer(**answer)), make_parcel(), clock=ticking(0, 0))
+    return send(FakeClient(make_answer(**answer)), make_delivery(), clock=ticking(0, 0))
 
 
-def test_send_posts_what_wire_makes_and_tells_what_came_back():
-    delivery = make_parcel()
+def test_send_posts_the_request_and_returns_what_came_back():
+    delivery = make_delivery()
     client = FakeClient(make_answer(status=204, reason="No Content", body=b"thanks"))
-    told = send(client, delivery, clock=ticking(0, 1234))
+    sent = send(client, delivery, clock=ticking(0, 1234))
 
     assert client.sent == [(delivery.endpoint.url, *build_request(delivery, now=NOW))]
-    assert told == delivery.Attempt(
+    assert sent == Attempt(
         started_at=NOW, duration_ms=1234, status=204, excerpt="thanks", error=None, retry_after_seconds=None
     )
 
 
 def test_send_tells_why_no_answer_came():
-    told = send(FakeClient(Unreachable("Nothing answers.")), make_parcel(), clock=ticking(0, 15000))
+    sent = send(FakeClient(Unreachable("Nothing answers.")), make_delivery(), clock=ticking(0, 15000))
 
-    assert told == delivery.Attempt(
+    assert sent == Attempt(
         started_at=NOW, duration_ms=15000, status=None, excerpt="", error="Nothing answers.", retry_after_seconds=None
     )
 
@@ -412,7 +412,7 @@ def test_no_status_raises(status):
 
 
 def test_a_clock_that_is_set_back_takes_no_time():
-    assert send(FakeClient(make_answer()), make_parcel(), clock=ticking(0, -5000)).duration_ms == 0
+    assert send(FakeClient(make_answer()), make_delivery(), clock=ticking(0, -5000)).duration_ms == 0
 
 
 @pytest.mark.parametrize(
@@ -476,7 +476,7 @@ def test_retry_after_counts_from_the_answer():
     client = FakeClient(make_answer(status=429, headers={"Retry-After": format_datetime(NOW + timedelta(seconds=60))}))
 
     # The date has whole seconds, so 0.7 s of the first minute are gone already, and ten seconds more on the way.
-    assert send(client, make_parcel(), clock=ticking(0, 10_000)).retry_after_seconds == 50
+    assert send(client, make_delivery(), clock=ticking(0, 10_000)).retry_after_seconds == 50
 
 
 @given(st.text(max_size=60) | st.from_regex(r"[A-Z][a-z]{2}, [0-9]{1,3} Mar [0-9]{1,9} [0-9:]{5,9} [+-][0-9]{4,12}"))
