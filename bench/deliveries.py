@@ -14,7 +14,7 @@ from bench import outboxes
 from bench.databases import Database
 from bench.inside import inside
 from bench.load import Reading
-from bench.receiver import Heard, Receiver
+from bench.receiver import ReceivedRequest, Receiver
 from bench.servers import working
 from bench.truth import hold
 from config import ROOT
@@ -34,7 +34,7 @@ class Deliveries:
     database: Database
     receiver: Receiver
     secret: str
-    heard: list[Heard] = field(default_factory=list)
+    received: list[ReceivedRequest] = field(default_factory=list)
     """What was delivered last."""
 
     def __call__(self, seconds: int) -> Reading:
@@ -46,7 +46,7 @@ class Deliveries:
         with working(self.database.url):
             self._wait(count)
             received, took = self.receiver.tally()
-        self.has_subscribers = self.receiver.take()
+        self.received = self.receiver.take()
         self._check(count)
         return Reading(answers=received, rate=(received - 1) / took)
 
@@ -58,13 +58,13 @@ class Deliveries:
             time.sleep(LOOK_SECONDS)
 
     def _check(self, count: int) -> None:
-        event_ids = {request.headers["webhook-id"] for request in self.has_subscribers}
+        event_ids = {request.headers["webhook-id"] for request in self.received}
         hold(len(event_ids) == count, f"{len(event_ids)} of {count} events were received")
         hold(outboxes.known(self.database, event_ids) == count, "something was received that is no event")
         standing = outboxes.standing(self.database)
         once = standing.deliveries == standing.delivered == standing.attempts
         hold(once, f"not every delivery was delivered by one attempt: {standing}")
-        for request in random.sample(self.has_subscribers, min(SAMPLE, count)):
+        for request in random.sample(self.received, min(SAMPLE, count)):
             # Raises when the signature does not hold.
             Webhook(self.secret).verify(request.body, request.headers)
 
@@ -80,7 +80,7 @@ class Bare:
         """Send as many as the worker does in as many seconds, from as many threads."""
         count, receiver = seconds * DELIVERIES_A_SECOND, self.deliveries.receiver
         self.file.write_text(
-            json.dumps([(each.headers, each.body.decode("latin-1")) for each in self.deliveries.has_subscribers])
+            json.dumps([(each.headers, each.body.decode("latin-1")) for each in self.deliveries.received])
         )
         command = [sys.executable, "-m", "bench.bare", receiver.url, str(self.file), str(count)]
         ran = subprocess.run(  # noqa: S603 - our own words

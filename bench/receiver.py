@@ -24,7 +24,7 @@ TAKEN = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Heard:
+class ReceivedRequest:
     """One request as it came, but for its first line and what only this connection needed."""
 
     headers: dict[str, str]
@@ -54,9 +54,9 @@ class Receiver:
             hold(time.monotonic() < deadline, "nothing was received")
             time.sleep(0.05)
 
-    def take(self) -> list[Heard]:
+    def take(self) -> list[ReceivedRequest]:
         """Return what came, and have it forgotten."""
-        return [_heard(text) for text in json.loads(self._ask("DELETE"))]
+        return [_received(text) for text in json.loads(self._ask("DELETE"))]
 
     def _ask(self, method: str) -> bytes:
         connection = HTTPConnection("127.0.0.1", self.port, timeout=START_SECONDS)
@@ -83,11 +83,11 @@ def receiving() -> Iterator[Receiver]:
         yield receiver
 
 
-def _heard(text: str) -> Heard:
+def _received(text: str) -> ReceivedRequest:
     head, _, body = text.partition("\r\n\r\n")
     headers = dict(line.split(": ", 1) for line in head.split("\r\n")[1:])
     own = ("host", "content-length", "connection")
-    return Heard(
+    return ReceivedRequest(
         headers={name: value for name, value in headers.items() if name.lower() not in own}, body=body.encode("latin-1")
     )
 

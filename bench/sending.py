@@ -35,7 +35,7 @@ def against_bare(stage: Stage) -> Iterator[Round]:
     deliveries = Deliveries(database=database, receiver=receiver, secret=secret)
     # The bare loop sends what this one sent.
     deliveries(stage.scale.warm_seconds)
-    bare = Bare(deliveries=deliveries, file=stage.folder / "heard.json")
+    bare = Bare(deliveries=deliveries, file=stage.folder / "received.json")
     return in_turn(stage, ("deliveries", deliveries), ("bare requests loop", bare))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from flask import Flask
 
 from tests.callers import Operator
-from tests.receivers import Answer, Heard, Receiver
+from tests.receivers import Answer, ReceivedRequest, Receiver
 from worker import jobs
 
 Row = dict[str, Any]
@@ -43,23 +43,25 @@ def replay(app: Flask) -> int:
 
 
 def told(receiver: Receiver) -> list[Row]:
-    """Return the bodies that an endpoint has heard, the first one first."""
-    return [json.loads(heard.body) for heard in receiver.has_subscribers]
+    """Return the bodies that an endpoint has received, the first one first."""
+    return [json.loads(received.body) for received in receiver.received]
 
 
-def answering(*statuses: int, headers: Mapping[str, str] | None = None) -> Callable[[Heard], Answer]:
+def answering(*statuses: int, headers: Mapping[str, str] | None = None) -> Callable[[ReceivedRequest], Answer]:
     """Answer with each of these in turn, and with 200 from then on."""
     left = iter(statuses)
 
-    def answer(_heard: Heard) -> Answer:
+    def answer(_received: ReceivedRequest) -> Answer:
         status = next(left, None)
         return (200, {}, b"ok") if status is None else (status, dict(headers or {}), b"not now")
 
     return answer
 
 
-def always(status: int, headers: Mapping[str, str] | None = None, body: bytes = b"") -> Callable[[Heard], Answer]:
-    return lambda _heard: (status, dict(headers or {}), body)
+def always(
+    status: int, headers: Mapping[str, str] | None = None, body: bytes = b""
+) -> Callable[[ReceivedRequest], Answer]:
+    return lambda _received: (status, dict(headers or {}), body)
 
 
 def deliveries(operator: Operator, **filters: object) -> list[Row]:

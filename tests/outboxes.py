@@ -78,7 +78,7 @@ def check_attempts() -> None:
     """Check that the attempts of each delivery are numbered from 1 without a gap, and are as many as it says."""
     attempts = read_attempts()
     for delivery in read_deliveries():
-        assert [attempt.number for attempt in attempts[delivery.id]] == list(range(1, delivery.tries + 1))
+        assert [attempt.number for attempt in attempts[delivery.id]] == list(range(1, delivery.attempt_count + 1))
 
 
 def next_due() -> datetime | None:

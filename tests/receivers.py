@@ -8,7 +8,7 @@ from typing import Any, Self
 
 
 @dataclass(frozen=True)
-class Heard:
+class ReceivedRequest:
     """One request as it arrived."""
 
     path: str
@@ -19,7 +19,7 @@ class Heard:
 Answer = tuple[int, dict[str, str], bytes]
 
 
-def accept(_heard: Heard) -> Answer:
+def accept(_received: ReceivedRequest) -> Answer:
     return 200, {}, b"ok"
 
 
@@ -27,8 +27,8 @@ def accept(_heard: Heard) -> Answer:
 class Receiver:
     """A server on this machine; `answer` decides what each request gets."""
 
-    answer: Callable[[Heard], Answer] = accept
-    heard: list[Heard] = field(default_factory=list)
+    answer: Callable[[ReceivedRequest], Answer] = accept
+    received: list[ReceivedRequest] = field(default_factory=list)
 
     def __enter__(self) -> Self:
         receiver = self
@@ -38,8 +38,10 @@ class Receiver:
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
-                request = Heard(self.path, {name.lower(): value for name, value in self.headers.items()}, body)
-                receiver.has_subscribers.append(request)
+                request = ReceivedRequest(
+                    self.path, {name.lower(): value for name, value in self.headers.items()}, body
+                )
+                receiver.received.append(request)
                 status, headers, content = receiver.answer(request)
                 self.send_response(status)
                 for name, value in headers.items():

@@ -36,7 +36,7 @@ from tests.outboxes import (
     read_deliveries,
     wait_until,
 )
-from tests.receivers import Answer, Heard, Receiver
+from tests.receivers import Answer, ReceivedRequest, Receiver
 from worker import jobs
 
 STATEMENTS_MAX = 30
@@ -84,7 +84,7 @@ def outcomes(delivery_id: int) -> list[str | int]:
 
 
 def heard_ids(receiver: Receiver) -> Counter[str]:
-    return Counter(heard.headers["webhook-id"] for heard in receiver.has_subscribers)
+    return Counter(received.headers["webhook-id"] for received in receiver.received)
 
 
 def nobody_holds_or_waits() -> bool:
@@ -121,7 +121,7 @@ def test_event_whose_worker_was_killed_arrives_by_way_of_another(context, clock,
     (row,) = read_deliveries()
     assert (row.status, row.lease, row.attempt_count) == ("delivered", None, len(log))
     assert outcomes(row.id) == log
-    assert len(receiver.has_subscribers) == requests
+    assert len(receiver.received) == requests
     assert len(heard_ids(receiver)) == 1
     attempts = read_attempts()[row.id]
     assert [attempt.started_at for attempt in attempts] == sorted(attempt.started_at for attempt in attempts)
@@ -172,7 +172,7 @@ def test_settling_killed_anywhere_is_done_as_a_whole_or_not_at_all(context, data
             break
         points += 1
     assert points >= 6
-    assert len(receiver.has_subscribers) == 2 * (points + 1) + points
+    assert len(receiver.received) == 2 * (points + 1) + points
     check_attempts()
 
 
@@ -221,7 +221,7 @@ def test_event_of_a_web_process_that_was_killed_after_its_commit_arrives(
         worker.end()
 
     assert statuses() == {"delivered": 1}
-    assert [json.loads(heard.body)["type"] for heard in receiver.has_subscribers] == ["balance.credited"]
+    assert [json.loads(received.body)["type"] for received in receiver.received] == ["balance.credited"]
     check_ledger()
 
 
@@ -234,7 +234,7 @@ class Gate:
     def __init__(self) -> None:
         self.opened = threading.Event()
 
-    def answer(self, _heard: Heard) -> Answer:
+    def answer(self, _received: ReceivedRequest) -> Answer:
         assert self.opened.wait(PATIENCE_SECONDS)
         return 200, {}, b"ok"
 
@@ -247,7 +247,7 @@ def test_worker_told_to_end_while_it_sends_finishes_what_it_began_and_gives_back
     open_endpoint(receiver.url, now=clock())
     pay(count, now=clock())
     with hire() as worker:
-        wait_until(lambda: len(receiver.has_subscribers) == 2, why=worker.written)
+        wait_until(lambda: len(receiver.received) == 2, why=worker.written)
         wait_until(lambda: count_leased() > 2, why=worker.written)
         worker.begin_to_end()
         worker.wait_for(STOPPING)
@@ -255,7 +255,7 @@ def test_worker_told_to_end_while_it_sends_finishes_what_it_began_and_gives_back
         assert worker.status() == 0, worker.written()
         assert "Traceback" not in worker.written()
 
-    begun = len(receiver.has_subscribers)
+    begun = len(receiver.received)
     assert begun < count
     assert statuses() == {"delivered": begun, "pending": count - begun}
     assert count_leased() == 0
@@ -293,7 +293,7 @@ def test_worker_outlives_its_database_and_settles_what_ended_meanwhile(cluster, 
     open_endpoint(receiver.url, now=clock())
     pay(2, now=clock())
     with Worker(cluster.url, clock.file, tmp_path / "worker") as worker:
-        wait_until(lambda: len(receiver.has_subscribers) == 2, why=worker.written)
+        wait_until(lambda: len(receiver.received) == 2, why=worker.written)
         db.engine.dispose()
         cluster.stop("immediate") if isinstance(cluster, PostgresqlCluster) else cluster.kill()
         gate.opened.set()

@@ -81,7 +81,7 @@ def app(make_app) -> Flask:
 @pytest.fixture
 def crowd(tmp_path) -> Iterator[int]:
     """Start the receivers, and return their port."""
-    command = [*WITH_US, sys.executable, "-m", "tests.faults.crowd", str(tmp_path / "has_subscribers")]
+    command = [*WITH_US, sys.executable, "-m", "tests.faults.crowd", str(tmp_path / "received")]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         yield int(process.stdout.readline())
         process.terminate()
@@ -178,7 +178,7 @@ class Storm:
 
     def check_waits(self) -> None:
         """Check of all that waits that it waits as long as the schedule says, give or take the jitter."""
-        newest = and_(ATTEMPTS.c.delivery_id == DELIVERIES.c.id, ATTEMPTS.c.number == DELIVERIES.c.tries)
+        newest = and_(ATTEMPTS.c.delivery_id == DELIVERIES.c.id, ATTEMPTS.c.number == DELIVERIES.c.attempt_count)
         rows = look_up(
             select(*DELIVERIES.c["step", "scheduled_at"], *ATTEMPTS.c["started_at", "duration_ms", "status_code"])
             .join(ATTEMPTS, newest)
@@ -195,7 +195,7 @@ class Storm:
             self.waits[row.step] += 1
 
 
-def read_heard(log: Path) -> dict[str, list[dict[str, Any]]]:
+def read_received(log: Path) -> dict[str, list[dict[str, Any]]]:
     """Return every request by endpoint, in the order in which they began."""
     found = defaultdict(list)
     for line in log.read_text().splitlines():
@@ -229,22 +229,22 @@ def test_storm_of_events_reaches_every_endpoint_that_ever_answers(
         written = "".join([worker.written() for worker in storm.workers])
 
     assert "Traceback" not in written, written
-    heard = read_heard(tmp_path / "has_subscribers")
+    received = read_received(tmp_path / "received")
     REPORT.extend(report(storm, paths))
     print("\n".join(["", *report(storm, paths)]))
     assert len(storm.workers) == 2 * WORKERS
     lost = [attempt for attempts in read_attempts().values() for attempt in attempts if attempt.error == LOST]
     assert lost, "the workers that were killed held nothing, which proves nothing"
-    check_deliveries(storm, paths, heard)
-    check_log(paths, heard)
+    check_deliveries(storm, paths, received)
+    check_log(paths, received)
     check_endpoints(paths)
-    check_order(next(heard[path] for path in heard if path.startswith("/ordered")))
-    assert MOVED not in heard
+    check_order(next(received[path] for path in received if path.startswith("/ordered")))
+    assert MOVED not in received
     assert len(storm.waits) == len(RETRY_SECONDS)
     check_ledger()
 
 
-def check_deliveries(storm: Storm, paths: dict[int, str], heard: dict[str, list[dict[str, Any]]]) -> None:
+def check_deliveries(storm: Storm, paths: dict[int, str], received: dict[str, list[dict[str, Any]]]) -> None:
     """Check that every event reached every endpoint that answers, and that nothing is left to do."""
     rows = defaultdict(list)
     for row in read_deliveries():
@@ -256,12 +256,12 @@ def check_deliveries(storm: Storm, paths: dict[int, str], heard: dict[str, list[
         if kind in NEVER_WELL:
             assert statuses["delivered"] == statuses["pending"] == 0
             continue
-        taken = {request["event"] for request in heard[path] if request["status"] == 200}
+        taken = {request["event"] for request in received[path] if request["status"] == 200}
         assert statuses == {"delivered": storm.count * (len(KINDS) if kind == "all" else 1)}
         assert taken == {str(row.event_id) for row in rows[endpoint_id]}
 
 
-def check_log(paths: dict[int, str], heard: dict[str, list[dict[str, Any]]]) -> None:
+def check_log(paths: dict[int, str], received: dict[str, list[dict[str, Any]]]) -> None:
     """Check that attempts follow each other, in the log and at the receivers, and that both tell the same."""
     deliveries, attempts = {row.id: row for row in read_deliveries()}, read_attempts()
     told: Counter[tuple[str, str]] = Counter()
@@ -273,13 +273,13 @@ def check_log(paths: dict[int, str], heard: dict[str, list[dict[str, Any]]]) -> 
             lasted = LEASE if before.error == LOST else timedelta(milliseconds=before.duration_ms)
             # Milliseconds are rounded.
             assert after.started_at >= before.started_at + lasted - timedelta(milliseconds=1)
-    for path, requests in heard.items():
+    for path, requests in received.items():
         by_event = defaultdict(list)
         for request in requests:
             by_event[request["event"]].append(request)
         for event_id, those in by_event.items():
             assert all(after["began"] >= before["ended"] for before, after in pairwise(those)), those
-            # One that was lost may have been heard, and is the only one that may not be in the log.
+            # One that was lost may have been received, and is the only one that may not be in the log.
             assert told[path, event_id] <= len(those) <= told[path, event_id] + 1
 
 
@@ -304,7 +304,7 @@ def check_endpoints(paths: dict[int, str]) -> None:
 
 
 def check_order(requests: list[dict[str, Any]]) -> None:
-    """Check that a version was heard only after the one before was taken."""
+    """Check that a version was received only after the one before was taken."""
     taken_at = {request["version"]: request["ended"] for request in reversed(requests) if request["status"] == 200}
     for request in requests:
         assert request["version"] == 1 or request["began"] >= taken_at[request["version"] - 1]

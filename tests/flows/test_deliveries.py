@@ -36,7 +36,7 @@ from tests.listeners import (
     subscribe,
     told,
 )
-from tests.receivers import Answer, Heard, Receiver
+from tests.receivers import Answer, ReceivedRequest, Receiver
 
 OTHER_INN = "7707083893"
 NOBODY = "http://127.0.0.1:9/"
@@ -130,11 +130,11 @@ class TestAnnouncing:
 
         deliver(app)
 
-        (heard,) = receiver.has_subscribers
-        assert heard.headers["content-type"] == "application/json"
-        body = json.loads(heard.body)
+        (received,) = receiver.received
+        assert received.headers["content-type"] == "application/json"
+        body = json.loads(received.body)
         assert body == {
-            "id": heard.headers["webhook-id"],
+            "id": received.headers["webhook-id"],
             "type": "balance.credited",
             "timestamp": "2026-03-01T12:00:00Z",
             "data": {
@@ -153,7 +153,7 @@ class TestAnnouncing:
                 "source": "plain",
             },
         }
-        assert int(heard.headers["webhook-timestamp"]) == START.timestamp()
+        assert int(received.headers["webhook-timestamp"]) == START.timestamp()
 
     def test_versions_have_no_gap_and_balances_join_up(self, operator, bank, app, receiver, check_ledger, endpoint_id):
         for amount in (5, 1, 2**62, 7):
@@ -250,13 +250,13 @@ class TestAnswers:
             deliver(app)
             clock.move(hours=1)
 
-        assert len(receiver.has_subscribers) == 4
-        assert len({heard.body for heard in receiver.has_subscribers}) == 1
+        assert len(receiver.received) == 4
+        assert len({received.body for received in receiver.received}) == 1
         (event,) = operator.get("/events/", organization=INN).json["items"]
-        assert {heard.headers["webhook-id"] for heard in receiver.has_subscribers} == {event["id"]}
+        assert {received.headers["webhook-id"] for received in receiver.received} == {event["id"]}
         # The time and the signature are those of the request.
-        assert len({heard.headers["webhook-timestamp"] for heard in receiver.has_subscribers}) == 4
-        assert len({heard.headers["webhook-signature"] for heard in receiver.has_subscribers}) == 4
+        assert len({received.headers["webhook-timestamp"] for received in receiver.received}) == 4
+        assert len({received.headers["webhook-signature"] for received in receiver.received}) == 4
 
     def test_410_disables_and_an_incident_says_so(self, operator, bank, app, receiver, database, endpoint_id):
         receiver.answer = always(410)
@@ -308,7 +308,7 @@ class TestAnswers:
         assert moment(only_delivery(operator)["due_at"]) == clock() + timedelta(seconds=seconds)
         clock.move(seconds=seconds - 1)
         deliver(app)
-        assert len(receiver.has_subscribers) == 1
+        assert len(receiver.received) == 1
         clock.move(seconds=1)
         deliver(app)
         assert statuses(only_delivery(operator)) == [(1, "schedule", status), (2, "schedule", 200)]
@@ -326,9 +326,9 @@ class TestAnswers:
             bank.send()
             deliver(app)
 
-            assert elsewhere.has_subscribers == []
+            assert elsewhere.received == []
         delivery = only_delivery(operator)
-        assert (delivery["status"], len(receiver.has_subscribers)) == ("pending", 1)
+        assert (delivery["status"], len(receiver.received)) == ("pending", 1)
         assert statuses(delivery) == [(1, "schedule", 307)]
 
     def test_endpoint_where_nobody_answers_is_tried_again(self, operator, bank, app):
@@ -531,13 +531,13 @@ class TestRetryByAPerson:
         operator.post(f"/deliveries/{failed['id']}/retry/")
         deliver(app)
 
-        assert len(receiver.has_subscribers) == 3
+        assert len(receiver.received) == 3
         assert {body["id"] for body in told(receiver)} == {failed["event_id"]}
 
     def test_delivery_that_is_being_tried_is_not_tried_beside_that(self, operator, app, receiver, failed):
         path, answers = f"/deliveries/{failed['id']}/retry/", []
 
-        def answer(_heard: Heard) -> Answer:
+        def answer(_received: ReceivedRequest) -> Answer:
             answers.append(operator.post(path))
             return 500, {}, b""
 
@@ -547,7 +547,7 @@ class TestRetryByAPerson:
 
         (refused,) = answers
         assert (refused.status_code, refused.json["type"]) == (409, "urn:kopeck:problem:delivery-under-way")
-        assert len(receiver.has_subscribers) == 2
+        assert len(receiver.received) == 2
         assert operator.post(path).status_code == 202
 
     def test_delivery_to_a_disabled_endpoint_is_refused(self, operator, app, receiver, failed, endpoint_id):
@@ -557,7 +557,7 @@ class TestRetryByAPerson:
         deliver(app)
 
         assert (answer.status_code, answer.json["type"]) == (409, "urn:kopeck:problem:endpoint-disabled")
-        assert len(receiver.has_subscribers) == 1
+        assert len(receiver.received) == 1
 
     def test_delivery_to_an_endpoint_that_was_deleted_is_refused(self, operator, failed, endpoint_id):
         operator.delete(f"/endpoints/{endpoint_id}/")
@@ -675,7 +675,7 @@ class TestReplay:
         replay(app)
         deliver(app)
 
-        first, again = receiver.has_subscribers
+        first, again = receiver.received
         assert first.body == again.body
         assert first.headers["webhook-id"] == again.headers["webhook-id"]
         delivery = only_delivery(operator)
@@ -720,7 +720,7 @@ class TestReplay:
         deliver(app)
 
         assert started.status_code == 202
-        assert len(receiver.has_subscribers) == 1
+        assert len(receiver.received) == 1
 
     def test_replay_of_the_future_has_nothing(self, operator, bank, app, endpoint_id):
         bank.send()
@@ -751,7 +751,7 @@ class TestReplay:
             replay(app)
             deliver(app)
 
-            assert (len(receiver.has_subscribers), len(newcomer.has_subscribers)) == (1, 1)
+            assert (len(receiver.received), len(newcomer.received)) == (1, 1)
 
     def test_exhausted_delivery_comes_with_a_replay(self, operator, bank, app, clock, receiver, endpoint_id):
         receiver.answer = always(500)
@@ -829,30 +829,30 @@ class TestOrdered:
     def test_one_organisation_does_not_hold_up_another(self, operator, bank, app, receiver):
         subscribe(operator, receiver.url, ordered=True)
 
-        def answer(heard: Heard) -> Answer:
-            return (500 if json.loads(heard.body)["data"]["organization"] == INN else 200), {}, b""
+        def answer(received: ReceivedRequest) -> Answer:
+            return (500 if json.loads(received.body)["data"]["organization"] == INN else 200), {}, b""
 
         receiver.answer = answer
         for inn in (INN, INN, OTHER_INN, OTHER_INN):
             bank.send(payer_inn=inn)
         deliver(app)
 
-        heard = [(body["data"]["organization"], body["data"]["version"]) for body in told(receiver)]
-        assert [version for inn, version in heard if inn == INN] == [1]
-        assert [version for inn, version in heard if inn == OTHER_INN] == [1, 2]
+        received = [(body["data"]["organization"], body["data"]["version"]) for body in told(receiver)]
+        assert [version for inn, version in received if inn == INN] == [1]
+        assert [version for inn, version in received if inn == OTHER_INN] == [1, 2]
 
     def test_one_that_is_exhausted_lets_the_next_one_go(self, operator, bank, app, clock, receiver):
         subscribe(operator, receiver.url, ordered=True)
 
-        def answer(heard: Heard) -> Answer:
-            return (500 if json.loads(heard.body)["data"]["version"] == 1 else 200), {}, b""
+        def answer(received: ReceivedRequest) -> Answer:
+            return (500 if json.loads(received.body)["data"]["version"] == 1 else 200), {}, b""
 
         receiver.answer = answer
         bank.send()
         bank.send()
         deliver(app)
         while (due_at := deliveries(operator)[0]["due_at"]) is not None:
-            assert len(receiver.has_subscribers) == deliveries(operator)[0]["attempt_count"]
+            assert len(receiver.received) == deliveries(operator)[0]["attempt_count"]
             clock.moment = moment(due_at)
             deliver(app)
 
@@ -921,11 +921,11 @@ class TestOtherReceivers:
         bank.send(document_number="ПЛ «7» \u2028", amount=2**63 - 1)
         deliver(app)
 
-        (heard,) = receiver.has_subscribers
-        read = json.loads(heard.body)
+        (received,) = receiver.received
+        read = json.loads(received.body)
         written = json.dumps(read, sort_keys=True).encode()
-        assert hmac.new(secret.encode(), written, hashlib.sha256).hexdigest() == heard.headers["x-signature"]
-        assert heard.headers["x-payment-id"] == read["payment_id"]
+        assert hmac.new(secret.encode(), written, hashlib.sha256).hexdigest() == received.headers["x-signature"]
+        assert received.headers["x-payment-id"] == read["payment_id"]
         assert (read["type"], read["amount"], read["document_number"]) == (
             "balance.credited",
             2**63 - 1,
@@ -935,7 +935,7 @@ class TestOtherReceivers:
 
 def test_worker_that_has_nothing_to_do_does_nothing(app, operator, endpoint_id, receiver):
     assert (deliver(app), replay(app)) == (0, 0)
-    assert receiver.has_subscribers == []
+    assert receiver.received == []
 
 
 def test_many_events_arrive_once_each(operator, bank, app, receiver, check_ledger, endpoint_id):

@@ -20,7 +20,7 @@ from outbox import claims
 from tests.callers import Operator
 from tests.factories import INN, START, make_config, make_org
 from tests.listeners import answering, deliver, deliveries, members, moment, only_delivery, replay, subscribe, told
-from tests.receivers import Heard, Receiver
+from tests.receivers import ReceivedRequest, Receiver
 
 OTHER_INN = "7707083893"
 ELSEWHERE = "https://billing.example.com/kopeck"
@@ -91,7 +91,7 @@ class TestCreate:
             str(only_delivery(operator)),
             str(database.rows()),
             caplog.text,
-            str(receiver.has_subscribers),
+            str(receiver.received),
         ]
         for text in later:
             assert secret.removeprefix(prefix) not in text
@@ -183,7 +183,7 @@ class TestCreate:
         deliver(make_app())
 
         (attempt,) = only_delivery(operator)["attempts"]
-        assert (attempt["status_code"], receiver.has_subscribers) == (None, [])
+        assert (attempt["status_code"], receiver.received) == (None, [])
         assert "not on the public internet" in attempt["error"]
 
     def test_production_sends_to_https_only(self, make_app, operator):
@@ -256,7 +256,7 @@ class TestListAndDelete:
         assert (deleted.status_code, deleted.data) == (204, b"")
         assert operator.get("/endpoints/").json == {"items": [], "next": None}
         deliver(app)
-        assert len(receiver.has_subscribers) == 1
+        assert len(receiver.received) == 1
         assert members(deliveries(operator, endpoint=endpoint_id), "status", "attempt_count") == [
             ("delivered", 1),
             ("paused", 0),
@@ -316,7 +316,7 @@ class TestDisable:
 
         assert disabled.status_code == 200
         assert (disabled.json["disabled_at"], disabled.json["disabled_because"]) == ("2026-03-01T12:00:00Z", "manual")
-        assert receiver.has_subscribers == []
+        assert receiver.received == []
         assert members(deliveries(operator), "status", "due_at", "attempt_count") == [("paused", None, 0)]
 
         enabled = operator.post(f"/endpoints/{endpoint_id}/enable/")
@@ -334,7 +334,7 @@ class TestDisable:
         assert (database.count("events"), database.count("deliveries")) == (0, 0)
         operator.post(f"/endpoints/{endpoint_id}/enable/")
         deliver(app)
-        assert receiver.has_subscribers == []
+        assert receiver.received == []
 
         operator.post(f"/endpoints/{endpoint_id}/replays/", since="2026-03-01T12:00:00Z")
         replay(app)
@@ -367,7 +367,7 @@ class TestDisable:
     def test_delivery_under_way_when_the_endpoint_is_disabled_is_still_counted(
         self, operator, bank, app, receiver, endpoint_id
     ):
-        def answer(_heard: Heard):
+        def answer(_received: ReceivedRequest):
             assert operator.post(f"/endpoints/{endpoint_id}/disable/").status_code == 200
             return 200, {}, b""
 
@@ -418,7 +418,7 @@ class TestPing:
 
         deliver(app)
         deliver(app)
-        assert len(receiver.has_subscribers) == 1
+        assert len(receiver.received) == 1
         clock.move(seconds=6)
         deliver(app)
 
@@ -432,7 +432,7 @@ class TestPing:
             operator.post(f"/endpoints/{pinged}/ping/")
             deliver(app)
 
-            assert (len(receiver.has_subscribers), len(another.has_subscribers)) == (1, 0)
+            assert (len(receiver.received), len(another.received)) == (1, 0)
 
     def test_disabled_endpoint_is_not_pinged(self, operator, database, receiver):
         endpoint_id = subscribe(operator, receiver.url)["id"]
@@ -474,13 +474,13 @@ class TestRotate:
         bank.send(amount=3)
         deliver(app)
 
-        *during, after = receiver.has_subscribers
-        assert [new.verify(heard.body, heard.headers)["data"]["amount"] for heard in receiver.has_subscribers] == [
+        *during, after = receiver.received
+        assert [new.verify(received.body, received.headers)["data"]["amount"] for received in receiver.received] == [
             1,
             2,
             3,
         ]
-        assert [old.verify(heard.body, heard.headers)["data"]["amount"] for heard in during] == [1, 2]
+        assert [old.verify(received.body, received.headers)["data"]["amount"] for received in during] == [1, 2]
         with pytest.raises(WebhookVerificationError):
             old.verify(after.body, after.headers)
 
@@ -497,7 +497,7 @@ class TestRotate:
         bank.send()
         deliver(app)
 
-        during, after = receiver.has_subscribers
+        during, after = receiver.received
         assert during.headers["x-signature"] == signing.sign(during.body, created["secret"])
         assert after.headers["x-signature"] == signing.sign(after.body, new)
 
@@ -512,10 +512,10 @@ class TestRotate:
         bank.send()
         deliver(app)
 
-        signatures = [heard.headers["x-signature"] for heard in receiver.has_subscribers]
+        signatures = [received.headers["x-signature"] for received in receiver.received]
         assert signatures == [
-            signing.sign(heard.body, secret)
-            for heard, secret in zip(receiver.has_subscribers, (created["secret"], new), strict=True)
+            signing.sign(received.body, secret)
+            for received, secret in zip(receiver.received, (created["secret"], new), strict=True)
         ]
 
     def test_rotation_without_overlap_ends_every_old_secret_at_once(self, operator, bank, app, clock, receiver):
@@ -527,11 +527,11 @@ class TestRotate:
         bank.send()
         deliver(app)
 
-        (heard,) = receiver.has_subscribers
-        Webhook(third).verify(heard.body, heard.headers)
+        (received,) = receiver.received
+        Webhook(third).verify(received.body, received.headers)
         for ended in (created["secret"], second):
             with pytest.raises(WebhookVerificationError):
-                Webhook(ended).verify(heard.body, heard.headers)
+                Webhook(ended).verify(received.body, received.headers)
 
     def test_second_rotation_does_not_prolong_the_first_secret(self, operator, bank, app, clock, receiver):
         clock.moment = datetime.now(UTC)
@@ -543,10 +543,10 @@ class TestRotate:
         bank.send()
         deliver(app)
 
-        (heard,) = receiver.has_subscribers
-        Webhook(second).verify(heard.body, heard.headers)
+        (received,) = receiver.received
+        Webhook(second).verify(received.body, received.headers)
         with pytest.raises(WebhookVerificationError):
-            Webhook(created["secret"]).verify(heard.body, heard.headers)
+            Webhook(created["secret"]).verify(received.body, received.headers)
 
     def test_overlap_out_of_bounds_is_pointed_at(self, operator):
         created = subscribe(operator, ELSEWHERE)
@@ -660,8 +660,8 @@ class TestVault:
         deliver(stranger)
 
         assert rotated.status_code == 200
-        (heard,) = receiver.has_subscribers
-        Webhook(rotated.json["secret"]).verify(heard.body, heard.headers)
+        (received,) = receiver.received
+        Webhook(rotated.json["secret"]).verify(received.body, received.headers)
 
     def test_key_that_is_listed_second_still_unlocks(self, make_app, app, operator, bank, receiver):
         subscribe(operator, receiver.url)
@@ -747,22 +747,22 @@ class TestAccess:
 
 def test_every_scheme_is_signed_with_the_secret_that_was_shown(operator, bank, app, clock):
     clock.moment = datetime.now(UTC)
-    secrets, heard = {}, {}
+    secrets, received = {}, {}
     for scheme in SCHEMES:
         with Receiver() as receiver:
             created = subscribe(operator, receiver.url, scheme=scheme)
             bank.send(document_number="№ 7")
             deliver(app)
             operator.delete(f"/endpoints/{created['id']}/")
-            secrets[scheme], (heard[scheme],) = created["secret"], receiver.has_subscribers
+            secrets[scheme], (received[scheme],) = created["secret"], receiver.received
 
-    Webhook(secrets["standard"]).verify(heard["standard"].body, heard["standard"].headers)
-    flat = heard["x-signature"]
+    Webhook(secrets["standard"]).verify(received["standard"].body, received["standard"].headers)
+    flat = received["x-signature"]
     assert flat.headers["x-signature"] == signing.sign(flat.body, secrets["x-signature"])
     # Such a receiver has only the members that it read, and writes them again to verify them.
-    mocked = heard["acquiremock"]
+    mocked = received["acquiremock"]
     written = json.dumps(json.loads(mocked.body), sort_keys=True).encode()
     expected = hmac.new(secrets["acquiremock"].encode(), written, hashlib.sha256).hexdigest()
     assert mocked.headers["x-signature"] == expected
     assert mocked.headers["x-payment-id"] == json.loads(mocked.body)["payment_id"]
-    assert "whsec" not in str(heard)
+    assert "whsec" not in str(received)

@@ -33,7 +33,7 @@ from tests.listeners import (
     subscribe,
     told,
 )
-from tests.receivers import Answer, Heard, Receiver
+from tests.receivers import Answer, ReceivedRequest, Receiver
 
 OTHER_INN = "7707083893"
 ELSEWHERE = "https://billing.example.com/kopeck"
@@ -216,7 +216,7 @@ class TestEndpoints:
 
         assert result.exit_code == 0
         assert ": 3 events are queued" in result.output
-        assert len(receiver.has_subscribers) == 6
+        assert len(receiver.received) == 6
 
     def test_replay_is_asked_for_by_the_person_at_the_shell(self, run, number, operator, monkeypatch):
         monkeypatch.setenv("LOGNAME", "anna")
@@ -340,8 +340,8 @@ class TestWorker:
         database, app = served_from
         all_came = threading.Event()
 
-        def answer(_heard: Heard) -> Answer:
-            if len(receiver.has_subscribers) == 3:
+        def answer(_received: ReceivedRequest) -> Answer:
+            if len(receiver.received) == 3:
                 all_came.set()
             return 200, {}, b"ok"
 
@@ -369,7 +369,7 @@ class TestWorker:
         database, app = served_from
         began, go_on = threading.Event(), threading.Event()
 
-        def answer(_heard: Heard) -> Answer:
+        def answer(_received: ReceivedRequest) -> Answer:
             began.set()
             assert go_on.wait(PATIENCE_SECONDS)
             return 200, {}, b"late"

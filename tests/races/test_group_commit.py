@@ -82,7 +82,7 @@ class Meeting:
         return sum(len(line.waiting) for line in self.group._lines.values())
 
     def result_of(self, items: Sequence[Any]) -> list[Any]:
-        """Return what each of these heard: its result, or its error."""
+        """Return what each of these received: its result, or its error."""
         callers = self.gather(items)
         self.held.set()
         return [caller.exception(PATIENCE_SECONDS) or caller.result() for caller in callers]
@@ -189,13 +189,13 @@ def test_lost_connection_is_tried_once_more_and_not_twice(meet, losses):
         return echo(session, items)
 
     meeting = meet(lose)
-    heard = meeting.result_of("ab")
+    received = meeting.result_of("ab")
 
     if losses == 1:
-        assert heard == ["took a", "took b"]
+        assert received == ["took a", "took b"]
     else:
-        assert heard[0].connection_invalidated
-        assert isinstance(heard[1], DatabaseUnavailable)
+        assert received[0].connection_invalidated
+        assert isinstance(received[1], DatabaseUnavailable)
     assert [len(batch) for batch in meeting.batches] == [1, 2, 2]
 
 

@@ -48,7 +48,7 @@ from tests.outboxes import (
     wait_until,
 )
 from tests.races.stage import run_rivals
-from tests.receivers import Answer, Heard, Receiver
+from tests.receivers import Answer, ReceivedRequest, Receiver
 from worker import jobs
 
 LEASE = timedelta(seconds=limits.LEASE_SECONDS)
@@ -69,7 +69,7 @@ def claim_all(app: Flask, _number: int) -> list[tuple[UUID, int]]:
     """Claim until nothing is due; return each delivery that this rival got, with its lease."""
     got: list[tuple[UUID, int]] = []
     with app.app_context():
-        while len(got) < TOO_MANY and (deliveries := claims.claim(cipher(), room=lambda _: 7, now=LATER)):
+        while len(got) < TOO_MANY and (deliveries := claims.claim(cipher(), capacity=lambda _: 7, now=LATER)):
             assert len({delivery.lease for delivery in deliveries}) == 1
             got += [(delivery.lease, delivery.delivery_id) for delivery in deliveries]
     return got
@@ -111,7 +111,7 @@ def test_delivery_that_somebody_is_looking_at_keeps_no_worker_waiting(app, conte
         looking = pool.submit(look)
         try:
             assert locked.wait(PATIENCE_SECONDS)
-            deliveries = claims.claim(cipher(), room=lambda _: 9, now=START)
+            deliveries = claims.claim(cipher(), capacity=lambda _: 9, now=START)
         finally:
             claimed.set()
         looking.result()
@@ -123,7 +123,7 @@ def test_room_that_shrinks_meanwhile_does_not_break_the_claim(context):
     pay(20)
     room = iter([5, -2, -2, -2])
 
-    assert len(claims.claim(cipher(), room=lambda _: next(room), now=START)) == 5
+    assert len(claims.claim(cipher(), capacity=lambda _: next(room), now=START)) == 5
     assert count_leased() == 5
 
 
@@ -135,9 +135,9 @@ def taken_over(context, clock) -> tuple[ClaimedDelivery, ClaimedDelivery]:
     """One delivery in the hands of two workers, the first of which took longer than its lease."""
     open_endpoint()
     pay(1)
-    (first,) = claims.claim(cipher(), room=lambda _: 1, now=START)
+    (first,) = claims.claim(cipher(), capacity=lambda _: 1, now=START)
     clock.move(seconds=limits.LEASE_SECONDS)
-    (second,) = claims.claim(cipher(), room=lambda _: 1, now=clock())
+    (second,) = claims.claim(cipher(), capacity=lambda _: 1, now=clock())
     return first, second
 
 
@@ -154,24 +154,24 @@ def the_attempts() -> list[tuple[int, int | None, str | None]]:
 def test_lease_is_not_taken_over_before_it_ran_out(context, clock):
     open_endpoint()
     pay(1)
-    assert len(claims.claim(cipher(), room=lambda _: 1, now=START)) == 1
+    assert len(claims.claim(cipher(), capacity=lambda _: 1, now=START)) == 1
 
     clock.move(seconds=limits.LEASE_SECONDS, microseconds=-1)
-    assert claims.claim(cipher(), room=lambda _: 1, now=clock()) == []
+    assert claims.claim(cipher(), capacity=lambda _: 1, now=clock()) == []
     assert claims.claim_one(cipher(), the_delivery().id, now=clock()) is None
 
 
 def test_neither_a_person_nor_a_replay_takes_away_what_a_worker_holds(context, clock):
     endpoint_id = open_endpoint()
     pay(1)
-    (delivery,) = claims.claim(cipher(), room=lambda _: 1, now=START)
+    (delivery,) = claims.claim(cipher(), capacity=lambda _: 1, now=START)
     clock.move(seconds=1)
 
     with pytest.raises(DeliveryUnderWay):
         endpoints.retry(delivery.delivery_id, now=clock())
     replays.start(endpoint_id, since=START, by="test", now=clock())
     assert replays.continue_oldest(now=clock()) == 1
-    assert claims.claim(cipher(), room=lambda _: 1, now=clock()) == []
+    assert claims.claim(cipher(), capacity=lambda _: 1, now=clock()) == []
     assert (the_delivery().lease, the_delivery().due_at) == (delivery.lease, START + LEASE)
 
     results.settle([(delivery, came(200))], now=clock())
@@ -184,7 +184,7 @@ def test_attempt_of_a_worker_that_vanished_is_in_the_log(taken_over):
 
     assert (attempt.number, attempt.error, attempt.status_code, attempt.duration_ms) == (1, LOST, None, None)
     assert (attempt.cause, attempt.started_at) == ("schedule", START)
-    assert (the_delivery().tries, the_delivery().step) == (1, 0)
+    assert (the_delivery().attempt_count, the_delivery().step) == (1, 0)
 
 
 def test_late_failure_changes_nothing_for_the_worker_that_took_over(taken_over, clock):
@@ -205,7 +205,7 @@ def test_late_success_counts_and_the_worker_that_took_over_cannot_undo_it(taken_
     first, second = taken_over
     results.settle([(first, came(204))], now=clock())
     assert (the_delivery().status, the_delivery().due_at, the_delivery().lease) == ("delivered", None, None)
-    assert claims.claim(cipher(), room=lambda _: 1, now=LATER) == []
+    assert claims.claim(cipher(), capacity=lambda _: 1, now=LATER) == []
 
     results.settle([(second, came(status))], now=LATER)
     row = the_delivery()
@@ -236,9 +236,9 @@ def test_both_attempts_settled_by_one_worker_at_once_are_counted_in_turn(taken_o
 def test_both_attempts_settled_by_two_workers_at_once_are_both_in_the_log(context, clock):
     open_endpoint()
     pay(40)
-    first = claims.claim(cipher(), room=lambda _: 40, now=START)
+    first = claims.claim(cipher(), capacity=lambda _: 40, now=START)
     clock.move(seconds=limits.LEASE_SECONDS)
-    second = claims.claim(cipher(), room=lambda _: 40, now=clock())
+    second = claims.claim(cipher(), capacity=lambda _: 40, now=clock())
 
     def settle(deliveries: list[ClaimedDelivery], status: int) -> None:
         for delivery in random.sample(deliveries, len(deliveries)):
@@ -255,11 +255,11 @@ def test_both_attempts_settled_by_two_workers_at_once_are_both_in_the_log(contex
 def test_lost_attempt_is_told_of_as_it_was_although_a_person_asked_again(context, clock):
     open_endpoint()
     pay(1)
-    claims.claim(cipher(), room=lambda _: 1, now=START)
+    claims.claim(cipher(), capacity=lambda _: 1, now=START)
     clock.move(seconds=limits.LEASE_SECONDS + 100)
     endpoints.retry(the_delivery().id, now=clock())
     clock.move(seconds=1)
-    assert len(claims.claim(cipher(), room=lambda _: 1, now=clock())) == 1
+    assert len(claims.claim(cipher(), capacity=lambda _: 1, now=clock())) == 1
 
     (attempt,) = read_attempts()[the_delivery().id]
     assert (attempt.number, attempt.error, attempt.started_at) == (1, LOST, START)
@@ -268,10 +268,10 @@ def test_lost_attempt_is_told_of_as_it_was_although_a_person_asked_again(context
 def test_lost_attempt_is_told_of_although_the_endpoint_was_disabled(context, clock):
     endpoint_id = open_endpoint()
     pay(1)
-    claims.claim(cipher(), room=lambda _: 1, now=START)
+    claims.claim(cipher(), capacity=lambda _: 1, now=START)
     endpoints.disable(endpoint_id, now=clock())
     clock.move(seconds=limits.LEASE_SECONDS)
-    assert claims.claim(cipher(), room=lambda _: 1, now=clock()) == []
+    assert claims.claim(cipher(), capacity=lambda _: 1, now=clock()) == []
 
     row = the_delivery()
     assert (row.status, row.due_at, row.lease, row.attempt_count) == ("paused", None, None, 1)
@@ -300,7 +300,7 @@ def test_attempt_is_written_down_once_although_giving_back_others_failed(context
 
     monkeypatch.setattr(claims, "release", release_later)
     dispatcher = jobs.new_dispatcher()
-    tried, untried = claims.claim(cipher(), room=lambda _: 2, now=START)
+    tried, untried = claims.claim(cipher(), capacity=lambda _: 2, now=START)
     dispatcher._unsettled = [(tried, came(200)), (untried, None)]
     with pytest.raises(exc.OperationalError):
         dispatcher._settle()
@@ -331,8 +331,8 @@ def test_delivery_is_begun_unless_its_lease_could_run_out_meanwhile(context, rec
     dispatcher.wait(PATIENCE_SECONDS)
     dispatcher.close()
 
-    assert len(receiver.has_subscribers) == begun
-    assert (the_delivery().tries, the_delivery().lease) == (begun, None)
+    assert len(receiver.received) == begun
+    assert (the_delivery().attempt_count, the_delivery().lease) == (begun, None)
 
 
 # ---- Everything at once
@@ -364,7 +364,7 @@ class Depot:
         dice = random.Random()
         while not self.over.is_set():
             now = self.clock()
-            deliveries = claims.claim(cipher(), room=lambda _: 5, now=now)
+            deliveries = claims.claim(cipher(), capacity=lambda _: 5, now=now)
             back_at, back = self.clock(), time.monotonic_ns()
             trips = [Trip(delivery.delivery_id, now, back_at, back) for delivery in deliveries]
             self.trips += trips
@@ -481,7 +481,7 @@ def finish(depot: Depot, clock) -> None:
     """Deliver whatever is left, moving the clock to where it is due."""
     while (due_at := next_due()) is not None:
         clock.moment = max(clock.moment, due_at)
-        deliveries = claims.claim(cipher(), room=lambda _: 50, now=clock())
+        deliveries = claims.claim(cipher(), capacity=lambda _: 50, now=clock())
         depot.tried += [delivery.delivery_id for delivery in deliveries]
         if deliveries:
             results.settle([(delivery, came(200, at=clock())) for delivery in deliveries], now=clock())
@@ -508,12 +508,12 @@ def test_endpoint_enabled_while_a_worker_sets_its_deliveries_aside_gets_them_all
     with app.app_context():
         event.listen(db.engine, "after_cursor_execute", interfere)
         try:
-            claims.claim(cipher(), room=lambda _: 5, now=START)
+            claims.claim(cipher(), capacity=lambda _: 5, now=START)
         finally:
             event.remove(db.engine, "after_cursor_execute", interfere)
         assert enabled.is_set()
         assert {row.status for row in read_deliveries()} == {"pending"}
-        assert len(claims.claim(cipher(), room=lambda _: 5, now=LATER)) == 3
+        assert len(claims.claim(cipher(), capacity=lambda _: 5, now=LATER)) == 3
 
 
 # ---- Credits, and endpoints that come and go
@@ -583,13 +583,13 @@ def test_move_that_was_credited_while_an_endpoint_was_there_has_one_delivery_for
 
     same = and_(BalanceLog.organization_id == DELIVERIES.c.organization_id, BalanceLog.version == DELIVERIES.c.version)
     rows = look_up(select(DELIVERIES.c.endpoint_id, BalanceLog.payment_id).join(BalanceLog, same))
-    heard = Counter((row.endpoint_id, str(row.payment_id)) for row in rows)
-    assert set(heard.values()) == {1}
+    received = Counter((row.endpoint_id, str(row.payment_id)) for row in rows)
+    assert set(received.values()) == {1}
     certain = 0
     for presence, (payment_id, inn, begun, ended) in itertools.product(traffic.presences, traffic.sent):
         expected = presence.expects(inn, begun, ended)
         certain += expected == 1
-        assert expected in (None, heard[presence.id, payment_id])
+        assert expected in (None, received[presence.id, payment_id])
     assert certain > 0
     check_ledger()
 
@@ -599,15 +599,15 @@ def test_move_that_was_credited_while_an_endpoint_was_there_has_one_delivery_for
 
 @dataclass
 class Listener:
-    """A receiver that fails at random and keeps what it heard when, and what it had taken by then."""
+    """A receiver that fails at random and keeps what it received when, and what it had taken by then."""
 
     failures: Counter[str] = field(default_factory=Counter)
     taken: dict[str, set[int]] = field(default_factory=dict)
     findings: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def answer(self, heard: Heard) -> Answer:
-        body = json.loads(heard.body)
+    def answer(self, received: ReceivedRequest) -> Answer:
+        body = json.loads(received.body)
         inn, version = body["data"]["organization"], body["data"]["version"]
         with self.lock:
             taken = self.taken.setdefault(inn, set())
@@ -663,4 +663,4 @@ def test_ordered_endpoint_hears_of_a_move_only_after_it_has_taken_the_one_before
     assert sum(listener.failures.values()) > 0
     check_attempts()
     # Exactly once, because nobody vanished: one request for each failure and one more.
-    assert len(receiver.has_subscribers) == 3 * events_each + sum(listener.failures.values())
+    assert len(receiver.received) == 3 * events_each + sum(listener.failures.values())

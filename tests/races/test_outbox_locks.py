@@ -57,7 +57,7 @@ def test_locked_organisation_holds_up_no_queued_webhook_of_others(make_app, data
 def test_locked_endpoint_holds_up_the_settling_of_no_delivery(context, clock):
     failing, well = open_endpoint(), open_endpoint("http://127.0.0.1:10/")
     pay(1)
-    deliveries = claims.claim(cipher(), room=lambda _: 1, now=START)
+    deliveries = claims.claim(cipher(), capacity=lambda _: 1, now=START)
     came_of = [(delivery, came(500 if delivery.receiver.id == failing else 200)) for delivery in deliveries]
 
     with held("endpoints", f"id = {failing}"):
@@ -103,18 +103,18 @@ def test_sweep_sends_nothing_a_second_time(context, clock):
     endpoint_id = open_endpoint()
     pay(3)
     results.settle(
-        [(delivery, came(200)) for delivery in claims.claim(cipher(), room=lambda _: 9, now=START)], now=START
+        [(delivery, came(200)) for delivery in claims.claim(cipher(), capacity=lambda _: 9, now=START)], now=START
     )
     replays.start(endpoint_id, since=START - timedelta(days=1), by="test", now=clock())
     jobs.replay()
-    again = claims.claim(cipher(), room=lambda _: 9, now=clock())
+    again = claims.claim(cipher(), capacity=lambda _: 9, now=clock())
     results.settle([(delivery, came(200)) for delivery in again], now=clock())
 
     clock.move(seconds=limits.LEASE_SECONDS)
     jobs.replay()
 
     assert len(again) == 3
-    assert claims.claim(cipher(), room=lambda _: 9, now=clock()) == []
+    assert claims.claim(cipher(), capacity=lambda _: 9, now=clock()) == []
 
 
 def test_replay_to_an_ordered_endpoint_leaves_no_earlier_version_for_a_later_batch(context, clock):
@@ -138,12 +138,12 @@ def test_replay_of_a_delivery_that_a_persons_retry_holds_sends_it_again(context,
     pay(1)
     (row,) = read_deliveries()
     for _ in range(10):
-        (delivery,) = claims.claim(cipher(), room=lambda _: 1, now=clock())
+        (delivery,) = claims.claim(cipher(), capacity=lambda _: 1, now=clock())
         results.settle([(delivery, came(500))], now=clock())
         clock.moment = next_due() or clock.moment
     assert read_deliveries()[0].status == "exhausted"
     endpoints.retry(row.id, now=clock())
-    (delivery,) = claims.claim(cipher(), room=lambda _: 1, now=clock())
+    (delivery,) = claims.claim(cipher(), capacity=lambda _: 1, now=clock())
     replays.start(endpoint_id, since=START - timedelta(days=1), by="test", now=clock())
     jobs.replay()
 
@@ -193,14 +193,14 @@ def test_retry_of_a_finished_delivery_is_woken_by_the_one_before_it(context, clo
     pay(2)
     first, second = read_deliveries()
     for _ in range(2):
-        (delivery,) = claims.claim(cipher(), room=lambda _: 1, now=clock())
+        (delivery,) = claims.claim(cipher(), capacity=lambda _: 1, now=clock())
         results.settle([(delivery, came(200))], now=clock())
     for row in (first, second):
         endpoints.retry(row.id, now=clock())
-    (delivery,) = claims.claim(cipher(), room=lambda _: 5, now=clock())
+    (delivery,) = claims.claim(cipher(), capacity=lambda _: 5, now=clock())
     assert delivery.delivery_id == first.id
 
     results.settle([(delivery, came(200))], now=clock())
 
-    (delivery,) = claims.claim(cipher(), room=lambda _: 5, now=clock())
+    (delivery,) = claims.claim(cipher(), capacity=lambda _: 5, now=clock())
     assert delivery.delivery_id == second.id
