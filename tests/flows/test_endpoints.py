@@ -568,7 +568,7 @@ class TestRotate:
             assert secret.removeprefix("whsec_") not in str(database.rows()) + operator.get("/endpoints/").text
 
 
-class TestVault:
+class TestSecretsAtRest:
     """An app whose SECRETS_KEYS do not fit what an endpoint is signed with."""
 
     OTHER_KEY = "another-key-that-locks-secrets-0123456789abcdef"
@@ -637,7 +637,7 @@ class TestVault:
         subscribe(operator, ELSEWHERE)
         body = b'{"operation_id": "ccf0a86d-041b-4991-bcf7-e2352f7b8a4a", "amount": 1, "payer_inn": "1234567890", '
         body += b'"document_number": "1", "document_date": "2024-04-27T21:00:00Z"}'
-        headers = {"X-Signature": signing.sign(body, stranger.extensions["kopeck"][0].bank_secrets["plain"][0])}
+        headers = {"X-Signature": signing.sign(body, stranger.extensions["kopeck"].settings.bank_secrets["plain"][0])}
 
         answer = stranger.test_client().post(
             "/api/v1/webhook/bank/", data=body, headers=headers, content_type="application/json"
@@ -665,7 +665,7 @@ class TestVault:
 
     def test_key_that_is_listed_second_still_unlocks(self, make_app, app, operator, bank, receiver):
         subscribe(operator, receiver.url)
-        old_key = app.extensions["kopeck"][0].secrets_keys[0]
+        old_key = app.extensions["kopeck"].settings.secrets_keys[0]
         bank.send()
 
         deliver(make_app(ENDPOINTS_ON_LOOPBACK="allow", SECRETS_KEYS=f"{self.OTHER_KEY},{old_key}"))
