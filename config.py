@@ -33,7 +33,7 @@ DRIVERS = {
 }
 
 SECRETS_KEYS = "SECRETS_KEYS"
-"""The setting with the keys that lock what endpoints are signed with."""
+"""The setting with the keys that encrypt what endpoints are signed with."""
 
 PEM_HINT = (
     "convert it with `openssl x509 -inform der -in FILE`, or ask for the file that begins with -----BEGIN CERTIFICATE"

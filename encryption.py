@@ -1,4 +1,4 @@
-"""Secrets at rest: locked before they go into the database, unlocked after they come out.
+"""Secrets at rest: encrypted before they go into the database, decrypted after they come out.
 
 Called by whoever stores or uses the keys of an endpoint. Never reads a setting or a table.
 """
@@ -18,7 +18,7 @@ PURPOSE = b"kopeck secrets at rest"
 
 
 class SecretCipher:
-    """Locks with the newest key and unlocks with any, so that keys can be changed while secrets are stored."""
+    """Encrypts with the newest key and decrypts with any, so that keys can be changed while secrets are stored."""
 
     def __init__(self, keys: Sequence[str]) -> None:
         """Take the texts of SECRETS_KEYS, newest first; raise ValueError when there is none or one is short."""

@@ -178,7 +178,7 @@ class SecretUnreadable(PaymentError):
 
     status = 409
     slug = "secret-unreadable"
-    title = "The secrets of this endpoint are locked"
+    title = "The secrets of this endpoint cannot be read"
 
 
 class DeliveryUnknown(PaymentError):

@@ -1,6 +1,6 @@
-"""The shapes that JSON bodies and queries are made of: strict parsing, and the fields that money, times and ids are.
+"""The marshmallow fields that JSON bodies and queries are made of: money, INN, ids, moments.
 
-Called by schemas.py, the banks and the doors. Knows no body as a whole, and no database.
+Used by schemas.py and the shell. Knows no body as a whole, and no database.
 """
 
 import re

@@ -95,7 +95,7 @@ BLOCKED_SECONDS = 5
 """How long a delivery waits before it is looked at again when the one before it is under way."""
 
 PAUSED_DELIVERIES = 500
-"""How many deliveries to a disabled endpoint one claim sets aside."""
+"""How many deliveries to a disabled endpoint one claim pauses."""
 
 ENDPOINTS_MAX = 1000
 """How many endpoints there may be: a credit writes a delivery for each one that listens, in its own transaction."""
@@ -113,7 +113,7 @@ INBOX_BATCH_WEBHOOKS = 100
 """How many webhooks of the inbox are credited in one transaction."""
 
 INBOX_ATTEMPTS_BEFORE_INCIDENT = 5
-"""How often a webhook of the inbox may fail for a reason of ours before a person is told."""
+"""How often a webhook of the inbox may fail for a reason of ours before it becomes an incident."""
 
 INBOX_WAIT_SECONDS_MAX = 3600
 """The longest it waits between two tries; the first wait is 5 seconds, and each is twice the one before."""

@@ -1,4 +1,4 @@
-"""REST: endpoints, where events are announced, and replays of what they heard."""
+"""REST: endpoints, where events are announced, and replays of earlier events."""
 
 from typing import Any
 
@@ -99,7 +99,7 @@ def disable_endpoint(endpoint_id: int) -> dict[str, Any]:
 @require("endpoints:write")
 @blueprint.response(200, EndpointOut)
 def enable_endpoint(endpoint_id: int) -> dict[str, Any]:
-    """Announce to an endpoint again, beginning with what was set aside."""
+    """Announce to an endpoint again, beginning with what was paused."""
     endpoints.enable(endpoint_id, now=now())
     return _described(queries.find_endpoint(endpoint_id))
 
@@ -109,7 +109,7 @@ def enable_endpoint(endpoint_id: int) -> dict[str, Any]:
 @blueprint.arguments(ReplayIn)
 @blueprint.response(202, ReplayOut)
 def start_replay(body: dict[str, Any], endpoint_id: int) -> dict[str, Any]:
-    """Have everything since a moment sent again, also what the endpoint never heard of."""
+    """Have everything since a moment sent again, also what the endpoint was never sent."""
     replay_id = replays.start(endpoint_id, since=body["since"], by=caller(), now=now())
     return replays.find(endpoint_id, replay_id)
 

@@ -101,7 +101,7 @@ def _page_or_csv(query: dict[str, Any], listing: Listing, *, filename: str) -> A
     if not _wants_csv(query):
         return listing.page(cursor=query.get("cursor"), limit=query["limit"])
     lines = pagination.csv_lines(listing)
-    # The first page is read before the answer begins: an error there can still be told as one.
+    # The first page is read before the answer begins: an error there can still be answered as one.
     first = list(islice(lines, 2))
     headers = {"Content-Disposition": f'attachment; filename="{filename}"'}
     return Response(stream_with_context(chain(first, lines)), headers=headers, content_type="text/csv; charset=utf-8")

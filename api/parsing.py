@@ -22,7 +22,7 @@ class InnConverter(BaseConverter):
 
 
 class Reader(FlaskParser):
-    """Reads JSON with shapes.parse_json() and answers in our own words."""
+    """Reads JSON with strict_json.parse_json() and answers in our own words."""
 
     DEFAULT_VALIDATION_STATUS = 400
     DEFAULT_UNKNOWN_BY_LOCATION = {  # noqa: RUF012 - declared by webargs

@@ -106,7 +106,7 @@ def rotate(endpoint_id: int, overlap: int) -> None:
 @group.command(epilog=example("flask endpoints disable 1"))
 @click.argument("endpoint_id", type=NUMBER)
 def disable(endpoint_id: int) -> None:
-    """Stop announcing to an endpoint; what is under way is set aside."""
+    """Stop announcing to an endpoint; what is due meanwhile is paused."""
     endpoints.disable(endpoint_id, now=now())
     click.echo("Disabled. What happens meanwhile can be replayed.")
 
@@ -114,7 +114,7 @@ def disable(endpoint_id: int) -> None:
 @group.command(epilog=example("flask endpoints enable 1"))
 @click.argument("endpoint_id", type=NUMBER)
 def enable(endpoint_id: int) -> None:
-    """Announce to an endpoint again, beginning with what was set aside."""
+    """Announce to an endpoint again, beginning with what was paused."""
     endpoints.enable(endpoint_id, now=now())
     click.echo("Enabled. What happened while it was disabled comes with `flask endpoints replay`.")
 
@@ -131,7 +131,7 @@ def delete(endpoint_id: int) -> None:
 @click.argument("endpoint_id", type=NUMBER)
 @click.option("--since", type=MOMENT, required=True, help="From this moment on.")
 def replay(endpoint_id: int, since: datetime) -> None:
-    """Have everything since a moment sent again, also what the endpoint never heard of."""
+    """Have everything since a moment sent again, also what the endpoint was never sent."""
     replay_id = replays.start(endpoint_id, since=since, by=operator(), now=now())
     jobs.replay()
     queued = replays.find(endpoint_id, replay_id)["queued"]

@@ -35,7 +35,7 @@ def public_key(key: Key) -> str | None:
 
 
 def decrypt_keys(cipher: SecretCipher, secrets: str) -> tuple[Key, ...]:
-    """Unlock the keys of an endpoint, the newest first."""
+    """Decrypt the keys of an endpoint, the newest first."""
     return tuple(
         Key(**{**key, "until": key["until"] and datetime.fromisoformat(key["until"])})
         for key in json.loads(cipher.decrypt(secrets))
@@ -43,5 +43,5 @@ def decrypt_keys(cipher: SecretCipher, secrets: str) -> tuple[Key, ...]:
 
 
 def encrypt_keys(cipher: SecretCipher, keys: Iterable[Key]) -> str:
-    """Lock the keys of an endpoint, the newest first, as the table keeps them."""
+    """Encrypt the keys of an endpoint, the newest first, as the table keeps them."""
     return cipher.encrypt(json.dumps([{**vars(key), "until": key.until and key.until.isoformat()} for key in keys]))

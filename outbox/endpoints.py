@@ -86,7 +86,7 @@ def rotate(cipher: SecretCipher, endpoint_id: int, *, overlap_seconds: int, now:
     with transaction() as session:
         endpoint = _lock(session, endpoint_id)
         key, until = endpoint_keys.new_key(Scheme(endpoint.scheme)), now + timedelta(seconds=overlap_seconds)
-        # Without an overlap the old ones need not be unlocked: this is the way out when the key of the cipher is lost.
+        # Without an overlap the old ones need not be decrypted: this is the way out when SECRETS_KEYS were lost.
         if overlap_seconds and len(_current(cipher, endpoint, now)) >= CURRENT_SECRETS_MAX:
             raise LimitReached(
                 "Too many old secrets of this endpoint are still good; wait, or rotate without an overlap."

@@ -1,4 +1,4 @@
-"""Use cases: an endpoint hears again of everything since a moment, what it never heard of included.
+"""Use cases: an endpoint is sent everything again since a moment, also what it was never sent.
 
 Started by a person through the API or the CLI, continued by a worker, a batch at a time. Sends nothing itself.
 """
@@ -28,7 +28,7 @@ SWEPT = timedelta(seconds=LEASE_SECONDS)
 
 @survives_deadlock
 def start(endpoint_id: int, *, since: datetime, by: str, now: datetime) -> int:
-    """Ask that an endpoint hears again of every move since a moment, also of those that it never heard of.
+    """Ask that an endpoint is sent every move since a moment again, also those that it was never sent.
 
     Returns the number of the replay; a worker queues the events. Raises EndpointUnknown,
     EndpointDisabled or LimitReached.

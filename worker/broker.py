@@ -1,6 +1,6 @@
 """How Celery's workers are woken after a commit, and what such a message looks like.
 
-The Notifier is told by database.session, in every process that commits. It never fails, never keeps its caller
+The Notifier listens to the commits of database.session, in every process. It never fails, never keeps its caller
 waiting, and never says what there is to do: that is in the tables, where beat finds it too if a message is lost.
 """
 
@@ -76,7 +76,7 @@ def new_celery(broker_url: str) -> Any:
 
 
 class _NotifierThread:
-    """The thread of one process that sends; started by the first job that is to be told."""
+    """The thread of one process that sends; started by the first job that is asked for."""
 
     def __init__(self, send: Send, retry_seconds: float) -> None:
         self._send = send

@@ -1,0 +1,164 @@
+"""Older tables with rows in every state: up, down and up again, nothing is lost and only words change."""
+
+import json
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from uuid import UUID
+
+import flask_migrate
+import pytest
+from flask import Flask
+from sqlalchemy import column, insert, inspect, table, text
+
+from app import create_app
+from database.columns import UtcDateTime
+from database.extension import db
+from enums import AttemptCause, DeliveryStatus, DisabledReason
+from ledger import audit
+from models import Delivery, Endpoint
+from tests import databases
+from tests.databases import Database
+from tests.factories import START, make_config
+from worker import jobs
+
+OLDER = "0002"
+SNAPSHOT = json.loads((Path(__file__).parent / "snapshots" / f"{OLDER}.json").read_text())
+"""Every row of a database that the code of that revision filled itself."""
+
+RENAMED = {"inbox": {"tries": "attempt_count"}, "deliveries": {"tries": "attempt_count"}}
+WORDS = {
+    ("deliveries", "status", "parked"): "paused",
+    ("deliveries", "cause", "person"): "manual",
+    ("delivery_attempts", "cause", "person"): "manual",
+    ("endpoints", "disabled_because", "person"): "manual",
+}
+Rows = dict[str, list[dict[str, object]]]
+
+
+@pytest.fixture(params=databases.FAMILIES)
+def older(request: pytest.FixtureRequest) -> Iterator[Flask]:
+    """An app whose database has the older tables, full of rows."""
+    database = Database(request.param)
+    database.create()
+    app = create_app(make_config(database.url), lambda: START)
+    database.migrate(app, OLDER)
+    with app.app_context():
+        _fill()
+        yield app
+        db.session.remove()
+        db.engine.dispose()
+    database.drop()
+
+
+def _fill() -> None:
+    """Insert the snapshot, each value with the type that its column has in the models, if it is there still."""
+    with db.engine.begin() as connection:
+        for name, found in SNAPSHOT.items():
+            kinds = {column.name: column.type for column in db.metadata.tables[name].c}
+            older = table(name, *(column(of, kinds.get(of)) for of in found[0]))
+            values = [{of: _value(value, kinds.get(of)) for of, value in row.items()} for row in found]
+            connection.execute(insert(older), values)
+            if connection.dialect.name == "postgresql" and isinstance(found[0].get("id"), int):
+                connection.execute(text(f"SELECT setval('{name}_id_seq', (SELECT max(id) FROM {name}))"))
+
+
+def _value(value: object, kind: object) -> object:
+    """Return a value of the snapshot as its column takes it."""
+    if not isinstance(value, str) or kind is None:
+        return value
+    if isinstance(kind, UtcDateTime):
+        return datetime.fromisoformat(value)
+    return {bytes: bytes.fromhex, UUID: UUID}.get(kind.python_type, str)(value)
+
+
+def rows() -> Rows:
+    """Return every row as its database gives it, without a model in between."""
+    with db.engine.connect() as connection:
+        return {
+            name: sorted((dict(row._mapping) for row in connection.execute(text(f"SELECT * FROM {name}"))), key=repr)
+            for name in SNAPSHOT
+        }
+
+
+def in_new_words(before: Rows) -> Rows:
+    """Return what the older rows must have become."""
+    return {
+        name: [
+            {RENAMED.get(name, {}).get(of, of): WORDS.get((name, of, str(value)), value) for of, value in row.items()}
+            for row in found
+        ]
+        for name, found in before.items()
+    }
+
+
+def by_key(found: Rows) -> dict[str, list[str]]:
+    """Order rows the same way whatever the order of their columns is."""
+    return {name: sorted(repr(sorted(row.items(), key=str)) for row in rows) for name, rows in found.items()}
+
+
+def without(found: Rows, name: str, gone: str) -> Rows:
+    return {**found, name: [{of: row[of] for of in row if of != gone} for row in found[name]]}
+
+
+def test_snapshot_holds_every_state():
+    deliveries, attempts = SNAPSHOT["deliveries"], SNAPSHOT["delivery_attempts"]
+
+    assert {row["status"] for row in deliveries} == {"pending", "delivered", "exhausted", "parked"}
+    assert (
+        {row["cause"] for row in deliveries} == {row["cause"] for row in attempts} == {"schedule", "person", "replay"}
+    )
+    assert {row["lease"] is None for row in deliveries} == {True, False}
+    assert {row["disabled_because"] for row in SNAPSHOT["endpoints"]} == {None, "person", "failing", "gone", "deleted"}
+    assert {row["finished_at"] is None for row in SNAPSHOT["replays"]} == {True, False}
+    assert {row["resolved_at"] is None for row in SNAPSHOT["incidents"]} == {True, False}
+    assert {row["tries"] for row in SNAPSHOT["inbox"]} == {0, 4}
+
+
+def test_up_down_and_up_again_changes_words_and_nothing_else(older):
+    before = rows()
+    flask_migrate.upgrade()
+    after = rows()
+    flask_migrate.downgrade(revision=OLDER)
+    back = rows()
+    flask_migrate.upgrade()
+
+    assert by_key(back) == by_key(before)
+    assert by_key(rows()) == by_key(after)
+    assert by_key(without(after, "deliveries", "claimed_at")) == by_key(in_new_words(before))
+
+
+def test_leases_know_when_they_began(older):
+    flask_migrate.upgrade()
+    began = {row["id"]: datetime.fromisoformat(row["due_at"]) for row in SNAPSHOT["deliveries"] if row["lease"]}
+
+    found = db.session.execute(db.select(Delivery.id, Delivery.claimed_at, Delivery.due_at)).all()
+
+    assert {row.id for row in found if row.claimed_at is not None} == set(began)
+    assert all((row.due_at - row.claimed_at).total_seconds() == 60 for row in found if row.claimed_at is not None)
+
+
+def test_new_tables_hold_the_new_words_only_and_attempts_stay_append_only(older):
+    flask_migrate.upgrade()
+    triggers = ["UPDATE delivery_attempts SET number = 9", "DELETE FROM delivery_attempts"]
+    words = ["UPDATE deliveries SET status = 'parked'", "UPDATE deliveries SET cause = 'person'"]
+    reasons = ["UPDATE endpoints SET disabled_because = 'person'", "UPDATE endpoints SET scheme = 'other'"]
+
+    for statement in (*triggers, *words, *reasons):
+        with pytest.raises(db.exc.DBAPIError), db.engine.begin() as connection:
+            connection.execute(text(statement))
+    assert {row["name"] for row in inspect(db.engine).get_columns("inbox")} >= {"attempt_count"}
+
+
+def test_this_version_goes_on_where_the_older_one_stopped(older):
+    flask_migrate.upgrade()
+
+    jobs.credit()
+    jobs.replay()
+    jobs.deliver(0)
+
+    assert [step for step in audit.verify() if isinstance(step, audit.Finding)] == []
+    assert db.session.scalars(db.select(Delivery.status).distinct()).all()
+    assert set(db.session.scalars(db.select(Delivery.status))) <= set(DeliveryStatus)
+    assert set(db.session.scalars(db.select(Delivery.cause))) <= set(AttemptCause)
+    assert set(db.session.scalars(db.select(Endpoint.disabled_because))) <= {None, *DisabledReason}
