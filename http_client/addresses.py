@@ -61,8 +61,8 @@ AUTHORITY = re.compile(r"(?P<host>\[[^\[\]]*\]|[^\[\]:]+)(?::(?P<port>[0-9]{1,5}
 NAME = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?", re.ASCII)
 NUMBER = re.compile(r"0x[0-9a-f]*|[0-9]+", re.ASCII)
 
-NOT_HTTPS = "The address must start with https://, so that nobody on the way can read the events."
-NOT_PUBLIC = "This address is not on the public internet, and events are delivered nowhere else."
+NOT_HTTPS = "The address must start with https://, so that nobody on the way can read what is sent."
+NOT_PUBLIC = "This address is not on the public internet, and nothing is sent anywhere else."
 
 
 class Unusable(ValueError):

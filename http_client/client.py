@@ -131,6 +131,10 @@ class Client:
         )
         return self._send(target, request, Deadline(self._seconds if seconds is None else seconds))
 
+    def close(self) -> None:
+        """Close the connections that are kept, and keep none from now on."""
+        self._pool.close()
+
     def _send(self, target: Target, request: Request, deadline: Deadline) -> Answer:
         connection = self._pool.take(self._origin(target))
         if connection is None:
@@ -159,10 +163,6 @@ class Client:
 
     def _origin(self, target: Target) -> Origin:
         return Origin(target.scheme, target.host, target.port, self._dialer.tunnel_to(target.host))
-
-    def close(self) -> None:
-        """Close the connections that are kept, and keep none from now on."""
-        self._pool.close()
 
 
 def _target(url: str) -> Target:

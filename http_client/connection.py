@@ -16,7 +16,7 @@ from http_client.request import Request
 from limits import ANSWER_HEAD_BYTES_MAX
 
 REASON_CHARACTERS_MAX = 100
-WITHOUT_BODY = frozenset({204, 304})
+BODILESS_STATUSES = frozenset({204, 304})
 
 
 class Unreachable(Exception):
@@ -60,7 +60,7 @@ class Headers(Mapping[str, str]):
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What came back: of the body the beginning, of reason and headers what can be printed."""
+    """What came back: of the body as much as was wanted, of reason and headers what can be printed."""
 
     status: int
     reason: str
@@ -98,6 +98,7 @@ class DeadlineSocket(io.RawIOBase):
         self._sock = sock
         self._deadline: Deadline | None = None
         self._bytes_left = 0
+        self._abrupt_end_allowed = False
         self.in_head = False
         self.has_sent = False
         self.has_received = False
@@ -114,11 +115,12 @@ class DeadlineSocket(io.RawIOBase):
     def start_tls(self, context: ssl.SSLContext, host: str, deadline: Deadline) -> None:
         """Encrypt from now on, if the other side shows a certificate for the host."""
         self._sock.settimeout(deadline.left())
-        self._sock = context.wrap_socket(self._sock, server_hostname=host)
+        self._sock = context.wrap_socket(self._sock, server_hostname=host, suppress_ragged_eofs=False)
 
-    def listen(self, deadline: Deadline, bytes_max: int) -> None:
-        """Let an answer be read."""
+    def listen(self, deadline: Deadline, bytes_max: int, *, abrupt_end_allowed: bool = False) -> None:
+        """Let an answer be read; one that TLS does not end properly may have been cut off on the way."""
         self._deadline, self._bytes_left, self.in_head = deadline, bytes_max, True
+        self._abrupt_end_allowed = abrupt_end_allowed
 
     def stop(self) -> None:
         """Let nothing more be read: a read gives None, as if nothing were there."""
@@ -135,13 +137,21 @@ class DeadlineSocket(io.RawIOBase):
         if self._bytes_left <= 0:
             raise HTTPException
         self._sock.settimeout(self._deadline.left())
-        count = self._sock.recv_into(buffer)
+        count = self._received(buffer)
         if not count and self.in_head:
             # To http.client the end of the connection is the end of the headers; half an answer is none.
             raise HTTPException
         self.has_received = self.has_received or count > 0
         self._bytes_left -= count
         return count
+
+    def _received(self, buffer: Any) -> int:
+        try:
+            return self._sock.recv_into(buffer)
+        except ssl.SSLEOFError:
+            if self._abrupt_end_allowed:
+                return 0
+            raise
 
     def is_quiet(self) -> bool:
         """Return whether the connection is open and nothing has come over it."""
@@ -215,7 +225,7 @@ class Connection:
         wanted = bytes_max if truncate else bytes_max + 1
         try:
             self._socket.send(request.data, deadline)
-            self._socket.listen(deadline, ANSWER_HEAD_BYTES_MAX + wanted)
+            self._socket.listen(deadline, ANSWER_HEAD_BYTES_MAX + wanted, abrupt_end_allowed=truncate)
             answer = self._answer(request.method, wanted)
         except TimeoutError:
             words = f"No whole answer came within {deadline.seconds:g} seconds."
@@ -265,7 +275,7 @@ class Connection:
 
 def _body(response: HTTPResponse, bytes_max: int) -> bytes:
     """Read the beginning of a body, or all of it; raise HTTPException if it breaks off before."""
-    if response.status in WITHOUT_BODY:
+    if response.status in BODILESS_STATUSES:
         # Whatever its headers announce: http.client would read a chunked body, which is not there.
         response.close()
         return b""

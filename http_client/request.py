@@ -18,7 +18,7 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 """What RFC 9110 lets a client send once more when it cannot know whether the first time arrived."""
 
-WITHOUT_BODY = frozenset({"GET", "HEAD"})
+BODILESS_METHODS = frozenset({"GET", "HEAD"})
 EXPECTING_BODY = frozenset({"POST", "PUT", "PATCH"})
 """What says that its body is empty; of the others a server expects none."""
 
@@ -59,7 +59,7 @@ def build_request(
     if method not in METHODS:
         raise ValueError(f"The method is none of {', '.join(METHODS)}.")
     content, content_type = _content(body, form, json)
-    if method in WITHOUT_BODY and content is not None:
+    if method in BODILESS_METHODS and content is not None:
         raise ValueError(f"A {method} carries no body.")
     if content is None and method in EXPECTING_BODY:
         content = b""

@@ -6,6 +6,8 @@ import socket
 import pytest
 
 from http_client.connection import AddressRefused, Unreachable
+from http_client.connection import Connection as KeptConnection
+from http_client.pool import ConnectionPool, Origin
 from http_client.proxy import Proxy
 from tests.unit.http_client.authority import secure_url
 from tests.unit.http_client.servers import (
@@ -340,6 +342,20 @@ def test_tunnel_that_was_closed_meanwhile_is_replaced(authority, receive, make_c
         receiver.wait_until_over()
         proxy.wait_until_over()
     assert (receiver.accepted, len(receiver.requests)) == (2, 2)
+
+
+def test_connection_that_goes_another_way_is_not_taken():
+    proxies = [Proxy.from_url("http://proxy.corp:3128"), Proxy.from_url("http://other.corp:3128"), None]
+    direct, one, other = (Origin("https", "bank.ru", 443, proxy) for proxy in reversed(proxies))
+    ours, theirs = socket.socketpair()
+    connection = KeptConnection(ours)
+    connection.is_reusable = True
+    pool = ConnectionPool(connections_max=2, reuse_seconds=PATIENCE_SECONDS)
+    pool.keep(one, connection)
+
+    assert (pool.take(direct), pool.take(other), pool.take(one)) == (None, None, connection)
+    connection.close()
+    theirs.close()
 
 
 # ---- How its address is written

@@ -1,5 +1,7 @@
 """Certificates and handshakes, with an authority of the tests' own."""
 
+from contextlib import nullcontext
+
 import pytest
 
 from http_client.client import Client
@@ -69,6 +71,25 @@ def test_answer_that_trickles_through_tls_is_cut_off(authority, receive, make_cl
             secure_url(receiver, "customer.ru"), b"", {}
         )
     receiver.wait_until_over()
+
+
+@pytest.mark.parametrize(
+    ("truncate", "is_ended", "is_believed"), [(True, False, True), (False, True, True), (False, False, False)]
+)
+def test_body_that_only_the_end_of_the_connection_ends_must_be_ended_by_tls_where_half_would_do_harm(
+    truncate, is_ended, is_believed, authority, receive, make_client, ca_bundle, tmp_path
+):
+    def script(connection: Connection) -> None:
+        connection.take()
+        connection.give(b"HTTP/1.1 200 OK\r\n\r\nok")
+        if is_ended:
+            connection.sock.unwrap()
+
+    receiver = receive(script, tls=authority.context_for("customer.ru", tmp_path))
+    client = make_client(ca_bundle=ca_bundle, resolve=answering("127.0.0.1"), truncate=truncate)
+
+    with nullcontext() if is_believed else pytest.raises(Unreachable, match="broke off"):
+        assert client.request("GET", secure_url(receiver, "customer.ru")).body == b"ok"
 
 
 def test_handshake_that_gets_no_answer_is_given_up(receive, make_client):
