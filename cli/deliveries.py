@@ -35,7 +35,7 @@ def list_(endpoint_id: int | None, status: str | None, organization: str | None,
         )
         for row in listing.page(limit=limit).items
     ]
-    header = ("ID", "ENDPOINT", "EVENT", "ORGANISATION", "VERSION", "STATUS", "TRIES", "CREATED", "DUE")
+    header = ("ID", "ENDPOINT", "EVENT", "ORGANISATION", "VERSION", "STATUS", "ATTEMPTS", "CREATED", "DUE")
     for line in table(header, lines):
         click.echo(line)
 
@@ -51,7 +51,7 @@ def show(delivery_id: int) -> None:
         (attempt.number, attempt.started_at, attempt.cause, attempt.duration_ms, attempt.status_code, attempt.error)
         for attempt in attempts
     ]
-    for line in table(("TRY", "STARTED", "CAUSE", "MS", "ANSWER", "ERROR"), lines):
+    for line in table(("NUMBER", "STARTED", "CAUSE", "MS", "ANSWER", "ERROR"), lines):
         click.echo(line)
 
 
