@@ -126,14 +126,14 @@ _inbox_commits = GroupCommit(inbox.put)
 def _credit_batch(ids: Sequence[int], unknown_inn: UnknownInn) -> int:
     with transaction() as session:
         rows = inbox.take(session, ids)
-        readable = [credit for row in rows if (credit := _read_arrival(session, row, unknown_inn)) is not None]
+        readable = [credit for row in rows if (credit := _read_queued(session, row, unknown_inn)) is not None]
         if readable:
             _take(session, readable)
         inbox.remove(session, [row.id for row in rows])
     return len(rows)
 
 
-def _read_arrival(session: Session, row: AnyRow, unknown_inn: UnknownInn) -> Credit | None:
+def _read_queued(session: Session, row: AnyRow, unknown_inn: UnknownInn) -> Credit | None:
     """Read a webhook of the inbox; keep it for a person, and return nothing, when it cannot be used."""
     bank = banks.find(row.source)
     headers = Headers({"Content-Type": row.content_type})

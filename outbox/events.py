@@ -33,8 +33,8 @@ class Event:
 
 def credited(credit: Credit, move: Move) -> Event:
     """Return the event of a credit that was just posted."""
-    said = {**credit.facts._asdict(), "operation_id": credit.operation_id, "inn": credit.inn}
-    return of_move({**said, **vars(move), "created_at": credit.received_at})
+    facts = {**credit.facts._asdict(), "operation_id": credit.operation_id, "inn": credit.inn}
+    return of_move({**facts, **vars(move), "created_at": credit.received_at})
 
 
 def of_move(moved: Mapping[str, Any]) -> Event:

@@ -234,7 +234,7 @@ class TestDeliveries:
         (delivery,) = deliveries(operator)
 
         header, line = run("deliveries", "list").output.splitlines()
-        names = ["ID", "ENDPOINT", "EVENT", "ORGANISATION", "VERSION", "STATUS", "TRIES", "CREATED", "DUE"]
+        names = ["ID", "ENDPOINT", "EVENT", "ORGANISATION", "VERSION", "STATUS", "ATTEMPTS", "CREATED", "DUE"]
         assert header.split() == names
         assert line.split()[:7] == [str(delivery["id"]), number, "balance.credited", INN, "1", "pending", "1"]
         shown = run("deliveries", "show", str(delivery["id"])).output

@@ -1,0 +1,66 @@
+"""What every module keeps to, whatever its layer: who writes, how long it is, who reads the environment."""
+
+import ast
+import re
+from pathlib import Path
+
+from config import ROOT
+from tests.contracts.test_layers import FILES, each_file, package_of, tree_of
+
+
+@each_file
+def test_doors_never_write(file):
+    if package_of(file) not in ("webhooks", "worker", "api", "cli"):
+        return
+    nodes = list(ast.walk(tree_of(file)))
+    called = {node.func.attr for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)}
+    names = {node.id for node in nodes if isinstance(node, ast.Name)}
+
+    assert names.isdisjoint({"db", "session", "current_session", "current_engine"})
+    assert called.isdisjoint({"commit", "flush", "add_all", "merge", "begin"})
+    assert names.isdisjoint({"transaction", "snapshot", "insert", "update", "delete", "insert_absent"})
+
+
+def written_names(file: Path) -> set[str]:
+    """Return what a module writes by name: keywords of .values(), keys of dictionaries, attributes assigned to."""
+    names = set()
+    for node in ast.walk(tree_of(file)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "values":
+            names |= {keyword.arg for keyword in node.keywords}
+        elif isinstance(node, ast.Dict):
+            names |= {key.value for key in node.keys if isinstance(key, ast.Constant)}
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            names.add(node.attr)
+    return names
+
+
+def test_only_the_ledger_changes_a_balance():
+    # An event and a delivery carry the version of the move that they tell of.
+    tell_of_it = {"outbox/events.py", "outbox/recording.py"}
+
+    assert {str(file) for file in FILES if "balance" in written_names(file)} == {"ledger/posting.py"}
+    assert {str(file) for file in FILES if "version" in written_names(file)} == {"ledger/posting.py", *tell_of_it}
+
+
+@each_file
+def test_nobody_writes_sql_by_hand(file):
+    constants = [node.value for node in ast.walk(tree_of(file)) if isinstance(node, ast.Constant)]
+
+    assert [text for text in constants if re.match(r"(UPDATE|DELETE|INSERT)\s", str(text))] == []
+
+
+@each_file
+def test_modules_are_short_and_say_what_they_are(file):
+    tree = tree_of(file)
+
+    assert ast.get_docstring(tree)
+    assert (ROOT / file).read_text().count("\n") <= 500
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno - node.lineno <= 40, node.name
+
+
+def test_only_config_reads_the_environment():
+    readers = {str(file) for file in FILES if re.search(r"os\.(environ|getenv)|dotenv", (ROOT / file).read_text())}
+
+    assert readers == {"config.py"}
