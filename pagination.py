@@ -23,7 +23,6 @@ from errors import PageUnknown
 EXPORT_ROWS = 1000
 """How many rows of an export are read at a time."""
 
-
 FORMULA = re.compile(r"(^|;)([\s\u00a0\u200b-\u200f\u2060\ufeff]*[=+\-@＝＋－＠])")
 """Where a spreadsheet would begin a formula: at the start of a cell, and, for those that split at `;`, behind one."""
 

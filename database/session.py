@@ -5,7 +5,7 @@ Sessions and engines come from whoever is named in use(): Flask-SQLAlchemy in th
 
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from typing import Any, Protocol, TypeVar
@@ -21,7 +21,6 @@ from limits import DEADLOCK_PAUSE_SECONDS, DEADLOCK_TRIES_MAX
 
 WRITES = "kopeck_writes"
 """The execution option by which transaction() tells SQLite to take the write lock at once."""
-
 
 JOBS = "kopeck_jobs"
 """Where a session notes which jobs its transaction asks for."""
@@ -48,6 +47,8 @@ class Source(Protocol):
 
 
 _sources: list[Source] = []
+"""The one source in use; a list, so that use() can replace it."""
+
 _listeners: WeakKeyDictionary[Engine, Listener] = WeakKeyDictionary()
 
 
@@ -95,6 +96,10 @@ def transaction() -> Iterator[Session]:
         raise
     finally:
         del session.info[WRITES], session.info[JOBS]
+    _tell_listener(jobs)
+
+
+def _tell_listener(jobs: Collection[Job]) -> None:
     if jobs and (listener := _listeners.get(current_engine())):
         for job in jobs:
             listener(job)
