@@ -9,9 +9,12 @@ from dataclasses import replace
 import click
 from flask import Flask
 
-from sandbox import bank, cli, context, doors, extension, pages, wire, worker
+from sandbox import cli, context, control_api, hooks, worker
 from sandbox import settings as configuration
+from sandbox.bank import views
 from sandbox.context import Clock, Pause, Sandbox, wall_clock
+from sandbox.dialects import acquiremock
+from sandbox.pages import payer
 from sandbox.settings import Settings
 from sandbox.store import Store
 
@@ -33,8 +36,8 @@ def create_app(
     sandbox = Sandbox(settings=settings, store=Store(settings.database), clock=clock, pause=pause)
     sandbox.store.prepare()
     context.init_app(app, sandbox)
-    doors.init_app(app)
-    for part in (wire, extension, pages, bank):
+    hooks.init_app(app)
+    for part in (acquiremock, control_api, payer, views):
         app.register_blueprint(part.blueprint)
     app.cli.add_command(cli.group)
     if bool(served) if work is None else work:

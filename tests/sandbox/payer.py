@@ -8,9 +8,10 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from sandbox import checkout, context, worker
-from sandbox.gateway import Invoice
-from sandbox.webhooks import Webhook, WebhookFilter
+from sandbox import context, worker
+from sandbox.gateway import checkout
+from sandbox.gateway.model import Invoice
+from sandbox.gateway.webhooks import Webhook, WebhookFilter
 from tests.sandbox.factories import EMAIL, GOOD, order
 
 HIDDEN = re.compile(r'name="csrf_token"[^>]*value="([^"]+)"|value="([^"]+)"[^>]*name="csrf_token"')

@@ -11,7 +11,8 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 import signing
-from sandbox import bank, bank_store, context
+from sandbox import context
+from sandbox.bank import store, views
 from tests.receivers import Heard, Receiver
 from tests.sandbox.factories import SECRET
 
@@ -249,11 +250,11 @@ def test_what_a_shop_answers_is_shown_and_never_run(client, receiver):
 
 
 def test_only_the_last_exchanges_are_kept(app, client, monkeypatch):
-    monkeypatch.setattr(bank_store, "KEPT", 3)
+    monkeypatch.setattr(store, "KEPT", 3)
     for _ in range(5):
         imitate(client)
 
     with app.app_context():
-        kept = bank_store.last(context.store(), 100)
+        kept = store.last(context.store(), 100)
     assert [exchange.id for exchange in kept] == [5, 4, 3]
-    assert bank.SHOWN < 100
+    assert views.SHOWN < 100

@@ -2,8 +2,8 @@
 
 import pytest
 
-from sandbox import wallets
-from sandbox.wire import SESSION_COOKIE
+from sandbox.dialects.acquiremock import SESSION_COOKIE
+from sandbox.gateway import saved_cards
 from tests.sandbox.factories import EMAIL, GOOD, NO_3DS, UNKNOWN
 from tests.sandbox.payer import Payer
 
@@ -109,7 +109,7 @@ def test_an_email_is_the_same_in_capitals(payer, saved):
 
 
 def test_a_session_ends(payer, saved, clock):
-    clock.move(days=wallets.SESSION_LIFETIME.days)
+    clock.move(days=saved_cards.SESSION_LIFETIME.days)
 
     assert cards(payer) == []
 
@@ -139,12 +139,12 @@ def test_email_codes_count_tries_end_and_work_once(payer, clock):
 
     code = send()
     assert len(code) == 6
-    assert [verify("wrong").status_code for _ in range(wallets.CODE_TRIES_MAX)] == [400] * 5
+    assert [verify("wrong").status_code for _ in range(saved_cards.CODE_TRIES_MAX)] == [400] * 5
     assert verify(code).json == {"detail": "Code expired or not found"}
     assert send() == code, "another is not sent at once"
-    clock.move(seconds=wallets.CODE_RESEND_AFTER.seconds)
+    clock.move(seconds=saved_cards.CODE_RESEND_AFTER.seconds)
     fresh = send()
-    clock.move(seconds=wallets.CODE_LIFETIME.seconds)
+    clock.move(seconds=saved_cards.CODE_LIFETIME.seconds)
     assert verify(fresh).json == {"detail": "Code expired or not found"}
     fresh = send()
     assert verify(fresh).status_code == 200

@@ -2,8 +2,8 @@
 
 import re
 
-from sandbox import cards, webhooks
-from sandbox.gateway import AMOUNT_MAX, MOVES, OTP_LIFETIME, OTP_RESEND_AFTER
+from sandbox.gateway import cards, webhooks
+from sandbox.gateway.model import AMOUNT_MAX, MOVES, OTP_LIFETIME, OTP_RESEND_AFTER
 from sandbox.settings import ROOT, Settings
 
 PAGE = (ROOT / "docs/sandbox.md").read_text()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from sandbox import context, create_app, worker
-from sandbox.gateway import MOVES, Status
+from sandbox.gateway.model import MOVES, Status
 from tests.sandbox.factories import GOOD, NO_3DS, UNKNOWN, Clock, make_settings
 from tests.sandbox.payer import Payer
 

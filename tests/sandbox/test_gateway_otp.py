@@ -3,7 +3,7 @@
 import pytest
 
 from sandbox import context, worker
-from sandbox.gateway import OTP_LIFETIME, OTP_RESEND_AFTER, OTP_TRIES_MAX
+from sandbox.gateway.model import OTP_LIFETIME, OTP_RESEND_AFTER, OTP_TRIES_MAX
 from tests.sandbox.factories import EMAIL, GOOD, UNKNOWN
 
 THREE_DS_FAILS = "5555555555554592"

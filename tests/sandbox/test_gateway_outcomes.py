@@ -2,9 +2,10 @@
 
 import pytest
 
-from sandbox import cards, gateway, worker
-from sandbox.cards import Outcome
-from sandbox.gateway import MOVES, Status
+from sandbox import worker
+from sandbox.gateway import cards, model
+from sandbox.gateway.cards import Outcome
+from sandbox.gateway.model import MOVES, Status
 from tests.sandbox.factories import GOOD, NO_3DS, UNKNOWN
 
 SLOW, ONCE, SILENT = "4000000000000051", "4000000000000069", "4000000000000077"
@@ -203,7 +204,7 @@ def test_final_states_lead_nowhere():
 
 
 def test_only_a_payable_state_expires_and_only_paid_money_is_refunded():
-    assert {before for before, after in MOVES.items() if Status.EXPIRED in after} == gateway.PAYABLE
+    assert {before for before, after in MOVES.items() if Status.EXPIRED in after} == model.PAYABLE
     refunding = {before for before, after in MOVES.items() if Status.REFUNDED in after}
     assert refunding == {Status.PAID, Status.PARTIALLY_REFUNDED}
 

@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from sandbox import context, store, webhooks, worker
-from sandbox.webhooks import RETRY_SECONDS, wire
+from sandbox import context, store, worker
+from sandbox.gateway import webhooks
+from sandbox.gateway.webhooks import RETRY_SECONDS, wire
 from tests.sandbox.factories import NO_3DS, SECRET, START, UNKNOWN
 from tests.sandbox.payer import Payer
 

@@ -5,7 +5,7 @@ import uuid
 
 import pytest
 
-from sandbox.gateway import AMOUNT_MAX
+from sandbox.gateway.model import AMOUNT_MAX
 from tests.sandbox.factories import EMAIL, GOOD, NO_3DS, START, UNKNOWN, WEBHOOK_URL, order
 from tests.sandbox.payer import Payer
 

@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from sandbox import checkout
+from sandbox.gateway import checkout
 from tests.receivers import Receiver
 from tests.sandbox.factories import EMAIL, SECRET
 from tests.sandbox.payer import HIDDEN, Payer

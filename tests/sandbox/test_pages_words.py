@@ -6,12 +6,16 @@ from datetime import UTC, datetime
 
 import pytest
 
-from sandbox import cards, languages
-from sandbox.gateway import Status
+from sandbox.gateway import cards
+from sandbox.gateway.model import Status
+from sandbox.pages import languages
 from sandbox.settings import ROOT
 
 FOLDER = ROOT / "sandbox"
-SOURCES = [*(FOLDER / "templates").glob("*.html"), *(FOLDER / name for name in ("frame.py", "pages.py", "desk.py"))]
+SOURCES = [
+    *(FOLDER / "templates").glob("*.html"),
+    *(FOLDER / "pages").glob("*.py"),
+]
 MADE_UP = re.compile(r"(status|delivery|reason|test|mail)\.|.+\.(title|text)$")
 """Keys that the code puts together, of a state or of a reason."""
 

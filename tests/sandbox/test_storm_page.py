@@ -11,7 +11,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from sandbox import bank
+from sandbox.bank import views
 from sandbox.storm.run import Storm
 from tests.sandbox.factories import SECRET
 from tests.sandbox.server import PATIENCE_SECONDS, eventually
@@ -27,16 +27,16 @@ def judged() -> Iterator[Shop]:
 @pytest.fixture
 def app(make_app: Callable[..., Flask], judged: Shop) -> Iterator[Flask]:
     yield make_app(SANDBOX_SHOP_URL=judged.addresses.webhook, SANDBOX_BANK_SECRET=SECRET)
-    bank.watch.stop()
-    assert bank.watch.wait(PATIENCE_SECONDS)
-    bank.watch = type(bank.watch)()
+    views.watch.stop()
+    assert views.watch.wait(PATIENCE_SECONDS)
+    views.watch = type(views.watch)()
 
 
 @pytest.fixture(autouse=True)
 def places(monkeypatch: pytest.MonkeyPatch, judged: Shop) -> None:
     """Have the page read balances where this shop has them."""
-    monkeypatch.setattr(bank, "addresses_of", lambda _base, webhook: judged.addresses)
-    monkeypatch.setattr(bank, "Storm", partial(Storm, patience=0.5, settle=0.5))
+    monkeypatch.setattr(views, "addresses_of", lambda _base, webhook: judged.addresses)
+    monkeypatch.setattr(views, "Storm", partial(Storm, patience=0.5, settle=0.5))
 
 
 def post(client: FlaskClient, path: str, **fields: object) -> TestResponse:
@@ -98,7 +98,7 @@ def test_findings_are_named_on_the_page(client, judged):
 def test_a_shop_that_is_not_there_is_said_to_be_so(client, judged, monkeypatch):
     with Shop() as gone:
         nowhere = gone.addresses
-    monkeypatch.setattr(bank, "addresses_of", lambda _base, webhook: nowhere)
+    monkeypatch.setattr(views, "addresses_of", lambda _base, webhook: nowhere)
     begin(client)
     eventually(lambda: not progress(client)["on"])
 

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from sandbox import bank
+from sandbox.bank import views
 from sandbox.storm.run import Storm
 from tests.sandbox.browser.test_browser_pages import complaints
 from tests.sandbox.browser.test_browser_paying import expect
@@ -24,15 +24,15 @@ def judged() -> Iterator[Shop]:
 
 @pytest.fixture
 def url(make_app, monkeypatch, judged) -> Iterator[str]:
-    monkeypatch.setattr(bank, "addresses_of", lambda _base, webhook: judged.addresses)
-    monkeypatch.setattr(bank, "Storm", partial(Storm, patience=0.5, settle=0.5))
-    monkeypatch.setattr(bank, "watch", type(bank.watch)())
+    monkeypatch.setattr(views, "addresses_of", lambda _base, webhook: judged.addresses)
+    monkeypatch.setattr(views, "Storm", partial(Storm, patience=0.5, settle=0.5))
+    monkeypatch.setattr(views, "watch", type(views.watch)())
     port = free_port()
     shop = {"SANDBOX_SHOP_URL": judged.addresses.webhook, "SANDBOX_BANK_SECRET": SECRET}
     with served(make_app(SANDBOX_BASE_URL=f"http://127.0.0.1:{port}", **shop), port) as address:
         yield address
-    bank.watch.stop()
-    assert bank.watch.wait(PATIENCE_SECONDS)
+    views.watch.stop()
+    assert views.watch.wait(PATIENCE_SECONDS)
 
 
 def test_a_webhook_is_sent_and_the_exchange_is_shown(open_page, url, axe):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sandbox import languages
+from sandbox.pages import languages
 from tests.sandbox.scenes import SHORT_OF_MONEY
 
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from http_client import addresses
-from sandbox.gateway import AMOUNT_MAX
+import addresses
+from sandbox.gateway.model import AMOUNT_MAX
 
 WHOLE = re.compile(r"\s*([+-]?[0-9]{1,30})(\.0*)?\s*", re.ASCII)
 REDIRECT = re.compile(r"https?://[^\s/?#\\]+[^\s\\]*", re.I)

@@ -9,8 +9,9 @@ import hmac
 import secrets
 from datetime import datetime, timedelta
 
-from sandbox import context, mailbox, store
-from sandbox.gateway import Invoice, SavedCard
+from sandbox import context, store
+from sandbox.gateway import mailbox
+from sandbox.gateway.model import Invoice, SavedCard
 from sandbox.store import Connection
 
 CODE_LIFETIME = timedelta(minutes=10)

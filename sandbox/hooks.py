@@ -9,8 +9,9 @@ from urllib.parse import urlsplit
 from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 
-from sandbox import context, pages
+from sandbox import context
 from sandbox.errors import GatewayError
+from sandbox.pages import payer
 from sandbox.settings import is_loopback
 
 LOCAL_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?", re.ASCII)
@@ -64,7 +65,7 @@ def refuse_other_sites() -> None:
 
 def render(error: GatewayError) -> tuple[Response | str, int]:
     """Render one of our errors: a page for a person, the sheet's JSON for a program."""
-    return (pages.render_error(error) if wants_page() else jsonify(error.body())), error.status
+    return (payer.render_error(error) if wants_page() else jsonify(error.body())), error.status
 
 
 def _render_http(error: HTTPException) -> HTTPException | tuple[Response | str, int, dict[str, str]]:
@@ -73,7 +74,7 @@ def _render_http(error: HTTPException) -> HTTPException | tuple[Response | str, 
         return error
     headers = {name: value for name, value in error.get_headers() if name == "Allow"}
     # Upstream answers an unknown path with a page, whoever asks.
-    shown = pages.render_status(status) if wants_page() or status == 404 else jsonify({"detail": error.name})
+    shown = payer.render_status(status) if wants_page() or status == 404 else jsonify({"detail": error.name})
     return shown, status, headers
 
 

@@ -12,11 +12,13 @@ from typing import Any
 from flask import Blueprint, Response, current_app, redirect, request
 from werkzeug.wrappers import Response as BaseResponse
 
-from sandbox import checkout, context, frame, pages, shapes, wallets, webhooks
-from sandbox.doors import wants_page
+from sandbox import context, validation
 from sandbox.errors import GatewayError
-from sandbox.gateway import CardForm, Invoice, Next
-from sandbox.rates import Limiter
+from sandbox.gateway import checkout, saved_cards, webhooks
+from sandbox.gateway.model import CardForm, Invoice, Next
+from sandbox.gateway.rates import Limiter
+from sandbox.hooks import wants_page
+from sandbox.pages import layout, payer
 
 VERSION = "2.0.0"
 EMAIL = re.compile(r"[^@\s\x00-\x1f\x7f]{1,64}@[^@\s\x00-\x1f\x7f]{1,190}")
@@ -35,17 +37,17 @@ def _make_limiter(state: Any) -> None:
     state.app.extensions[LIMITER] = Limiter(state.app.extensions["sandbox"].settings.pay_per_minute)
 
 
-@blueprint.errorhandler(shapes.Unprocessable)
-def _unprocessable(error: shapes.Unprocessable) -> Answer:
+@blueprint.errorhandler(validation.Unprocessable)
+def _unprocessable(error: validation.Unprocessable) -> Answer:
     if wants_page():
-        return Response(pages.render_status(422), 422)
+        return Response(payer.render_status(422), 422)
     return _json({"detail": error.problems}, 422)
 
 
 @blueprint.post("/api/create-invoice")
 def create_invoice() -> Answer:
     """Register a payment."""
-    wanted = shapes.read_invoice(request.get_data())
+    wanted = validation.read_invoice(request.get_data())
     invoice = checkout.create_invoice(
         amount=wanted.amount,
         reference=wanted.reference,
@@ -61,8 +63,8 @@ def show_checkout(payment_id: str) -> Answer:
     invoice = checkout.open_checkout(payment_id)
     email = request.cookies.get(EMAIL_COOKIE, "")
     email = email if EMAIL.fullmatch(email) else ""
-    saved = checkout.saved_cards(email, request.cookies.get(SESSION_COOKIE))
-    return Response(pages.render_checkout(invoice, frame.form_token(), email=email, saved=saved))
+    saved = checkout.list_saved_cards(email, request.cookies.get(SESSION_COOKIE))
+    return Response(payer.render_checkout(invoice, layout.form_token(), email=email, saved=saved))
 
 
 @blueprint.post("/pay/<payment_id>")
@@ -71,7 +73,7 @@ def pay(payment_id: str) -> Answer:
     """Try a card."""
     limiter: Limiter = current_app.extensions[LIMITER]
     if not limiter.allows(request.remote_addr or "", context.now()):
-        return Response(pages.render_status(429), 429) if wants_page() else _json({"error": limiter.words()}, 429)
+        return Response(payer.render_status(429), 429) if wants_page() else _json({"error": limiter.words()}, 429)
     _check_token(payment_id)
     result = checkout.pay(
         payment_id,
@@ -89,7 +91,7 @@ def show_otp(payment_id: str) -> Answer:
     """Show the form for the code."""
     otp, invoice = checkout.otp_status(payment_id), checkout.invoice(payment_id)
     sent_again = request.args.get("sent") == "again"
-    return Response(pages.render_otp(invoice, otp, frame.form_token(), sent_again=sent_again))
+    return Response(payer.render_otp(invoice, otp, layout.form_token(), sent_again=sent_again))
 
 
 @blueprint.post("/otp/verify/<payment_id>")
@@ -101,7 +103,7 @@ def verify_otp(payment_id: str) -> Answer:
 @blueprint.get("/success/<payment_id>")
 def show_success(payment_id: str) -> Answer:
     """Show what became of a payment; in any state, as upstream does."""
-    return Response(pages.render_success(checkout.settle_undecided(payment_id)))
+    return Response(payer.render_success(checkout.settle_undecided(payment_id)))
 
 
 @blueprint.post("/webhooks/verify")
@@ -110,31 +112,31 @@ def verify_webhook() -> Answer:
     given = request.headers.get("X-Signature")
     if not given:
         return _json({"detail": "Missing signature"}, 400)
-    expected = webhooks.mac(shapes.json_object(request.get_data()), context.webhook_secret())
+    expected = webhooks.mac(validation.json_object(request.get_data()), context.webhook_secret())
     return _json({"valid": hmac.compare_digest(expected.encode(), given.encode())})
 
 
 @blueprint.post("/api/auth/send-code")
 def send_code() -> Answer:
     """Mail a code that proves who reads an e-mail."""
-    wallets.send_code(_email_in(shapes.json_object(request.get_data())))
+    saved_cards.send_code(_email_in(validation.json_object(request.get_data())))
     return _json({"status": "sent", "message": "Code sent"})
 
 
 @blueprint.post("/api/auth/verify-code")
 def verify_code() -> Answer:
     """Begin a session in which an e-mail is proven."""
-    body = shapes.json_object(request.get_data())
-    email, code = _email_in(body), shapes.text_member(body, "code")
+    body = validation.json_object(request.get_data())
+    email, code = _email_in(body), validation.text_member(body, "code")
     try:
-        session = wallets.verify_code(email, code, request.cookies.get(SESSION_COOKIE))
+        session = saved_cards.verify_code(email, code, request.cookies.get(SESSION_COOKIE))
     except LookupError:
         return _json({"detail": "Code expired or not found"}, 400)
     if session is None:
         return _json({"detail": "Invalid code"}, 400)
     response = _json({"status": "ok", "message": "Verified"})
     _set_cookie(response, SESSION_COOKIE, session, REMEMBERED)
-    _set_cookie(response, EMAIL_COOKIE, wallets.normal(email), REMEMBERED)
+    _set_cookie(response, EMAIL_COOKIE, saved_cards.normal(email), REMEMBERED)
     return response
 
 
@@ -142,14 +144,14 @@ def verify_code() -> Answer:
 def user_info() -> Answer:
     """List cards and payments of an e-mail; nothing unless this browser has proven to read its mail."""
     if "email" not in request.args:
-        raise shapes.missing("query", "email")
+        raise validation.missing("query", "email")
     email, session = request.args["email"], request.cookies.get(SESSION_COOKIE)
     return _json(
         {
             "operations": [_operation(invoice) for invoice in checkout.operations(email, session)],
             "cards": [
                 {"id": card.id, "mask": card.mask, "expiry": card.expiry}
-                for card in checkout.saved_cards(email, session)
+                for card in checkout.list_saved_cards(email, session)
             ],
         }
     )
@@ -181,7 +183,7 @@ def _operation(invoice: Invoice) -> dict[str, Any]:
 def _check_token(payment_id: str) -> None:
     """Refuse a form that was not got from here by this browser; checked before everything else, as upstream does."""
     try:
-        frame.check_token()
+        layout.check_token()
     except GatewayError as error:
         raise GatewayError(error.code, error.status, payment_id=payment_id) from None
 
@@ -189,7 +191,7 @@ def _check_token(payment_id: str) -> None:
 def _card_form() -> CardForm:
     email = _field("email")
     if not EMAIL.fullmatch(email.strip()):
-        raise shapes.unusable("body", "email", "This is not an e-mail address", email)
+        raise validation.unusable("body", "email", "This is not an e-mail address", email)
     return CardForm(
         number=request.form.get("card_number", "")[:40],
         expiry=request.form.get("expiry", ""),
@@ -206,20 +208,20 @@ def _saved_card_id() -> int | None:
         return None
     if not (given.isascii() and given.isdigit() and len(given) < 18):
         message = "Input should be a valid integer, unable to parse string as an integer"
-        raise shapes.unusable("body", "saved_card_id", message, given)
+        raise validation.unusable("body", "saved_card_id", message, given)
     return int(given)
 
 
 def _field(name: str) -> str:
     if name not in request.form:
-        raise shapes.missing("body", name)
+        raise validation.missing("body", name)
     return request.form[name]
 
 
 def _email_in(body: dict[str, Any]) -> str:
-    email = shapes.text_member(body, "email").strip()
+    email = validation.text_member(body, "email").strip()
     if not EMAIL.fullmatch(email):
-        raise shapes.unusable("body", "email", "This is not an e-mail address", email)
+        raise validation.unusable("body", "email", "This is not an e-mail address", email)
     return email
 
 

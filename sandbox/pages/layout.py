@@ -16,13 +16,14 @@ from urllib.parse import urlencode, urlsplit
 
 from flask import Blueprint, Response, after_this_request, current_app, g, request, url_for
 
-from sandbox import context, languages
-from sandbox.cards import TestCard
+from sandbox import context
 from sandbox.errors import GatewayError
-from sandbox.gateway import Invoice
-from sandbox.languages import Language
+from sandbox.gateway.cards import TestCard
+from sandbox.gateway.model import Invoice
+from sandbox.pages import languages
+from sandbox.pages.languages import Language
 
-STATIC = Path(__file__).with_name("static")
+STATIC = Path(__file__).resolve().parents[1] / "static"
 POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -52,9 +53,7 @@ MENU = (
 )
 """Endpoints, in order; those that this app does not have are left out."""
 
-blueprint = Blueprint(
-    "pages", __name__, template_folder="templates", static_folder="static", static_url_path="/sandbox/static"
-)
+blueprint = Blueprint("pages", __name__, static_folder=STATIC, static_url_path="/sandbox/static")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,12 +10,14 @@ from typing import Any
 from flask import redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
-from sandbox import cards, checkout, context, desk, frame
+from sandbox import context
 from sandbox.errors import GatewayError
-from sandbox.frame import blueprint, speech
-from sandbox.gateway import Invoice, OtpStatus, SavedCard, Status
+from sandbox.gateway import cards, checkout
+from sandbox.gateway.model import Invoice, OtpStatus, SavedCard, Status
+from sandbox.pages import dashboard, layout
+from sandbox.pages.layout import blueprint, speech
 
-__all__ = ["blueprint", "desk"]
+__all__ = ["blueprint", "dashboard"]
 
 OTP_DIGITS = 4
 TRIED_FIRST = (
@@ -73,7 +75,7 @@ def render_checkout(
         "checkout.html",
         invoice=invoice,
         csrf_token=csrf_token,
-        shop=frame.shop_of(invoice),
+        shop=layout.shop_of(invoice),
         seconds_left=_seconds_until(invoice.expires_at),
         here=_checkout_url(invoice.id),
         pay_url=f"/api/pay/{invoice.id}",
@@ -81,7 +83,7 @@ def render_checkout(
         cards=saved,
         problem_text=problem,
         odd_numbers=[card.number for card in cards.TABLE if not passes_luhn(card.number)],
-        test_cards=[frame.card_words(card) for card in cards.TABLE if card.number in TRIED_FIRST],
+        test_cards=[layout.card_words(card) for card in cards.TABLE if card.number in TRIED_FIRST],
     )
 
 
@@ -94,7 +96,7 @@ def render_otp(
         invoice=invoice,
         status=status,
         csrf_token=csrf_token,
-        shop=frame.shop_of(invoice),
+        shop=layout.shop_of(invoice),
         seconds_left=_seconds_until(status.expires_at),
         wait_seconds=_seconds_until(status.resend_at),
         sent_to=status.email,
@@ -153,7 +155,7 @@ def outcome(payment_id: str) -> str:
 @blueprint.post("/otp/resend/<payment_id>")
 def resend_otp(payment_id: str) -> Response:
     """Send a new code and go back to the form."""
-    frame.check_token()
+    layout.check_token()
     checkout.resend_otp(payment_id)
     return redirect(f"{_otp_url(payment_id)}?sent=again", 303)
 
@@ -168,7 +170,7 @@ def passes_luhn(number: str) -> bool:
 def _otp_again(invoice: Invoice, error: GatewayError) -> str:
     key = "otp.too_soon" if error.code == "TOO_SOON" else OTP_PROBLEMS.get(error.reason, "otp.wrong")
     status = checkout.otp_status(invoice.id)
-    return render_otp(invoice, status, frame.form_token(), problem=speech()(key))
+    return render_otp(invoice, status, layout.form_token(), problem=speech()(key))
 
 
 def _already(invoice: Invoice, code: str) -> str:
@@ -218,7 +220,7 @@ def _ways(invoice: Invoice) -> list[Way]:
 
 
 def _to_shop(invoice: Invoice) -> list[Way]:
-    shop = frame.shop_of(invoice)
+    shop = layout.shop_of(invoice)
     return [Way(text=speech()("way.shop"), url=shop.url, outside=True)] if shop.url else []
 
 

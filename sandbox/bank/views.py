@@ -10,9 +10,11 @@ from typing import Any
 from flask import Blueprint, Response, jsonify, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from http_client import client, connection
-from sandbox import announcement, bank_store, context, frame
-from sandbox.bank_store import Exchange
+import transport
+from sandbox import context
+from sandbox.bank import payload, store
+from sandbox.bank.store import Exchange
+from sandbox.pages import layout
 from sandbox.storm.plan import make_plan
 from sandbox.storm.run import Storm
 from sandbox.storm.shop import Shop, addresses_of
@@ -35,17 +37,17 @@ def imitate() -> tuple[Response, int]:
     given = _read_object()
     how, checked = request.args.get("signature", "right"), request.args.get("check", "yes")
     problems: dict[str, list[str]] = {}
-    if how not in announcement.SIGNATURES:
-        problems["signature"] = [f"Must be one of: {', '.join(announcement.SIGNATURES)}."]
+    if how not in payload.SIGNATURES:
+        problems["signature"] = [f"Must be one of: {', '.join(payload.SIGNATURES)}."]
     if checked not in ("yes", "no"):
         problems["check"] = ["Must be yes or no."]
     if given is None:
         problems["body"] = ["Must be a JSON object, or nothing."]
     elif checked != "no":
-        problems |= announcement.problems(given)
+        problems |= payload.problems(given)
     if problems or given is None:
         return jsonify(problems), 400
-    members = announcement.completed(given, context.now())
+    members = payload.completed(given, context.now())
     exchange = send(members, how)
     answer = {
         "sent_data": members,
@@ -65,17 +67,17 @@ def page() -> str:
 @blueprint.post("/bank/")
 def send_from_page() -> AnyResponse | tuple[str, int]:
     """Send a webhook with what stands in the form; empty fields are those of the sample."""
-    frame.check_token()
+    layout.check_token()
     checked = "unchecked" not in request.form
-    given = {name: value for name in announcement.FIELDS if (value := request.form.get(name, "").strip())}
+    given = {name: value for name in payload.FIELDS if (value := request.form.get(name, "").strip())}
     members: dict[str, Any] = {**given}
     if "amount" in given:
         members["amount"] = _number(given["amount"], any_json=not checked)
-    problems = announcement.problems(members) if checked else {}
+    problems = payload.problems(members) if checked else {}
     if problems:
         return _show(given, problems), 400
     how = request.form.get("signature", "right")
-    send(announcement.completed(members, context.now()), how if how in announcement.SIGNATURES else "right")
+    send(payload.completed(members, context.now()), how if how in payload.SIGNATURES else "right")
     return redirect(url_for("bank.page", _anchor="last"), 303)
 
 
@@ -88,7 +90,7 @@ def storm() -> str:
 @blueprint.post("/bank/storm")
 def start_storm() -> AnyResponse | tuple[str, int]:
     """Have a day played in a thread of its own; one at a time."""
-    frame.check_token()
+    layout.check_token()
     settings, form = context.settings(), request.form
     numbers = {
         "seed": _within(form.get("seed"), 0, NUMBER_MAX),
@@ -111,7 +113,7 @@ def start_storm() -> AnyResponse | tuple[str, int]:
 @blueprint.post("/bank/storm/stop")
 def stop_storm() -> AnyResponse:
     """End a storm early; what was played until then is judged."""
-    frame.check_token()
+    layout.check_token()
     watch.stop()
     return redirect(url_for("bank.storm"), 303)
 
@@ -125,9 +127,9 @@ def storm_progress() -> Response:
 def send(members: dict[str, Any], how: str) -> Exchange:
     """Sign and send one webhook to the configured shop, and write the exchange down."""
     settings = context.settings()
-    body = announcement.encoded(members)
+    body = payload.encoded(members)
     headers = {"Content-Type": "application/json"}
-    signature = announcement.SIGNATURES[how](body, settings.bank_secret) if settings.bank_secret else None
+    signature = payload.SIGNATURES[how](body, settings.bank_secret) if settings.bank_secret else None
     if signature is not None:
         headers["X-Signature"] = signature
     sent_at, begun = context.now(), time.monotonic()
@@ -148,21 +150,21 @@ def send(members: dict[str, Any], how: str) -> Exchange:
         duration_ms=round((time.monotonic() - begun) * 1000),
         sent_at=sent_at,
     )
-    bank_store.keep(context.store(), exchange)
+    store.keep(context.store(), exchange)
     return exchange
 
 
-def _show(given: dict[str, Any], problems: announcement.Problems) -> str:
+def _show(given: dict[str, Any], problems: payload.Problems) -> str:
     return render_template(
         "bank.html",
         here=url_for("bank.page"),
         given=given,
         problems=problems,
-        sample=announcement.SAMPLE,
-        signatures=list(announcement.SIGNATURES),
+        sample=payload.SAMPLE,
+        signatures=list(payload.SIGNATURES),
         is_signed=context.settings().bank_secret is not None,
         target=context.settings().shop_url,
-        exchanges=bank_store.last(context.store(), SHOWN),
+        exchanges=store.last(context.store(), SHOWN),
     )
 
 

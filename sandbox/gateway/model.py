@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from sandbox import cards
-from sandbox.cards import Behaviour
+from sandbox.gateway import cards
+from sandbox.gateway.cards import Behaviour
 
 LIFETIME = timedelta(minutes=15)
 """How long an invoice can be paid."""

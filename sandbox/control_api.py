@@ -8,20 +8,21 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 
-from sandbox import cards, checkout, context, mailbox, settlement, shapes
+from sandbox import context, validation
 from sandbox.errors import GatewayError
-from sandbox.gateway import Invoice
-from sandbox.invoices import InvoiceFilter
-from sandbox.mailbox import Mail
-from sandbox.webhooks import Webhook, WebhookAttempt, WebhookFilter
+from sandbox.gateway import cards, checkout, mailbox, settlement
+from sandbox.gateway.invoices import InvoiceFilter
+from sandbox.gateway.mailbox import Mail
+from sandbox.gateway.model import Invoice
+from sandbox.gateway.webhooks import Webhook, WebhookAttempt, WebhookFilter
 
 LIMIT_MAX = 1000
 
 blueprint = Blueprint("extension", __name__, url_prefix="/sandbox/api")
 
 
-@blueprint.errorhandler(shapes.Unprocessable)
-def _unprocessable(error: shapes.Unprocessable) -> tuple[Response, int]:
+@blueprint.errorhandler(validation.Unprocessable)
+def _unprocessable(error: validation.Unprocessable) -> tuple[Response, int]:
     return jsonify({"detail": error.problems}), 422
 
 
@@ -56,7 +57,7 @@ def set_script(payment_id: str) -> Response:
     if capture not in (None, "manual", "automatic"):
         raise GatewayError("UNUSABLE", 400, "capture is manual or automatic.", payment_id)
     manual = None if capture is None else capture == "manual"
-    chain = shapes.text_member(body, "chain") if "chain" in body or capture is None else ""
+    chain = validation.text_member(body, "chain") if "chain" in body or capture is None else ""
     return jsonify(invoice_json(settlement.set_script(payment_id, chain, manual_capture=manual)))
 
 
@@ -224,7 +225,7 @@ def _object() -> dict[str, Any]:
     """Read a JSON object; asked for even where it is empty, since a page of another site cannot send this type."""
     if not request.is_json:
         raise GatewayError("UNUSABLE", 415, "Send a JSON object with Content-Type: application/json.")
-    return shapes.json_object(request.get_data())
+    return validation.json_object(request.get_data())
 
 
 def _amount(payment_id: str) -> int | None:

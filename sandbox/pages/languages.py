@@ -13,7 +13,7 @@ from pathlib import Path
 
 from flask import Request
 
-FOLDER = Path(__file__).with_name("words")
+FOLDER = Path(__file__).resolve().parents[1] / "words"
 NAMES = {"en": "English", "uk": "Українська", "de": "Deutsch", "ru": "Русский"}
 """The languages by their own names, in the order in which the switcher offers them."""
 

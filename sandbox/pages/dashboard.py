@@ -9,14 +9,16 @@ from urllib.parse import urlsplit
 from flask import redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
-from sandbox import cards as test_cards
-from sandbox import checkout, context, frame
-from sandbox.frame import blueprint, speech
-from sandbox.gateway import AMOUNT_MAX, Status
-from sandbox.invoices import InvoiceFilter
-from sandbox.webhooks import WebhookFilter
+from sandbox import context
+from sandbox.gateway import cards as test_cards
+from sandbox.gateway import checkout
+from sandbox.gateway.invoices import InvoiceFilter
+from sandbox.gateway.model import AMOUNT_MAX, Status
+from sandbox.gateway.webhooks import WebhookFilter
+from sandbox.pages import layout
+from sandbox.pages.layout import blueprint, speech
 
-SNIPPETS = Path(__file__).with_name("snippets")
+SNIPPETS = Path(__file__).resolve().parents[1] / "snippets"
 SNIPPET_FILES = (
     ("Python", "verify.py.txt"),
     ("Shell", "verify.sh.txt"),
@@ -61,7 +63,7 @@ def invoice(payment_id: object) -> str:
     return render_template(
         "invoice.html",
         invoice=found,
-        shop=frame.shop_of(found),
+        shop=layout.shop_of(found),
         moves=checkout.moves(found.id),
         webhooks=checkout.list_webhooks(WebhookFilter(invoice_id=found.id)),
         resent=request.args.get("resent", ""),
@@ -79,7 +81,7 @@ def webhooks() -> str:
 @blueprint.post("/sandbox/invoices/<uuid:payment_id>/webhooks/<int:webhook_id>/resend")
 def resend_webhook(payment_id: object, webhook_id: int) -> Response:
     """Have a webhook sent once more."""
-    frame.check_token()
+    layout.check_token()
     checkout.resend_webhook(webhook_id)
     place = url_for("pages.invoice", payment_id=payment_id, resent=webhook_id, _anchor=f"webhook-{webhook_id}")
     return redirect(place, 303)
@@ -96,7 +98,7 @@ def inbox() -> str:
 @blueprint.get("/sandbox/cards")
 def cards() -> str:
     """Show every test card."""
-    return render_template("cards.html", rows=[frame.card_words(card) for card in test_cards.TABLE])
+    return render_template("cards.html", rows=[layout.card_words(card) for card in test_cards.TABLE])
 
 
 @blueprint.get("/sandbox/verify")
@@ -119,14 +121,14 @@ def new_invoice() -> str:
 @blueprint.post("/test")
 def make_invoice() -> Response | tuple[str, int]:
     """Make a payment as a shop would, and open the page to pay it."""
-    frame.check_token()
+    layout.check_token()
     given = {
         name: request.form.get(name, "").strip() for name in ("amount", "reference", "webhook_url", "redirect_url")
     }
     amount = _amount(given["amount"])
     reference = given["reference"]
     usable = 0 < len(reference) <= REFERENCE_CHARACTERS_MAX and reference.isprintable()
-    if amount is None or not usable or not all(map(frame.host_of, (given["webhook_url"], given["redirect_url"]))):
+    if amount is None or not usable or not all(map(layout.host_of, (given["webhook_url"], given["redirect_url"]))):
         return _form(given, problem=speech()("try.bad")), 400
     made = checkout.create_invoice(
         amount=amount,
@@ -146,7 +148,7 @@ def ask_reset() -> str:
 @blueprint.post("/sandbox/reset")
 def reset() -> Response:
     """Delete every payment, webhook and mail."""
-    frame.check_token()
+    layout.check_token()
     checkout.reset()
     return redirect(url_for("pages.invoices", reset="done"), 303)
 

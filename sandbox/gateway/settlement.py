@@ -6,9 +6,10 @@ Called by our own API; upstream has none of it. Each function is one transaction
 from typing import Any
 from uuid import uuid4
 
-from sandbox import context, gateway, invoices, outcomes, store
+from sandbox import context, store
 from sandbox.errors import GatewayError, not_found
-from sandbox.gateway import Invoice, Status
+from sandbox.gateway import invoices, model, outcomes
+from sandbox.gateway.model import Invoice, Status
 from sandbox.store import Connection
 
 CANCELABLE = frozenset({Status.PENDING, Status.WAITING_FOR_OTP, Status.AUTHORIZED})
@@ -17,8 +18,8 @@ CANCELABLE = frozenset({Status.PENDING, Status.WAITING_FOR_OTP, Status.AUTHORIZE
 def set_script(invoice_id: str, chain: str, *, manual_capture: bool | None = None) -> Invoice:
     """Say what the next tries come to, whatever card they are made with; only before the first of them ended it."""
     try:
-        steps = gateway.read_script(chain)
-    except gateway.UnusableScript as problem:
+        steps = model.read_script(chain)
+    except model.UnusableScript as problem:
         raise GatewayError("UNUSABLE", 400, str(problem), invoice_id) from None
     columns: dict[str, Any] = {"script": ",".join(steps), "script_position": 0}
     if manual_capture is not None:
@@ -79,7 +80,7 @@ def _found(connection: Connection, invoice_id: str) -> Invoice:
     found = invoices.find(connection, invoice_id)
     if found is None:
         raise not_found(invoice_id)
-    if gateway.is_over(found, context.now()):
+    if model.is_over(found, context.now()):
         raise GatewayError("PAYMENT_EXPIRED", 410, payment_id=invoice_id)
     return found
 

@@ -10,14 +10,15 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-from sandbox import cards, context, gateway, invoices, mailbox, outcomes, store, wallets, webhooks
-from sandbox.cards import Outcome
+from sandbox import context, store
 from sandbox.errors import GatewayError, not_found
-from sandbox.gateway import CardForm, Invoice, OtpStatus, PayResult, SavedCard, Status
-from sandbox.invoices import InvoiceFilter, Move
-from sandbox.mailbox import Mail
+from sandbox.gateway import cards, invoices, mailbox, model, outcomes, saved_cards, webhooks
+from sandbox.gateway.cards import Outcome
+from sandbox.gateway.invoices import InvoiceFilter, Move
+from sandbox.gateway.mailbox import Mail
+from sandbox.gateway.model import CardForm, Invoice, OtpStatus, PayResult, SavedCard, Status
+from sandbox.gateway.webhooks import Webhook, WebhookFilter
 from sandbox.store import Connection, Row
-from sandbox.webhooks import Webhook, WebhookFilter
 
 LOOK_SECONDS = 0.25
 """How often a request that waits for a slow issuer looks."""
@@ -92,7 +93,7 @@ def otp_status(invoice_id: str) -> OtpStatus:
     return OtpStatus(
         email=row["email"],
         expires_at=store.moment(row["otp_expires_at"]),
-        attempts_left=gateway.OTP_TRIES_MAX - row["otp_failures"],
+        attempts_left=model.OTP_TRIES_MAX - row["otp_failures"],
         resend_at=_resend_at(row),
     )
 
@@ -102,7 +103,7 @@ def verify_otp(invoice_id: str, code: str) -> Invoice:
 
     def compare(connection: Connection, now: datetime) -> Invoice | GatewayError:
         found = _found(connection, invoice_id)
-        if gateway.is_over(found, now):
+        if model.is_over(found, now):
             outcomes.expire(connection, found, now=now)
             return GatewayError("PAYMENT_EXPIRED", 410, payment_id=invoice_id)
         row = invoices.find_row(connection, invoice_id)
@@ -125,7 +126,7 @@ def resend_otp(invoice_id: str) -> OtpStatus:
 
     def send(connection: Connection, now: datetime) -> Invoice | GatewayError:
         found, row = _found(connection, invoice_id), invoices.find_row(connection, invoice_id)
-        if gateway.is_over(found, now):
+        if model.is_over(found, now):
             outcomes.expire(connection, found, now=now)
             return GatewayError("PAYMENT_EXPIRED", 410, payment_id=invoice_id)
         if row is None or found.status is not Status.WAITING_FOR_OTP:
@@ -143,30 +144,30 @@ def settle_undecided(invoice_id: str) -> Invoice:
     return _change(lambda connection, now: outcomes.decide(connection, _found(connection, invoice_id), now=now))
 
 
-def saved_cards(email: str, session: str | None) -> list[SavedCard]:
+def list_saved_cards(email: str, session: str | None) -> list[SavedCard]:
     """Return the cards that an e-mail keeps; none unless this session has proven to read its mail."""
     with context.store().reading() as connection:
-        proven = wallets.is_proven(connection, email, session, context.now())
-        return wallets.cards_of(connection, email) if proven else []
+        proven = saved_cards.is_proven(connection, email, session, context.now())
+        return saved_cards.cards_of(connection, email) if proven else []
 
 
 def operations(email: str, session: str | None, limit: int = 5) -> list[Invoice]:
     """Return the newest payments of an e-mail that succeeded; none unless this session has proven to read its mail."""
     with context.store().reading() as connection:
-        proven = wallets.is_proven(connection, email, session, context.now())
-        return list(invoices.paid_by(connection, wallets.normal(email), limit)) if proven else []
+        proven = saved_cards.is_proven(connection, email, session, context.now())
+        return list(invoices.paid_by(connection, saved_cards.normal(email), limit)) if proven else []
 
 
 def is_proven(email: str, session: str | None) -> bool:
     """Tell whether this session has proven to read the mail of an address."""
     with context.store().reading() as connection:
-        return wallets.is_proven(connection, email, session, context.now())
+        return saved_cards.is_proven(connection, email, session, context.now())
 
 
 def inbox(*, recipient: str | None = None, invoice_id: str | None = None, limit: int = 100) -> list[Mail]:
     """Return mails, newest first."""
     with context.store().reading() as connection:
-        wanted = recipient and wallets.normal(recipient)
+        wanted = recipient and saved_cards.normal(recipient)
         return mailbox.listed(connection, recipient=wanted, invoice_id=invoice_id, limit=limit)
 
 
@@ -220,7 +221,7 @@ def _found(connection: Connection, invoice_id: str) -> Invoice:
 
 
 def _payable(connection: Connection, found: Invoice, now: datetime) -> Invoice | GatewayError:
-    if gateway.is_over(found, now):
+    if model.is_over(found, now):
         outcomes.expire(connection, found, now=now)
         return GatewayError("PAYMENT_EXPIRED", 410, payment_id=found.id)
     if not found.is_payable:
@@ -241,7 +242,7 @@ def _earlier(connection: Connection, found: Invoice, idempotency_key: str | None
 
 
 def _normal(form: CardForm) -> CardForm:
-    return replace(form, number="".join(form.number.split()), email=wallets.normal(form.email))
+    return replace(form, number="".join(form.number.split()), email=saved_cards.normal(form.email))
 
 
 def _try_card(
@@ -252,7 +253,7 @@ def _try_card(
         return GatewayError("SAVED_CARD_NOT_FOUND", 404)
     if _is_repeat(connection, found, form, number, now):
         return found
-    acts = gateway.behaviour(found, number)
+    acts = model.behaviour(found, number)
     if acts.once and invoices.has_paid_before(
         connection, fingerprint=outcomes.fingerprint(number) or "", email=form.email
     ):
@@ -273,9 +274,9 @@ def _number(connection: Connection, form: CardForm, session: str | None, now: da
     """Return the number to try, empty if there is none; None for a saved card that this session may not use."""
     if form.saved_card_id is None:
         return form.number
-    if not wallets.is_proven(connection, form.email, session, now):
+    if not saved_cards.is_proven(connection, form.email, session, now):
         return None
-    return wallets.number_of(connection, form.saved_card_id, form.email)
+    return saved_cards.number_of(connection, form.saved_card_id, form.email)
 
 
 def _is_repeat(connection: Connection, found: Invoice, form: CardForm, number: str, now: datetime) -> bool:
@@ -286,14 +287,14 @@ def _is_repeat(connection: Connection, found: Invoice, form: CardForm, number: s
 
 
 def _note_wish(connection: Connection, found: Invoice, form: CardForm, number: str) -> None:
-    wallets.forget_wanted(connection, found.id)
+    saved_cards.forget_wanted(connection, found.id)
     if form.save_card and form.saved_card_id is None and cards.is_test_card(number):
-        wallets.want_card(connection, found.id, number=number, expiry=form.expiry)
+        saved_cards.want_card(connection, found.id, number=number, expiry=form.expiry)
 
 
 def _facts(found: Invoice, form: CardForm, number: str, key: str | None) -> dict[str, Any]:
     facts: dict[str, Any] = {
-        "card_mask": gateway.mask(number) if number else None,
+        "card_mask": model.mask(number) if number else None,
         "card_fingerprint": outcomes.fingerprint(number),
         "email": form.email,
         "attempts": found.attempts + 1,
@@ -306,7 +307,7 @@ def _facts(found: Invoice, form: CardForm, number: str, key: str | None) -> dict
 def _count_wrong_code(connection: Connection, found: Invoice, row: Row, now: datetime) -> GatewayError:
     failures = row["otp_failures"] + 1
     invoices.update(connection, found.id, otp_failures=failures)
-    if failures < gateway.OTP_TRIES_MAX:
+    if failures < model.OTP_TRIES_MAX:
         return GatewayError("INVALID_OTP", 401, payment_id=found.id, reason="wrong")
     outcomes.decline(connection, found, "OTP_ATTEMPTS_EXCEEDED", now=now)
     message = cards.DECLINES["OTP_ATTEMPTS_EXCEEDED"]
@@ -314,7 +315,7 @@ def _count_wrong_code(connection: Connection, found: Invoice, row: Row, now: dat
 
 
 def _resend_at(row: Row) -> datetime:
-    return store.moment(row["otp_sent_at"]) + gateway.OTP_RESEND_AFTER
+    return store.moment(row["otp_sent_at"]) + model.OTP_RESEND_AFTER
 
 
 def _await_issuer(tried: Invoice) -> Invoice:
@@ -339,4 +340,4 @@ def _result(tried: Invoice) -> PayResult:
         raise _declined(tried)
     if tried.status in (Status.EXPIRED, Status.CANCELED):
         raise GatewayError("PAYMENT_ALREADY_PROCESSED", 409, payment_id=tried.id)
-    return PayResult(next=gateway.next_for(tried.status), invoice=tried)
+    return PayResult(next=model.next_for(tried.status), invoice=tried)

@@ -8,8 +8,9 @@ import secrets
 from datetime import datetime
 from typing import Any
 
-from sandbox import cards, context, gateway, invoices, mailbox, wallets, webhooks
-from sandbox.gateway import Invoice, Status
+from sandbox import context
+from sandbox.gateway import cards, invoices, mailbox, model, saved_cards, webhooks
+from sandbox.gateway.model import Invoice, Status
 from sandbox.store import Connection
 
 NO_CODE: dict[str, Any] = {"otp_code": None, "otp_expires_at": None, "pending_decline": None}
@@ -26,7 +27,7 @@ def ask_for_code(connection: Connection, invoice: Invoice, *, decline: str | Non
         now=now,
         otp_code=code,
         otp_sent_at=now,
-        otp_expires_at=now + gateway.OTP_LIFETIME,
+        otp_expires_at=now + model.OTP_LIFETIME,
         pending_decline=decline,
     )
     mailbox.write(
@@ -34,7 +35,7 @@ def ask_for_code(connection: Connection, invoice: Invoice, *, decline: str | Non
         recipient=moved.email or "",
         subject=f"Your code is {code}",
         body=f"The code for your payment of {amount_text(moved.amount, moved.currency)} is {code}.\n"
-        f"It is good for {gateway.OTP_LIFETIME.seconds // 60} minutes. This is a test payment.\n",
+        f"It is good for {model.OTP_LIFETIME.seconds // 60} minutes. This is a test payment.\n",
         kind="otp",
         code=code,
         invoice_id=moved.id,
@@ -57,7 +58,7 @@ def succeed(connection: Connection, invoice: Invoice, *, cause: str, now: dateti
         moved = invoices.set_status(connection, invoice, Status.AUTHORIZED, cause=cause, now=now, **columns)
     else:
         moved = collect(connection, invoice, invoice.amount, cause=cause, now=now, **columns)
-    wallets.keep_card_of(connection, moved, now=now)
+    saved_cards.keep_card_of(connection, moved, now=now)
     return moved
 
 
@@ -84,7 +85,7 @@ def collect(
 
 def decline(connection: Connection, invoice: Invoice, code: str, *, now: datetime) -> Invoice:
     """Refuse a try; that is final unless the payment's script goes on."""
-    after = gateway.after_decline(invoice)
+    after = model.after_decline(invoice)
     columns = {**NO_CODE, "error_code": code, "error_message": cards.DECLINES[code]}
     moved = invoices.set_status(connection, invoice, after, cause=code, now=now, **columns)
     _tell_shop(connection, moved, now)

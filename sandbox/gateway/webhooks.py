@@ -15,7 +15,7 @@ import signing
 from http_client.client import Client
 from http_client.connection import Unreachable
 from sandbox import store
-from sandbox.gateway import Invoice, Status
+from sandbox.gateway.model import Invoice, Status
 from sandbox.settings import AmountForm, Announce
 from sandbox.store import Connection, Row, Store
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sandbox import gateway, store
-from sandbox.gateway import Invoice, Status
+from sandbox import store
+from sandbox.gateway import model
+from sandbox.gateway.model import Invoice, Status
 from sandbox.store import Connection, Row
 
 
@@ -66,7 +67,7 @@ def set_status(
     connection: Connection, invoice: Invoice, after: Status, *, cause: str, now: datetime, **columns: Any
 ) -> Invoice:
     """Move an invoice that was read in this transaction, with whatever else changes by it."""
-    if not gateway.may_move(invoice.status, after):
+    if not model.may_move(invoice.status, after):
         raise ValueError(f"no move leads from {invoice.status} to {after}")
     moved = update(connection, invoice.id, status=after.value, updated_at=now, **columns)
     _note(connection, invoice.id, invoice.status, after, cause=cause, now=now)
@@ -142,7 +143,7 @@ def paid_by(connection: Connection, email: str, limit: int) -> Sequence[Invoice]
     return [read(row) for row in rows]
 
 
-def expiry(created_at: datetime, lifetime: timedelta = gateway.LIFETIME) -> datetime:
+def expiry(created_at: datetime, lifetime: timedelta = model.LIFETIME) -> datetime:
     """Return when an invoice can no longer be paid."""
     return created_at + lifetime
 
