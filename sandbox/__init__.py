@@ -1,6 +1,6 @@
-"""create_app(): a mock payment gateway and a mock bank to try a shop against; knows any shop only over HTTP.
+"""create_app(): a mock payment gateway and a mock bank for testing a shop. It knows any shop only over HTTP.
 
-Called by `flask --app sandbox run` and by tests, which hand in settings and a clock of their own.
+Tests pass their own settings and clock.
 """
 
 import time
@@ -24,12 +24,12 @@ BODY_BYTES_MAX = 256 * 1024
 def create_app(
     settings: Settings | None = None, clock: Clock = wall_clock, pause: Pause = time.sleep, *, work: bool | None = None
 ) -> Flask:
-    """Build the app; without settings they are read from the environment and `.env`.
+    """Build the app; without `settings` they are read from the environment and `.env`.
 
-    `work` says whether a worker runs inside of this process; unless told otherwise it does when `flask run` serves it.
+    `work` decides whether a worker runs in this process. The default is yes under `flask run`, and no otherwise.
     """
-    served = _as_flask_serves_it()
-    settings = _fitted(settings or configuration.load(), served)
+    flask_run = _flask_run_options()
+    settings = _fitted(settings or configuration.load(), flask_run)
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = BODY_BYTES_MAX
     app.json.sort_keys = False  # type: ignore[attr-defined]
@@ -37,27 +37,27 @@ def create_app(
     sandbox.store.prepare()
     context.init_app(app, sandbox)
     hooks.init_app(app)
-    for part in (acquiremock, control_api, payer, views):
-        app.register_blueprint(part.blueprint)
+    for module in (acquiremock, control_api, payer, views):
+        app.register_blueprint(module.blueprint)
     app.cli.add_command(cli.group)
-    if bool(served) if work is None else work:
+    if bool(flask_run) if work is None else work:
         worker.start(app)
     return app
 
 
-def _as_flask_serves_it() -> dict[str, object]:
-    """Return host and port of a `flask run` that is loading the app; nothing when something else does."""
-    running = click.get_current_context(silent=True)
-    if running is None or running.info_name != "run":
+def _flask_run_options() -> dict[str, object]:
+    """Return host and port of the `flask run` that is loading the app; empty if it is another program."""
+    command = click.get_current_context(silent=True)
+    if command is None or command.info_name != "run":
         return {}
-    return {name: running.params[name] for name in ("host", "port")}
+    return {name: command.params[name] for name in ("host", "port")}
 
 
-def _fitted(given: Settings, served: dict[str, object]) -> Settings:
-    """Take over the address that is really listened on; end the process if others could reach it unasked."""
-    if not served:
+def _fitted(given: Settings, flask_run: dict[str, object]) -> Settings:
+    """Use the address that `flask run` really listens on; exit if other machines could reach it unexpectedly."""
+    if not flask_run:
         return given
-    host, port = str(served["host"] or given.host), int(str(served["port"] or given.port))
+    host, port = str(flask_run["host"] or given.host), int(str(flask_run["port"] or given.port))
     if not given.public and not configuration.is_loopback(host):
         raise SystemExit("The sandbox listens on this machine only; set SANDBOX_PUBLIC=yes to be reached by others.")
     is_default = given.base_url == f"http://127.0.0.1:{given.port}"

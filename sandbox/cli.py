@@ -1,6 +1,6 @@
-"""`flask --app sandbox sandbox`: the hostile bank, the worker as a process of its own, and where the pages are.
+"""`flask --app sandbox sandbox`: the storm, a worker process, and the addresses of the pages.
 
-Exit status 1 says that the shop was found wanting, or could not be judged.
+A storm exits with status 1 if it has findings, or if the shop could not be checked.
 """
 
 import json
@@ -17,14 +17,14 @@ from flask.cli import AppGroup
 from http_client import addresses, client
 from sandbox import context, worker
 from sandbox.storm import text
+from sandbox.storm.connection import ShopSilent
 from sandbox.storm.plan import Plan, make_plan
 from sandbox.storm.play import CONNECTIONS, PATIENCE_SECONDS
 from sandbox.storm.run import SETTLE_SECONDS, Storm
 from sandbox.storm.shop import Addresses, Shop, addresses_of
-from sandbox.storm.wire import ShopSilent
 
 BAR_FROM_STEPS = 200
-"""Shorter work is over before a progress bar could be read."""
+"""A shorter storm shows no progress bar."""
 
 STORM_EXAMPLE = """\b
 Example:
@@ -42,18 +42,18 @@ Example:
   flask --app sandbox sandbox worker
 """
 
-group = AppGroup("sandbox", help="Play the bank that means no good; run the worker; say where the pages are.")
+group = AppGroup("sandbox", help="Play a storm, run the worker, print the addresses.")
 
 
 @group.command(name="worker", epilog=WORKER_EXAMPLE)
 def work() -> None:
-    """Send webhooks and end what is overdue, until SIGTERM or Ctrl-C; `flask run` has a worker inside already."""
+    """Send webhooks and expire overdue payments until SIGTERM or Ctrl-C; `flask run` has its own worker."""
     stop = threading.Event()
     sandbox = context.sandbox()
 
     def end(_signal: int, _frame: FrameType | None) -> None:
         stop.set()
-        sandbox.bell.set()
+        sandbox.wake_event.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
@@ -62,10 +62,10 @@ def work() -> None:
 
 @group.command(epilog=WELCOME_EXAMPLE)
 def welcome() -> None:
-    """Print where the pages will be, as `make run` does before it serves; fail if something else is there."""
+    """Print the addresses of the pages, as `make run` does at its start; fail if the port is taken."""
     ours = context.settings()
-    if not client.is_free(ours.host, ours.port):
-        taken = f"{ours.host} port {ours.port}, where the sandbox would be, cannot be listened on."
+    if not transport.is_free(ours.host, ours.port):
+        taken = f"The sandbox cannot listen on {ours.host} port {ours.port}."
         raise click.ClickException(f"{taken} Try: SANDBOX_PORT={ours.port + 1} make run")
     click.echo(f"The sandbox       {ours.base_url}/")
     click.echo(f"A mock bank       {ours.base_url}/bank/")
@@ -75,19 +75,17 @@ def welcome() -> None:
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="The same seed gives the same day.")
 @click.option("--operations", type=click.IntRange(1, 100_000), default=1000, show_default=True)
 @click.option("--organisations", type=click.IntRange(1, 10_000), default=10, show_default=True)
-@click.option("--day", type=click.IntRange(1), default=1, show_default=True, help="The same again under new ids.")
-@click.option("--again", is_flag=True, help="This very day was played here before; nothing may be credited.")
-@click.option(
-    "--inn", "inns", multiple=True, help="An organisation the shop knows, instead of made-up ones; repeat it."
-)
-@click.option("--url", default=None, help="Where a Kopeck is; SANDBOX_SHOP_URL if left out.")
-@click.option("--webhook-url", default=None, help="Where another shop takes webhooks.")
-@click.option("--balance-url", default=None, help="Where it shows a balance, with {inn} in it.")
-@click.option("--log-url", default=None, help="Where it shows a log, with {inn} in it.")
-@click.option("--incidents-url", default=None, help="Where it lists money that waits for a person.")
+@click.option("--day", type=click.IntRange(1), default=1, show_default=True, help="The same day with new ids.")
+@click.option("--again", is_flag=True, help="This day was played before; nothing may be credited.")
+@click.option("--inn", "inns", multiple=True, help="An organisation that the shop knows; may be repeated.")
+@click.option("--url", default=None, help="The address of a Kopeck; default SANDBOX_SHOP_URL.")
+@click.option("--webhook-url", default=None, help="Another shop: its webhook address.")
+@click.option("--balance-url", default=None, help="Its balance address, with {inn}.")
+@click.option("--log-url", default=None, help="Its log address, with {inn}.")
+@click.option("--incidents-url", default=None, help="Its address for a list of held money.")
 @click.option("--balance-in", type=click.Choice(["kopecks", "roubles"]), default="kopecks", show_default=True)
-@click.option("--secret", default=None, help="What the bank signs with; SANDBOX_BANK_SECRET if left out.")
-@click.option("--unsigned", is_flag=True, help="The shop knows no signatures; leave those cases out.")
+@click.option("--secret", default=None, help="The secret to sign with; default SANDBOX_BANK_SECRET.")
+@click.option("--unsigned", is_flag=True, help="For a shop without signatures: sign nothing.")
 @click.option("--api-key", envvar="SANDBOX_API_KEY", default=None, help="For the shop's balances, logs and incidents.")
 @click.option("--connections", type=click.IntRange(1, 500), default=CONNECTIONS, show_default=True)
 @click.option("--patience", type=click.FloatRange(0), default=PATIENCE_SECONDS, show_default=True, help="Seconds.")
@@ -117,19 +115,19 @@ def storm(
     only_plan: bool,
     as_json: bool,
 ) -> None:
-    """Play a hostile day against a shop and say where every kopeck went; exit status 1 when one is amiss."""
+    """Play a hostile day against a shop and report every kopeck; exit status 1 if there is a finding."""
     plan = make_plan(seed=seed, operations=operations, organisations=organisations, day=day, inns=inns)
     if only_plan:
         sys.stdout.buffer.write(plan.encoded())
         return
     secret = secret or context.settings().bank_secret
     if not secret and not unsigned:
-        raise click.UsageError("Nothing to sign with: give --secret, set SANDBOX_BANK_SECRET, or say --unsigned.")
+        raise click.UsageError("No secret to sign with: pass --secret, set SANDBOX_BANK_SECRET, or pass --unsigned.")
     configured = context.settings().shop_url
     places = addresses_of(url or webhook_url or configured, webhook=None if url else configured)
-    given = Given(webhook_url, balance_url, log_url, incidents_url)
+    options = AddressOptions(webhook_url, balance_url, log_url, incidents_url)
     try:
-        shop = Shop(given.over(places), api_key=api_key, kopecks_in_unit=100 if balance_in == "roubles" else 1)
+        shop = Shop(options.override(places), api_key=api_key, kopecks_in_unit=100 if balance_in == "roubles" else 1)
     except addresses.Unusable as problem:
         raise click.UsageError(f"An address cannot be used: {problem}") from None
     played = Storm(
@@ -144,14 +142,14 @@ def storm(
     _run(played, plan, as_json=as_json)
 
 
-class Given:
-    """The addresses that a person gave, which go before those of a Kopeck."""
+class AddressOptions:
+    """The addresses given on the command line; they replace those of a Kopeck."""
 
     def __init__(self, webhook: str | None, balance: str | None, log: str | None, incidents: str | None) -> None:
         self.webhook, self.balance, self.log, self.incidents = webhook, balance, log, incidents
 
-    def over(self, places: Addresses) -> Addresses:
-        """Put them over others; a shop with balances elsewhere has no log unless it is said where."""
+    def override(self, places: Addresses) -> Addresses:
+        """Replace addresses; a shop with its own balance address has no log unless its address is given, too."""
         if self.balance:
             places = replace(places, balance=self.balance, log=None, incidents=None)
         return replace(
@@ -172,7 +170,7 @@ def _run(played: Storm, plan: Plan, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(report.as_json(), indent=2))
     else:
-        for line in text.lines(report, plan):
+        for line in text.report_lines(report, plan):
             click.echo(line)
     if not report.is_clean:
         raise SystemExit(1)

@@ -1,6 +1,6 @@
-"""What a door may ask of the running sandbox: its settings, the time, its database, its secret.
+"""What views may ask of the running sandbox: settings, time, database, secret.
 
-Filled by create_app(); tests hand in a clock of their own and move it.
+create_app() fills it. Tests pass their own clock and move it.
 """
 
 import threading
@@ -25,22 +25,22 @@ def wall_clock() -> datetime:
 
 @dataclass(frozen=True, kw_only=True)
 class Sandbox:
-    """What belongs to one app; `bell` wakes the worker that runs in the same process."""
+    """The state of one app; `wake_event` wakes a worker in the same process."""
 
     settings: Settings
     store: Store
     clock: Clock = wall_clock
     pause: Pause = time.sleep
-    bell: threading.Event = field(default_factory=threading.Event)
+    wake_event: threading.Event = field(default_factory=threading.Event)
 
 
 def init_app(app: Flask, sandbox: Sandbox) -> None:
-    """Remember what belongs to this app."""
+    """Attach the state to the app."""
     app.extensions["sandbox"] = sandbox
 
 
 def sandbox() -> Sandbox:
-    """Return what belongs to the running app."""
+    """Return the state of the running app."""
     of_app: Sandbox = current_app.extensions["sandbox"]
     return of_app
 
@@ -61,5 +61,5 @@ def now() -> datetime:
 
 
 def webhook_secret() -> str:
-    """Return what the gateway signs with: the setting, or what the database has held since its first start."""
+    """Return the secret that the gateway signs with: the setting, or the one stored in the database."""
     return settings().webhook_secret or store().secret()

@@ -1,6 +1,6 @@
-"""Our own API beside the compatible one: scripts, refunds, captures, the inbox, webhooks and their attempts, reset.
+"""The sandbox's own JSON API under /sandbox/api/: scripts, captures, refunds, mails, webhooks, reset.
 
-For tests of a shop, and for the dashboard. JSON in, JSON out, under /sandbox/api/.
+It is made for the tests of a shop.
 """
 
 from datetime import datetime
@@ -18,7 +18,7 @@ from sandbox.gateway.webhooks import Webhook, WebhookAttempt, WebhookFilter
 
 LIMIT_MAX = 1000
 
-blueprint = Blueprint("extension", __name__, url_prefix="/sandbox/api")
+blueprint = Blueprint("control_api", __name__, url_prefix="/sandbox/api")
 
 
 @blueprint.errorhandler(validation.Unprocessable)
@@ -33,14 +33,14 @@ def _refused(error: GatewayError) -> tuple[Response, int]:
 
 @blueprint.get("/invoices")
 def list_invoices() -> Response:
-    """List payments, newest first; `status`, `text` and `limit` restrict."""
-    wanted = InvoiceFilter(status=request.args.get("status"), text=request.args.get("text"), limit=_limit())
-    return jsonify({"items": [invoice_json(invoice) for invoice in checkout.list_invoices(wanted)]})
+    """List payments, newest first; filters are `status`, `text` and `limit`."""
+    shown = InvoiceFilter(status=request.args.get("status"), text=request.args.get("text"), limit=_limit())
+    return jsonify({"items": [invoice_json(invoice) for invoice in checkout.list_invoices(shown)]})
 
 
 @blueprint.get("/invoices/<payment_id>")
 def show_invoice(payment_id: str) -> Response:
-    """Show a payment with everything that befell it."""
+    """Show a payment with all its changes of state."""
     shown = invoice_json(checkout.invoice(payment_id))
     moves = [
         {"before": move.before, "after": move.after, "cause": move.cause, "at": _moment(move.moved_at)}
@@ -51,7 +51,7 @@ def show_invoice(payment_id: str) -> Response:
 
 @blueprint.post("/invoices/<payment_id>/script")
 def set_script(payment_id: str) -> Response:
-    """Say what the next tries come to: {"chain": "fail,fail,ok", "capture": "manual"}."""
+    """Set the results of the next attempts: {"chain": "fail,fail,ok", "capture": "manual"}."""
     body = _object()
     capture = body.get("capture")
     if capture not in (None, "manual", "automatic"):
@@ -63,27 +63,27 @@ def set_script(payment_id: str) -> Response:
 
 @blueprint.post("/invoices/<payment_id>/capture")
 def capture(payment_id: str) -> Response:
-    """Take the money that is held: {"amount": 100} or {}."""
+    """Capture held money: {"amount": 100} or {}."""
     return jsonify(invoice_json(settlement.capture(payment_id, _amount(payment_id))))
 
 
 @blueprint.post("/invoices/<payment_id>/cancel")
 def cancel(payment_id: str) -> Response:
-    """Let go of a payment: {}."""
+    """Cancel a payment: {}."""
     _object()
     return jsonify(invoice_json(settlement.cancel(payment_id)))
 
 
 @blueprint.post("/invoices/<payment_id>/refund")
 def refund(payment_id: str) -> Response:
-    """Give money back: {"amount": 100} or {} for all that is left; an Idempotency-Key makes it once."""
+    """Refund: {"amount": 100}, or {} for the rest; with an Idempotency-Key it is done once."""
     key = request.headers.get("Idempotency-Key") or None
     return jsonify(invoice_json(settlement.refund(payment_id, _amount(payment_id), idempotency_key=key)))
 
 
 @blueprint.get("/invoices/<payment_id>/otp")
 def show_code(payment_id: str) -> Response:
-    """Show the code that a payment waits for, with when it ends."""
+    """Show the code that a payment waits for, and when it expires."""
     otp = checkout.otp_status(payment_id)
     code = mailbox.newest_code(checkout.inbox(invoice_id=payment_id))
     return jsonify(
@@ -98,7 +98,7 @@ def show_code(payment_id: str) -> Response:
 
 @blueprint.post("/invoices/<payment_id>/otp/resend")
 def resend_code(payment_id: str) -> Response:
-    """Have another code sent: {}."""
+    """Send another code: {}."""
     _object()
     otp = checkout.resend_otp(payment_id)
     return jsonify({"status": "sent", "resend_at": _moment(otp.resend_at), "attempts_left": otp.attempts_left})
@@ -106,21 +106,21 @@ def resend_code(payment_id: str) -> Response:
 
 @blueprint.get("/inbox")
 def inbox() -> Response:
-    """List mails, newest first; `email`, `invoice` and `limit` restrict."""
+    """List mails, newest first; filters are `email`, `invoice` and `limit`."""
     mails = checkout.inbox(recipient=request.args.get("email"), invoice_id=request.args.get("invoice"), limit=_limit())
     return jsonify({"items": [mail_json(mail) for mail in mails]})
 
 
 @blueprint.get("/webhooks")
 def list_webhooks() -> Response:
-    """List webhooks with every attempt, newest first; `invoice`, `state` and `limit` restrict."""
-    wanted = WebhookFilter(invoice_id=request.args.get("invoice"), state=request.args.get("state"), limit=_limit())
-    return jsonify({"items": [webhook_json(webhook) for webhook in checkout.list_webhooks(wanted)]})
+    """List webhooks with every attempt, newest first; filters are `invoice`, `state` and `limit`."""
+    shown = WebhookFilter(invoice_id=request.args.get("invoice"), state=request.args.get("state"), limit=_limit())
+    return jsonify({"items": [webhook_json(webhook) for webhook in checkout.list_webhooks(shown)]})
 
 
 @blueprint.post("/webhooks/<int:webhook_id>/resend")
 def resend_webhook(webhook_id: int) -> tuple[Response, int]:
-    """Have a webhook sent once more: {}."""
+    """Send a webhook once more: {}."""
     _object()
     checkout.resend_webhook(webhook_id)
     return jsonify({"status": "queued"}), 202
@@ -144,14 +144,14 @@ def list_cards() -> Response:
 
 @blueprint.post("/reset")
 def reset() -> Response:
-    """Forget everything but the secret: {}."""
+    """Delete everything except the secret: {}."""
     _object()
     checkout.reset()
     return jsonify({"status": "reset"})
 
 
 def invoice_json(invoice: Invoice) -> dict[str, Any]:
-    """Write a payment; money in minor units."""
+    """Return a payment as JSON; money in minor units."""
     return {
         "id": invoice.id,
         "status": invoice.status.value,
@@ -178,7 +178,7 @@ def invoice_json(invoice: Invoice) -> dict[str, Any]:
 
 
 def mail_json(mail: Mail) -> dict[str, Any]:
-    """Write a mail."""
+    """Return a mail as JSON."""
     return {
         "id": mail.id,
         "to": mail.recipient,
@@ -193,7 +193,7 @@ def mail_json(mail: Mail) -> dict[str, Any]:
 
 
 def webhook_json(webhook: Webhook) -> dict[str, Any]:
-    """Write a webhook with its attempts."""
+    """Return a webhook with its attempts as JSON."""
     return {
         "id": webhook.id,
         "invoice_id": webhook.invoice_id,
@@ -222,7 +222,7 @@ def _attempt_json(attempt: WebhookAttempt) -> dict[str, Any]:
 
 
 def _object() -> dict[str, Any]:
-    """Read a JSON object; asked for even where it is empty, since a page of another site cannot send this type."""
+    """Parse a JSON object; required even if empty, because a page of another site cannot send this type."""
     if not request.is_json:
         raise GatewayError("UNUSABLE", 415, "Send a JSON object with Content-Type: application/json.")
     return validation.json_object(request.get_data())

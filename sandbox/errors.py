@@ -1,6 +1,6 @@
-"""What the gateway refuses: one error with a code of the wire, raised by the use cases and rendered by the doors.
+"""GatewayError: a refused request, with the error code that the client sees.
 
-Never quotes what a caller sent.
+Messages never quote what a caller sent.
 """
 
 from typing import Any
@@ -19,11 +19,11 @@ MESSAGES = {
     "CROSS_SITE": "This was sent from another site's page.",
     "LOOPBACK_ONLY": "Only this machine is answered. Set SANDBOX_PUBLIC=yes to serve others.",
 }
-"""One sentence for each code that is no card's decline; those have theirs in cards.py."""
+"""One sentence for each error code. The reasons for declines are in cards.py."""
 
 
 class GatewayError(Exception):
-    """Something a caller did that cannot be done; `reason` tells apart what the wire does not."""
+    """A request that cannot be fulfilled; `reason` distinguishes cases that share one code."""
 
     def __init__(
         self,
@@ -42,10 +42,10 @@ class GatewayError(Exception):
         super().__init__(f"{code}: {self.message}")
 
     def body(self) -> dict[str, Any]:
-        """Return what an API client is told."""
+        """Return the body for an API client."""
         return {"error": self.code, "message": self.message, "payment_id": self.payment_id}
 
 
 def not_found(payment_id: str) -> GatewayError:
-    """Say that no payment has this id; the id is not repeated unless it has the shape of one."""
+    """Return the error for an unknown payment; the id is repeated only if it has the length of one."""
     return GatewayError("PAYMENT_NOT_FOUND", 404, payment_id=payment_id if len(payment_id) == 36 else None)

@@ -1,7 +1,4 @@
-"""What all doors share: who may knock, which headers every answer has, how an error looks to a browser and to a client.
-
-Attached by create_app(). Knows no payment.
-"""
+"""Hooks for every request: access checks, response headers, and errors as a page or as JSON."""
 
 import re
 from urllib.parse import urlsplit
@@ -22,7 +19,7 @@ HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-store",
 }
-"""The first three as upstream sends them; pages have a policy and rules of caching of their own."""
+"""Upstream sends the first three. Pages have their own policy and caching."""
 
 
 def init_app(app: Flask) -> None:
@@ -35,13 +32,13 @@ def init_app(app: Flask) -> None:
 
 
 def wants_page() -> bool:
-    """Tell whether a person's browser asks, and not a program: only browsers name text/html."""
+    """Return whether the client is a browser: only browsers accept text/html by name."""
     accepts = request.accept_mimetypes
     return "text/html" in request.headers.get("Accept", "") and accepts["text/html"] >= accepts["application/json"]
 
 
 def refuse_strangers() -> None:
-    """Answer this machine only, under its own names: web pages elsewhere may point a name of theirs at it."""
+    """Answer this machine only, and only under its own names, because of DNS rebinding."""
     if context.settings().public:
         return
     host = request.headers.get("Host", "")
@@ -51,7 +48,7 @@ def refuse_strangers() -> None:
 
 
 def refuse_other_sites() -> None:
-    """Refuse what a page of another site has a browser send; programs send no Origin."""
+    """Refuse requests that a page of another site has a browser send; programs send no Origin."""
     if request.method in ("GET", "HEAD", "OPTIONS"):
         return
     origin = request.headers.get("Origin")
@@ -64,7 +61,7 @@ def refuse_other_sites() -> None:
 
 
 def render(error: GatewayError) -> tuple[Response | str, int]:
-    """Render one of our errors: a page for a person, the sheet's JSON for a program."""
+    """Render a GatewayError: a page for a browser, JSON for a program."""
     return (payer.render_error(error) if wants_page() else jsonify(error.body())), error.status
 
 
@@ -73,7 +70,7 @@ def _render_http(error: HTTPException) -> HTTPException | tuple[Response | str, 
     if status < 400:
         return error
     headers = {name: value for name, value in error.get_headers() if name == "Allow"}
-    # Upstream answers an unknown path with a page, whoever asks.
+    # Upstream answers an unknown path with a page, also to programs.
     shown = payer.render_status(status) if wants_page() or status == 404 else jsonify({"detail": error.name})
     return shown, status, headers
 

@@ -1,6 +1,6 @@
-"""Every SANDBOX_* setting, read once from the environment and the same `.env` as Kopeck's, typed.
+"""Every SANDBOX_* setting, typed, read once from the environment and from Kopeck's `.env`.
 
-Called by create_app(); refuses to start with the full list of what is wrong. Never read elsewhere.
+Wrong settings stop the start, with a list of all problems.
 """
 
 import ipaddress
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class SettingsError(Exception):
-    """The settings cannot be used; the message lists every problem, one a line."""
+    """The settings cannot be used; the message lists every problem on its own line."""
 
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems
@@ -39,7 +39,7 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Currency:
-    """What amounts are shown in: a code such as USD, and the sign that stands beside a number."""
+    """The currency of all amounts: a code such as USD, and its symbol."""
 
     code: str
     symbol: str
@@ -47,7 +47,7 @@ class Currency:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The settings of one process; `webhook_secret` None means the one that the database holds."""
+    """The settings of one process; if `webhook_secret` is None, the database holds the secret."""
 
     host: str
     port: int
@@ -65,17 +65,17 @@ class Settings:
 
     @property
     def listen(self) -> tuple[str, ...]:
-        """What `flask run` must be told so that it listens where these settings say."""
+        """The options that make `flask run` listen on this host and port."""
         return "--host", self.host, "--port", str(self.port)
 
     @property
     def is_https(self) -> bool:
-        """Whether browsers reach the sandbox over TLS, so that cookies may be marked Secure."""
+        """Whether browsers reach the sandbox over TLS; then cookies are marked Secure."""
         return self.base_url.startswith("https://")
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:
-        """Read the settings out of a mapping such as os.environ; raise SettingsError with all that is wrong."""
+        """Read the settings from a mapping such as os.environ; raise SettingsError with all problems."""
         read = _Reader(environ)
         host, port = read.text("SANDBOX_HOST", "127.0.0.1"), read.parsed("SANDBOX_PORT", "8001", _port)
         shop_port = read.text("PORT", "8000")
@@ -90,7 +90,7 @@ class Settings:
             announce=cast(Announce, read.choice("SANDBOX_ANNOUNCE", ("all", "paid"))),
             pay_per_minute=read.parsed("SANDBOX_PAY_PER_MINUTE", "60", _count),
             shop_url=read.parsed("SANDBOX_SHOP_URL", f"http://127.0.0.1:{shop_port}/api/v1/webhook/bank/", _target),
-            bank_secret=read.text("SANDBOX_BANK_SECRET", _of_kopeck(read)) or None,
+            bank_secret=read.text("SANDBOX_BANK_SECRET", _kopeck_secret(read)) or None,
             smtp_url=read.parsed("SANDBOX_SMTP_URL", "", _smtp_url),
             public=read.choice("SANDBOX_PUBLIC", ("no", "yes")) == "yes",
         )
@@ -102,11 +102,11 @@ class Settings:
 
 
 def load(file: Path = ROOT / ".env", environ: Mapping[str, str] = os.environ) -> Settings:
-    """Read the settings of this process; real environment variables win over those of the file.
+    """Read the settings of this process; environment variables take precedence over the file.
 
-    Ends the process with the list of problems when they cannot be used.
+    Exits with the list of problems if they cannot be used.
     """
-    # As written: ${…} within a secret must stay what it is.
+    # No interpolation: a secret may contain ${…}.
     from_file = {name: value for name, value in dotenv_values(file, interpolate=False).items() if value}
     try:
         return Settings.from_env({**from_file, **{name: value for name, value in environ.items() if value.strip()}})
@@ -115,7 +115,7 @@ def load(file: Path = ROOT / ".env", environ: Mapping[str, str] = os.environ) ->
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host to listen on is this machine alone."""
+    """Return whether a host to listen on can be reached from this machine only."""
     if host == "localhost":
         return True
     try:
@@ -125,7 +125,7 @@ def is_loopback(host: str) -> bool:
 
 
 class _Reader:
-    """Takes settings out of a mapping and collects what is wrong instead of stopping at the first."""
+    """Reads settings from a mapping and collects all problems instead of stopping at the first."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.environ = environ
@@ -149,8 +149,8 @@ class _Reader:
             return parse(default)
 
 
-def _of_kopeck(read: _Reader) -> str:
-    """Return what Kopeck believes; nothing in production, where no mock may sign what is taken for real money."""
+def _kopeck_secret(read: _Reader) -> str:
+    """Return Kopeck's secret; empty in production, where a mock must not be able to sign real money."""
     if read.text("KOPECK_ENV", "development") == "production":
         return ""
     return read.text("BANK_WEBHOOK_SECRETS", "").partition(",")[0].strip()
@@ -192,7 +192,7 @@ def _secret(text: str) -> str | None:
 def _currency(text: str) -> Currency:
     shape = CURRENCY.fullmatch(text)
     if shape is None:
-        raise ValueError("must be a code, and its symbol if you like, such as USD or UAH ₴")
+        raise ValueError("must be a code with an optional symbol, such as USD or UAH ₴")
     return Currency(code=shape["code"], symbol=shape["symbol"] or SYMBOLS.get(shape["code"], shape["code"]))
 
 

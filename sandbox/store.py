@@ -1,7 +1,4 @@
-"""The sandbox's own database: one SQLite file, its tables, and transactions on it.
-
-Called by every module that keeps rows. Knows no HTTP and decides nothing.
-"""
+"""The sandbox's own database: one SQLite file, its tables, and its transactions."""
 
 import secrets
 import sqlite3
@@ -12,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 VERSION = 1
-"""Of the tables; a file of another version is set aside, since a sandbox holds nothing that must last."""
+"""The version of the tables. A file of another version is renamed, because its data need not be kept."""
 
 BUSY_SECONDS = 30
 MOMENT = "%Y-%m-%dT%H:%M:%S.%f"
@@ -174,16 +171,16 @@ KEPT_AT_RESET = ("facts",)
 
 
 class Store:
-    """The database file of one sandbox; every transaction has a connection of its own."""
+    """The database file of one sandbox; every transaction opens its own connection."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def prepare(self) -> None:
-        """Create the file and its tables if they are not there; set aside a file of another version."""
+        """Create the file and its tables if they do not exist; rename a file of another version."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self._version() not in (0, VERSION):
-            self._set_aside()
+            self._rename_file()
         with self.writing() as connection:
             if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
                 for statement in TABLES.split(";\n"):
@@ -192,7 +189,7 @@ class Store:
                 connection.execute("INSERT INTO facts VALUES ('secret', ?)", (secrets.token_hex(SECRET_BYTES),))
 
     def connect(self) -> Connection:
-        """Open a connection that waits for others, checks references, and is durable when it has committed."""
+        """Open a connection that waits for locks, checks foreign keys, and commits durably."""
         connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         connection.row_factory = sqlite3.Row
         connection.execute("PRAGMA journal_mode = WAL")
@@ -202,7 +199,7 @@ class Store:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """Look at one moment of the database."""
+        """Read one consistent snapshot."""
         connection = self.connect()
         try:
             connection.execute("BEGIN")
@@ -212,28 +209,28 @@ class Store:
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """Write alone: what is read here cannot change before the commit. Any error takes everything back."""
+        """Write with an exclusive lock: no other transaction writes before the commit. Any error rolls back."""
         connection = self.connect()
         try:
             connection.execute("BEGIN IMMEDIATE")
             yield connection
             connection.execute("COMMIT")
         finally:
-            connection.close()  # which rolls back what was not committed
+            connection.close()  # rolls back what was not committed
 
     def secret(self) -> str:
-        """Return what the gateway signs with, made at the first start."""
+        """Return the secret that the gateway signs with; it was generated at the first start."""
         with self.reading() as connection:
             return str(connection.execute("SELECT value FROM facts WHERE name = 'secret'").fetchone()[0])
 
     def reset(self) -> None:
-        """Delete every row but the secret, also those of tables that others have added."""
+        """Delete every row except the secret, also from tables that other modules have added."""
         with self.writing() as connection:
             connection.execute("PRAGMA defer_foreign_keys = ON")
             names = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
             for (name,) in names:
                 if name not in KEPT_AT_RESET and not name.startswith("sqlite_"):
-                    connection.execute(f'DELETE FROM "{name}"')  # noqa: S608 - a name out of the schema
+                    connection.execute(f'DELETE FROM "{name}"')  # noqa: S608 - the name comes from the schema
 
     def _version(self) -> int:
         connection = self.connect()
@@ -242,7 +239,7 @@ class Store:
         finally:
             connection.close()
 
-    def _set_aside(self) -> None:
+    def _rename_file(self) -> None:
         stamp = datetime.now(UTC).strftime("%Y%m%d%H%M%S")
         self.path.rename(self.path.with_name(f"{self.path.name}.{stamp}"))
         for suffix in ("-wal", "-shm"):
@@ -250,20 +247,20 @@ class Store:
 
 
 def written(moment: datetime) -> str:
-    """Write a moment as the tables hold it: UTC without zone, so that texts sort as times do."""
+    """Return a moment as stored: UTC without a zone, so that text order is time order."""
     return moment.astimezone(UTC).strftime(MOMENT)
 
 
 def moment(text: str) -> datetime:
-    """Read a moment out of a table."""
+    """Parse a stored moment."""
     return datetime.strptime(text, MOMENT).replace(tzinfo=UTC)
 
 
 def moment_or_none(text: str | None) -> datetime | None:
-    """Read a moment that may not be there."""
+    """Parse a stored moment that may be NULL."""
     return None if text is None else moment(text)
 
 
 def values(**columns: Any) -> dict[str, Any]:
-    """Write what is given as columns hold it."""
+    """Return column values as stored."""
     return {name: written(value) if isinstance(value, datetime) else value for name, value in columns.items()}

@@ -1,6 +1,6 @@
-"""What an invoice is asked for with: read as upstream reads it, and refused in the words of its framework.
+"""Parses and validates request bodies as upstream does, with the error format of its framework.
 
-Called by the wire. Knows no table; where it is stricter than upstream, it says so in docs/sandbox.md.
+docs/sandbox.md lists where the rules are stricter than upstream's.
 """
 
 import json
@@ -22,7 +22,7 @@ Problem = dict[str, Any]
 
 
 class Unprocessable(Exception):
-    """A body that is not what is asked for; `problems` is the `detail` of upstream's 422."""
+    """A body that is not valid; `problems` is the `detail` of upstream's 422."""
 
     def __init__(self, problems: list[Problem]) -> None:
         self.problems = problems
@@ -30,8 +30,8 @@ class Unprocessable(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """An invoice as it was asked for."""
+class NewInvoice:
+    """The body of POST /api/create-invoice."""
 
     amount: int
     reference: str
@@ -39,8 +39,8 @@ class Wanted:
     redirect_url: str
 
 
-def read_invoice(raw: bytes) -> Wanted:
-    """Read the body of POST /api/create-invoice; raise Unprocessable."""
+def read_invoice(raw: bytes) -> NewInvoice:
+    """Parse the body of POST /api/create-invoice; raise Unprocessable."""
     body = json_object(raw)
     problems: list[Problem] = []
     amount = _amount(body, problems)
@@ -51,11 +51,11 @@ def read_invoice(raw: bytes) -> Wanted:
         problems += _problems_with_urls(webhook_url, redirect_url)
     if problems:
         raise Unprocessable(problems)
-    return Wanted(amount=amount, reference=reference, webhook_url=webhook_url, redirect_url=redirect_url)
+    return NewInvoice(amount=amount, reference=reference, webhook_url=webhook_url, redirect_url=redirect_url)
 
 
 def json_object(raw: bytes) -> dict[str, Any]:
-    """Read a body that must be a JSON object; raise Unprocessable."""
+    """Parse a body that must be a JSON object; raise Unprocessable."""
     try:
         body = json.loads(raw)
     except (ValueError, RecursionError):
@@ -67,7 +67,7 @@ def json_object(raw: bytes) -> dict[str, Any]:
 
 
 def text_member(body: Mapping[str, Any], name: str) -> str:
-    """Return a member that must be text; raise Unprocessable."""
+    """Return a member that must be a string; raise Unprocessable."""
     problems: list[Problem] = []
     text = _text(body, (name,), problems, REFERENCE_CHARACTERS_MAX)
     if problems:
@@ -75,18 +75,18 @@ def text_member(body: Mapping[str, Any], name: str) -> str:
     return text
 
 
-def missing(place: str, name: str) -> Unprocessable:
-    """Say that a field of a form or of a query is not there."""
+def missing_field(place: str, name: str) -> Unprocessable:
+    """Return the error for a missing field of a form or query."""
     return Unprocessable([_problem("missing", [place, name], "Field required", None)])
 
 
-def unusable(place: str, name: str, message: str, given: object) -> Unprocessable:
-    """Say that a field of a form or of a query cannot be used."""
+def invalid_field(place: str, name: str, message: str, given: object) -> Unprocessable:
+    """Return the error for an invalid field of a form or query."""
     return Unprocessable([_problem("value_error", [place, name], message, given)])
 
 
 def whole_number(given: object) -> int:
-    """Read what upstream's framework takes for an integer: 250, 250.0, "250", true; raise ValueError."""
+    """Parse what upstream's framework accepts as an integer: 250, 250.0, "250", true; raise ValueError."""
     if isinstance(given, float):
         if not math.isfinite(given):
             raise ValueError("finite_number", "Input should be a finite number")
@@ -153,9 +153,9 @@ def _problems_with_urls(webhook_url: str, redirect_url: str) -> list[Problem]:
 
 
 def _problem_with_webhook(url: str) -> str | None:
-    """Say what is wrong with the shape of a webhook's address, or that it is one to which nothing is ever sent.
+    """Return what is wrong with a webhook's address; None if it may be used.
 
-    A name is judged by its address when a webhook is sent.
+    The addresses behind a host name are checked later, when a webhook is sent.
     """
     try:
         target = addresses.split(url)
@@ -169,6 +169,6 @@ def _problem_with_webhook(url: str) -> str | None:
 def _problem(kind: str, place: list[Any], message: str, given: object) -> Problem:
     try:
         json.dumps(given, allow_nan=False)
-    except ValueError:  # infinity, which JSON cannot say
+    except ValueError:  # JSON has no infinity
         given = None
     return {"type": kind, "loc": place, "msg": message, "input": given}

@@ -1,6 +1,6 @@
-"""The clock of the sandbox: sends webhooks and mails that are due, lets slow issuers answer, ends what is overdue.
+"""The sandbox's worker: sends due webhooks and mails, decides payments of slow issuers, expires overdue payments.
 
-Started as a thread by `flask run`, or as a process by `flask sandbox worker`; any number of both may run.
+It runs as a thread of the server, or as a process of its own. Any number of workers may run.
 """
 
 import atexit
@@ -13,21 +13,21 @@ from flask import Flask
 from sandbox import context
 from sandbox.gateway import invoices, mailbox, outcomes, webhooks
 from sandbox.gateway.model import is_over
-from sandbox.gateway.webhooks import Parcel
+from sandbox.gateway.webhooks import ClaimedWebhook
 from transport import Client
 
 SENDERS = 8
-"""How many webhooks are sent at the same time, so that one slow shop does not hold up the others."""
+"""How many webhooks are sent at the same time, so that one slow shop does not delay the others."""
 
 TICK_SECONDS = 0.5
-TROUBLE_SECONDS = 2.0
+ERROR_WAIT_SECONDS = 2.0
 BATCH = 100
 
 log = logging.getLogger("sandbox")
 
 
 def start(app: Flask) -> threading.Thread:
-    """Work in a thread of this process, for as long as it lives."""
+    """Start a worker thread that runs until the process ends."""
     stop = threading.Event()
     thread = threading.Thread(target=run, args=(app, stop), name="sandbox-worker", daemon=True)
     thread.start()
@@ -36,29 +36,30 @@ def start(app: Flask) -> threading.Thread:
 
 
 def run(app: Flask, stop: threading.Event) -> None:
-    """Work until `stop` is set; then finish what was begun."""
-    with app.app_context(), ThreadPoolExecutor(SENDERS) as pool, ThreadPoolExecutor(1) as postman:
-        client, under_way = webhooks.new_client(), set[Future[None]]()
-        bell, mails = context.sandbox().bell, postman.submit(int)
+    """Work until `stop` is set; then finish what was started."""
+    with app.app_context(), ThreadPoolExecutor(SENDERS) as pool, ThreadPoolExecutor(1) as mail_pool:
+        client, running = webhooks.new_client(), set[Future[None]]()
+        wake_event, mails = context.sandbox().wake_event, mail_pool.submit(int)
         while not stop.is_set():
-            bell.clear()
-            under_way = {future for future in under_way if not future.done()}
+            wake_event.clear()
+            running = {future for future in running if not future.done()}
             try:
                 settle_due()
-                if mails.done():  # a mail server that is slow holds up nothing else
-                    mails = postman.submit(_send_mails, app)
-                parcels = _claim(SENDERS - len(under_way))
-                under_way |= {pool.submit(_send, app, client, parcel) for parcel in parcels}
+                if mails.done():  # a slow mail server must not delay webhooks
+                    mails = mail_pool.submit(_send_mails, app)
+                claimed = _claim(SENDERS - len(running))
+                running |= {pool.submit(_send_in_thread, app, client, webhook) for webhook in claimed}
             except Exception:
-                if not stop.wait(TROUBLE_SECONDS):  # a process that ends takes the pools away first; that is no error
+                # At exit the interpreter closes the pools first. That is not an error.
+                if not stop.wait(ERROR_WAIT_SECONDS):
                     log.exception("sandbox worker: unexpected error")
             else:
-                bell.wait(TICK_SECONDS)
+                wake_event.wait(TICK_SECONDS)
     client.close()
 
 
 def settle_due() -> int:
-    """Expire what is overdue and decide what issuers have made up their minds about; return how many moved."""
+    """Expire overdue payments and decide those whose issuer has answered; return how many changed."""
     store, now = context.store(), context.now()
     with store.reading() as connection:
         if not (invoices.overdue(connection, now, 1) or invoices.undecided(connection, now, 1)):
@@ -74,31 +75,31 @@ def settle_due() -> int:
 
 
 def deliver_due() -> int:
-    """Send every webhook that is due, one after the other; return how many were sent."""
+    """Send every due webhook, one after the other; return how many were sent."""
     client, sent = webhooks.new_client(), 0
     try:
-        while parcels := _claim(BATCH):
-            for parcel in parcels:
-                _post(client, parcel)
-            sent += len(parcels)
+        while claimed := _claim(BATCH):
+            for webhook in claimed:
+                _send_webhook(client, webhook)
+            sent += len(claimed)
     finally:
         client.close()
     return sent
 
 
-def _claim(limit: int) -> list[Parcel]:
+def _claim(limit: int) -> list[ClaimedWebhook]:
     if limit <= 0 or not webhooks.is_due(context.store(), context.now()):
         return []
     return webhooks.claim(context.store(), now=context.now(), limit=limit)
 
 
-def _send(app: Flask, client: Client, parcel: Parcel) -> None:
+def _send_in_thread(app: Flask, client: Client, webhook: ClaimedWebhook) -> None:
     with app.app_context():
         try:
-            _post(client, parcel)
+            _send_webhook(client, webhook)
         except Exception:
-            log.exception("sandbox worker: a webhook was not sent; it will be when its lease is over")
-        context.sandbox().bell.set()
+            log.exception("sandbox worker: a webhook was not sent; it will be sent when its lease ends")
+        context.sandbox().wake_event.set()
 
 
 def _send_mails(app: Flask) -> int:
@@ -110,13 +111,13 @@ def _send_mails(app: Flask) -> int:
             return 0
 
 
-def _post(client: Client, parcel: Parcel) -> None:
-    box = context.sandbox()
+def _send_webhook(client: Client, webhook: ClaimedWebhook) -> None:
+    sandbox = context.sandbox()
     webhooks.send(
-        box.store,
+        sandbox.store,
         client,
-        parcel,
+        webhook,
         secret=context.webhook_secret(),
-        form=box.settings.amount_form,
-        clock=box.clock,
+        form=sandbox.settings.amount_form,
+        clock=sandbox.clock,
     )

@@ -1,7 +1,4 @@
-"""What the mock bank announces: the sample, what a caller puts in its place, and what is wrong with that.
-
-Called by bank.py. Checks the shape of the bank's format and nothing else; sends and stores nothing.
-"""
+"""The body of the mock bank's webhooks: sample values, validation, encoding, signatures."""
 
 import json
 import re
@@ -13,7 +10,7 @@ from typing import Any
 import signing
 
 SAMPLE = {"amount": 145_000, "payer_inn": "1234567890", "document_number": "PAY-328"}
-"""The sample of the older systems; its operation is always a new one, and its date the present moment."""
+"""The sample of the older systems, with a new operation and the current date."""
 
 FIELDS = ("operation_id", "amount", "payer_inn", "document_number", "document_date")
 MONEY_MAX = 2**63 - 1
@@ -24,15 +21,15 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 Problems = dict[str, list[str]]
 
 
-def completed(given: Mapping[str, Any], now: datetime) -> dict[str, Any]:
-    """Put what is given over the sample; further members stay as they are."""
+def with_defaults(given: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    """Return the sample with the given members in place of its own; unknown members are added."""
     sample = {"operation_id": str(uuid.uuid4()), **SAMPLE, "document_date": f"{now:%Y-%m-%dT%H:%M:%SZ}"}
     ordered = {name: sample[name] for name in FIELDS}
     return {**ordered, **given}
 
 
 def problems(given: Mapping[str, Any]) -> Problems:
-    """Say what a bank would never send, by field; what is left out is no problem."""
+    """Return the problems by field; missing fields are allowed."""
     found: Problems = {}
     for name, value in given.items():
         problem = CHECKS[name](value) if name in CHECKS else "There is no such field."
@@ -41,8 +38,8 @@ def problems(given: Mapping[str, Any]) -> Problems:
     return found
 
 
-def encoded(members: Mapping[str, Any]) -> bytes:
-    """Write the body, byte for byte as it is signed and sent."""
+def encode(members: Mapping[str, Any]) -> bytes:
+    """Return the exact bytes that are signed and sent."""
     return json.dumps(members, ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 
@@ -69,13 +66,13 @@ def _number(value: object) -> str | None:
 
 
 def _moment(value: object) -> str | None:
-    words = "Must be RFC 3339 with its zone, such as 2024-04-27T21:00:00Z."
+    message = "Must be RFC 3339 with its zone, such as 2024-04-27T21:00:00Z."
     if not isinstance(value, str) or not MOMENT.fullmatch(value):
-        return words
+        return message
     try:
         datetime.fromisoformat(value.upper())
     except ValueError:
-        return words
+        return message
     return None
 
 
@@ -93,4 +90,4 @@ SIGNATURES: dict[str, Callable[[bytes, str], str | None]] = {
     "truncated": lambda body, secret: signing.sign(body, secret)[:32],
     "missing": lambda *_: None,
 }
-"""How a webhook may be signed: as it should be, or in the ways that a shop must refuse."""
+"""The kinds of signature: the right one, and those that a shop must refuse."""

@@ -1,6 +1,6 @@
-"""The exchanges of the mock bank as they are kept: what was sent where, and what came back.
+"""The table of the mock bank's exchanges: the request and the answer of each webhook.
 
-Called by bank.py. Makes its own table in the sandbox's database when it is first needed.
+The table is created with the first exchange.
 """
 
 import json
@@ -10,8 +10,8 @@ from datetime import datetime
 
 from sandbox.store import Connection, Row, Store, moment, written
 
-KEPT = 200
-"""How many exchanges are kept; the oldest give way."""
+EXCHANGES_MAX = 200
+"""How many exchanges are stored; older ones are deleted."""
 
 TABLE = """
 CREATE TABLE IF NOT EXISTS bank_exchanges (
@@ -30,7 +30,7 @@ CREATE TABLE IF NOT EXISTS bank_exchanges (
 
 @dataclass(frozen=True, kw_only=True)
 class Exchange:
-    """One webhook of the mock bank; without `answer_status` nobody answered, and `answer_body` says why."""
+    """One webhook of the mock bank. Without an answer `answer_status` is None and `answer_body` is the reason."""
 
     id: int = 0
     url: str
@@ -43,8 +43,8 @@ class Exchange:
     sent_at: datetime
 
 
-def keep(store: Store, exchange: Exchange) -> int:
-    """Write an exchange down and return its number."""
+def save(store: Store, exchange: Exchange) -> int:
+    """Insert an exchange and return its id."""
     with store.writing() as connection:
         connection.execute(TABLE)
         cursor = connection.execute(
@@ -62,20 +62,20 @@ def keep(store: Store, exchange: Exchange) -> int:
             ),
         )
         number = int(cursor.lastrowid or 0)
-        connection.execute("DELETE FROM bank_exchanges WHERE id <= ?", (number - KEPT,))
+        connection.execute("DELETE FROM bank_exchanges WHERE id <= ?", (number - EXCHANGES_MAX,))
     return number
 
 
-def last(store: Store, count: int) -> list[Exchange]:
-    """Return the newest exchanges, the newest first."""
+def latest(store: Store, count: int) -> list[Exchange]:
+    """Return the latest exchanges, newest first."""
     with store.reading() as connection:
-        if not _is_there(connection):
+        if not _table_exists(connection):
             return []
         rows = connection.execute("SELECT * FROM bank_exchanges ORDER BY id DESC LIMIT ?", (count,)).fetchall()
     return list(map(_exchange, rows))
 
 
-def _is_there(connection: Connection) -> bool:
+def _table_exists(connection: Connection) -> bool:
     query = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'bank_exchanges'"
     return connection.execute(query).fetchone() is not None
 

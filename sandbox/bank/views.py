@@ -1,6 +1,6 @@
-"""Door: the mock bank. Signs and sends one webhook for a program or a person, and has the hostile bank play.
+"""Views of the mock bank: send one signed webhook, and run storms.
 
-Whom it sends to is configuration and never a part of the request. Judges no answer.
+The target is a setting and never part of a request.
 """
 
 import json
@@ -15,10 +15,10 @@ from sandbox import context
 from sandbox.bank import payload, store
 from sandbox.bank.store import Exchange
 from sandbox.pages import layout
+from sandbox.storm.background import BackgroundStorm
 from sandbox.storm.plan import make_plan
 from sandbox.storm.run import Storm
 from sandbox.storm.shop import Shop, addresses_of
-from sandbox.storm.watch import Watch
 
 SHOWN = 10
 OPERATIONS_MAX = 20_000
@@ -27,13 +27,13 @@ NUMBER_MAX = 2**53
 COLUMNS = ("before", "sent", "earlier", "held", "expected", "credited", "logged", "after")
 
 blueprint = Blueprint("bank", __name__)
-watch = Watch()
+watch = BackgroundStorm()
 
 
 @blueprint.post("/api/v1/webhook/bank/imitation")
 @blueprint.post("/api/v1/webhook/bank/imitation/")
 def imitate() -> tuple[Response, int]:
-    """Send a webhook; `?check=no` sends what no bank would, `?signature=` says how it is signed."""
+    """Send a webhook; `?check=no` allows invalid values, `?signature=` chooses the kind of signature."""
     given = _read_object()
     how, checked = request.args.get("signature", "right"), request.args.get("check", "yes")
     problems: dict[str, list[str]] = {}
@@ -47,7 +47,7 @@ def imitate() -> tuple[Response, int]:
         problems |= payload.problems(given)
     if problems or given is None:
         return jsonify(problems), 400
-    members = payload.completed(given, context.now())
+    members = payload.with_defaults(given, context.now())
     exchange = send(members, how)
     answer = {
         "sent_data": members,
@@ -60,13 +60,13 @@ def imitate() -> tuple[Response, int]:
 
 @blueprint.get("/bank/")
 def page() -> str:
-    """Show a form for one webhook, and what came of the last ones."""
-    return _show({}, {})
+    """Show the form for a webhook, and the last exchanges."""
+    return _render_page({}, {})
 
 
 @blueprint.post("/bank/")
 def send_from_page() -> AnyResponse | tuple[str, int]:
-    """Send a webhook with what stands in the form; empty fields are those of the sample."""
+    """Send a webhook with the values of the form; empty fields get the sample's values."""
     layout.check_token()
     checked = "unchecked" not in request.form
     given = {name: value for name in payload.FIELDS if (value := request.form.get(name, "").strip())}
@@ -75,44 +75,44 @@ def send_from_page() -> AnyResponse | tuple[str, int]:
         members["amount"] = _number(given["amount"], any_json=not checked)
     problems = payload.problems(members) if checked else {}
     if problems:
-        return _show(given, problems), 400
+        return _render_page(given, problems), 400
     how = request.form.get("signature", "right")
-    send(payload.completed(members, context.now()), how if how in payload.SIGNATURES else "right")
+    send(payload.with_defaults(members, context.now()), how if how in payload.SIGNATURES else "right")
     return redirect(url_for("bank.page", _anchor="last"), 303)
 
 
 @blueprint.get("/bank/storm")
 def storm() -> str:
-    """Show the storm that goes on or was the last, and a form for another."""
-    return _show_storm(None)
+    """Show the current or last storm, and the form for another."""
+    return _render_storm(None)
 
 
 @blueprint.post("/bank/storm")
 def start_storm() -> AnyResponse | tuple[str, int]:
-    """Have a day played in a thread of its own; one at a time."""
+    """Start a storm in a thread; only one runs at a time."""
     layout.check_token()
     settings, form = context.settings(), request.form
     numbers = {
-        "seed": _within(form.get("seed"), 0, NUMBER_MAX),
-        "day": _within(form.get("day"), 1, NUMBER_MAX),
-        "operations": _within(form.get("operations"), 1, OPERATIONS_MAX),
-        "organisations": _within(form.get("organisations"), 1, ORGANISATIONS_MAX),
+        "seed": _parse_int(form.get("seed"), 0, NUMBER_MAX),
+        "day": _parse_int(form.get("day"), 1, NUMBER_MAX),
+        "operations": _parse_int(form.get("operations"), 1, OPERATIONS_MAX),
+        "organisations": _parse_int(form.get("organisations"), 1, ORGANISATIONS_MAX),
     }
     wrong = [name for name, value in numbers.items() if value is None]
     if wrong:
-        return _show_storm(f"Not a number that can be used: {', '.join(wrong)}."), 400
+        return _render_storm(f"Not a number that can be used: {', '.join(wrong)}."), 400
     seed, day, operations, organisations = (value or 0 for value in numbers.values())
     plan = make_plan(seed=seed, operations=operations, organisations=organisations, day=day)
     shop = Shop(addresses_of(settings.shop_url, webhook=settings.shop_url))
     again, secret = "again" in form, settings.bank_secret
     if not watch.start(Storm(plan=plan, shop=shop, secret=secret, again=again)):
-        return _show_storm("A storm goes on already. Wait for its end, or stop it."), 409
+        return _render_storm("A storm goes on already. Wait for its end, or stop it."), 409
     return redirect(url_for("bank.storm"), 303)
 
 
 @blueprint.post("/bank/storm/stop")
 def stop_storm() -> AnyResponse:
-    """End a storm early; what was played until then is judged."""
+    """Stop a storm early; the report covers what was played."""
     layout.check_token()
     watch.stop()
     return redirect(url_for("bank.storm"), 303)
@@ -120,19 +120,19 @@ def stop_storm() -> AnyResponse:
 
 @blueprint.get("/bank/storm/progress")
 def storm_progress() -> Response:
-    """Say how far the storm has come; the report is in it once there is one."""
+    """Return the progress of the storm, with the report at its end."""
     return jsonify(watch.as_json())
 
 
 def send(members: dict[str, Any], how: str) -> Exchange:
-    """Sign and send one webhook to the configured shop, and write the exchange down."""
+    """Sign and send one webhook to the configured shop, and store the exchange."""
     settings = context.settings()
-    body = payload.encoded(members)
+    body = payload.encode(members)
     headers = {"Content-Type": "application/json"}
     signature = payload.SIGNATURES[how](body, settings.bank_secret) if settings.bank_secret else None
     if signature is not None:
         headers["X-Signature"] = signature
-    sent_at, begun = context.now(), time.monotonic()
+    sent_at, started = context.now(), time.monotonic()
     status: int | None = None
     answer_headers: dict[str, str] = {}
     try:
@@ -147,14 +147,14 @@ def send(members: dict[str, Any], how: str) -> Exchange:
         answer_status=status,
         answer_headers=answer_headers,
         answer_body=text,
-        duration_ms=round((time.monotonic() - begun) * 1000),
+        duration_ms=round((time.monotonic() - started) * 1000),
         sent_at=sent_at,
     )
-    store.keep(context.store(), exchange)
+    store.save(context.store(), exchange)
     return exchange
 
 
-def _show(given: dict[str, Any], problems: payload.Problems) -> str:
+def _render_page(given: dict[str, Any], problems: payload.Problems) -> str:
     return render_template(
         "bank.html",
         here=url_for("bank.page"),
@@ -164,11 +164,11 @@ def _show(given: dict[str, Any], problems: payload.Problems) -> str:
         signatures=list(payload.SIGNATURES),
         is_signed=context.settings().bank_secret is not None,
         target=context.settings().shop_url,
-        exchanges=store.last(context.store(), SHOWN),
+        exchanges=store.latest(context.store(), SHOWN),
     )
 
 
-def _show_storm(problem: str | None) -> str:
+def _render_storm(problem: str | None) -> str:
     storm = watch.storm
     plan = storm.plan if storm else None
     fields = [
@@ -191,7 +191,7 @@ def _show_storm(problem: str | None) -> str:
 
 
 def _read_object() -> dict[str, Any] | None:
-    """Read the body: an object, or nothing at all, which is an empty one; None for anything else."""
+    """Parse the body: an object, or nothing, which means an empty object; None for anything else."""
     text = request.get_data()
     try:
         value = json.loads(text) if text.strip() else {}
@@ -210,7 +210,7 @@ def _as_json(exchange: Exchange) -> Any:
 
 
 def _number(text: str, *, any_json: bool) -> Any:
-    """Read the amount of a form: a whole number, any JSON where nothing is checked, or the text as it stands."""
+    """Parse the amount of a form: a whole number, any JSON if nothing is checked, else the text."""
     if text.isascii() and text.isdigit() and len(text) <= 19:
         return int(text)
     if any_json:
@@ -221,6 +221,6 @@ def _number(text: str, *, any_json: bool) -> Any:
     return text
 
 
-def _within(text: str | None, least: int, most: int) -> int | None:
+def _parse_int(text: str | None, least: int, most: int) -> int | None:
     is_number = text is not None and text.isascii() and text.isdigit() and len(text) <= 16
     return int(text) if text and is_number and least <= int(text) <= most else None

@@ -1,6 +1,6 @@
-"""Doors of the gateway, wire-compatible with AcquireMock v2 in both of its versions' paths.
+"""The HTTP API of AcquireMock v2, with the paths of both of its versions.
 
-Reads JSON and forms, calls the use cases, answers as upstream does; to a browser with pages. Decides nothing else.
+A program gets the same answers as from upstream. A browser gets pages.
 """
 
 import hmac
@@ -27,7 +27,7 @@ REMEMBERED = timedelta(days=30)
 KEY_CHARACTERS_MAX = 255
 LIMITER = "sandbox-limiter"
 
-blueprint = Blueprint("wire", __name__)
+blueprint = Blueprint("acquiremock", __name__)
 
 Answer = BaseResponse
 
@@ -46,20 +46,20 @@ def _unprocessable(error: validation.Unprocessable) -> Answer:
 
 @blueprint.post("/api/create-invoice")
 def create_invoice() -> Answer:
-    """Register a payment."""
-    wanted = validation.read_invoice(request.get_data())
+    """Create a payment."""
+    created = validation.read_invoice(request.get_data())
     invoice = checkout.create_invoice(
-        amount=wanted.amount,
-        reference=wanted.reference,
-        webhook_url=wanted.webhook_url,
-        redirect_url=wanted.redirect_url,
+        amount=created.amount,
+        reference=created.reference,
+        webhook_url=created.webhook_url,
+        redirect_url=created.redirect_url,
     )
     return _json({"pageUrl": f"{context.settings().base_url}/checkout/{invoice.id}"})
 
 
 @blueprint.get("/checkout/<payment_id>")
 def show_checkout(payment_id: str) -> Answer:
-    """Show the card form, with a token that only this browser has."""
+    """Show the card form with a CSRF token."""
     invoice = checkout.open_checkout(payment_id)
     email = request.cookies.get(EMAIL_COOKIE, "")
     email = email if EMAIL.fullmatch(email) else ""
@@ -73,7 +73,7 @@ def pay(payment_id: str) -> Answer:
     """Try a card."""
     limiter: Limiter = current_app.extensions[LIMITER]
     if not limiter.allows(request.remote_addr or "", context.now()):
-        return Response(payer.render_status(429), 429) if wants_page() else _json({"error": limiter.words()}, 429)
+        return Response(payer.render_status(429), 429) if wants_page() else _json({"error": limiter.message()}, 429)
     _check_token(payment_id)
     result = checkout.pay(
         payment_id,
@@ -96,36 +96,36 @@ def show_otp(payment_id: str) -> Answer:
 
 @blueprint.post("/otp/verify/<payment_id>")
 def verify_otp(payment_id: str) -> Answer:
-    """Compare the code."""
+    """Check the code."""
     return _to_success(checkout.verify_otp(payment_id, _field("otp_code")))
 
 
 @blueprint.get("/success/<payment_id>")
 def show_success(payment_id: str) -> Answer:
-    """Show what became of a payment; in any state, as upstream does."""
+    """Show the result of a payment; in any state, as upstream does."""
     return Response(payer.render_success(checkout.settle_undecided(payment_id)))
 
 
 @blueprint.post("/webhooks/verify")
 def verify_webhook() -> Answer:
-    """Tell whether a signature fits a JSON object, as upstream computes it."""
+    """Answer whether a signature is valid for a JSON object, as upstream computes it."""
     given = request.headers.get("X-Signature")
     if not given:
         return _json({"detail": "Missing signature"}, 400)
-    expected = webhooks.mac(validation.json_object(request.get_data()), context.webhook_secret())
+    expected = webhooks.signature_of(validation.json_object(request.get_data()), context.webhook_secret())
     return _json({"valid": hmac.compare_digest(expected.encode(), given.encode())})
 
 
 @blueprint.post("/api/auth/send-code")
 def send_code() -> Answer:
-    """Mail a code that proves who reads an e-mail."""
+    """Mail a code that verifies an e-mail address."""
     saved_cards.send_code(_email_in(validation.json_object(request.get_data())))
     return _json({"status": "sent", "message": "Code sent"})
 
 
 @blueprint.post("/api/auth/verify-code")
 def verify_code() -> Answer:
-    """Begin a session in which an e-mail is proven."""
+    """Start a session in which an e-mail address is verified."""
     body = validation.json_object(request.get_data())
     email, code = _email_in(body), validation.text_member(body, "code")
     try:
@@ -136,15 +136,15 @@ def verify_code() -> Answer:
         return _json({"detail": "Invalid code"}, 400)
     response = _json({"status": "ok", "message": "Verified"})
     _set_cookie(response, SESSION_COOKIE, session, REMEMBERED)
-    _set_cookie(response, EMAIL_COOKIE, saved_cards.normal(email), REMEMBERED)
+    _set_cookie(response, EMAIL_COOKIE, saved_cards.normalize_email(email), REMEMBERED)
     return response
 
 
 @blueprint.get("/api/user-info")
 def user_info() -> Answer:
-    """List cards and payments of an e-mail; nothing unless this browser has proven to read its mail."""
+    """List cards and payments of an e-mail address; nothing unless this browser has verified it."""
     if "email" not in request.args:
-        raise validation.missing("query", "email")
+        raise validation.missing_field("query", "email")
     email, session = request.args["email"], request.cookies.get(SESSION_COOKIE)
     return _json(
         {
@@ -159,7 +159,7 @@ def user_info() -> Answer:
 
 @blueprint.get("/health")
 def health() -> Answer:
-    """Say that the sandbox is there."""
+    """Answer that the sandbox is running."""
     return _json(
         {
             "status": "ok",
@@ -171,9 +171,9 @@ def health() -> Answer:
 
 
 def _operation(invoice: Invoice) -> dict[str, Any]:
-    assert invoice.paid_at is not None  # only paid ones are listed
+    assert invoice.paid_at is not None  # only paid payments are listed
     return {
-        "reference": webhooks.wire_reference(invoice.reference),
+        "reference": webhooks.escaped_reference(invoice.reference),
         "amount": float(invoice.amount) if context.settings().amount_form == "float" else invoice.amount,
         "card_mask": invoice.card_mask,
         "date": invoice.paid_at.strftime("%Y-%m-%d %H:%M"),
@@ -181,7 +181,7 @@ def _operation(invoice: Invoice) -> dict[str, Any]:
 
 
 def _check_token(payment_id: str) -> None:
-    """Refuse a form that was not got from here by this browser; checked before everything else, as upstream does."""
+    """Refuse a form without this browser's CSRF token; checked before everything else, as upstream does."""
     try:
         layout.check_token()
     except GatewayError as error:
@@ -191,7 +191,7 @@ def _check_token(payment_id: str) -> None:
 def _card_form() -> CardForm:
     email = _field("email")
     if not EMAIL.fullmatch(email.strip()):
-        raise validation.unusable("body", "email", "This is not an e-mail address", email)
+        raise validation.invalid_field("body", "email", "This is not an e-mail address", email)
     return CardForm(
         number=request.form.get("card_number", "")[:40],
         expiry=request.form.get("expiry", ""),
@@ -208,20 +208,20 @@ def _saved_card_id() -> int | None:
         return None
     if not (given.isascii() and given.isdigit() and len(given) < 18):
         message = "Input should be a valid integer, unable to parse string as an integer"
-        raise validation.unusable("body", "saved_card_id", message, given)
+        raise validation.invalid_field("body", "saved_card_id", message, given)
     return int(given)
 
 
 def _field(name: str) -> str:
     if name not in request.form:
-        raise validation.missing("body", name)
+        raise validation.missing_field("body", name)
     return request.form[name]
 
 
 def _email_in(body: dict[str, Any]) -> str:
     email = validation.text_member(body, "email").strip()
     if not EMAIL.fullmatch(email):
-        raise validation.unusable("body", "email", "This is not an e-mail address", email)
+        raise validation.invalid_field("body", "email", "This is not an e-mail address", email)
     return email
 
 
@@ -231,7 +231,7 @@ def _idempotency_key() -> str | None:
 
 
 def _to_success(invoice: Invoice) -> Answer:
-    """Send a payer on, and fill in the form next time: the cookie that does so opens nothing."""
+    """Redirect a payer; set the cookie that prefills the e-mail field next time and grants no access."""
     response = redirect(f"/success/{invoice.id}", 303)
     if invoice.email:
         _set_cookie(response, EMAIL_COOKIE, invoice.email, REMEMBERED)
@@ -243,6 +243,6 @@ def _json(members: dict[str, Any], status: int = 200) -> Answer:
 
 
 def _set_cookie(response: BaseResponse, name: str, value: str, lifetime: timedelta | None = None) -> None:
-    # Lax, not Strict: a payer comes from the shop's page, and must find the token of the other tab.
+    # Lax, not Strict: a payer comes from the shop's page and must keep the token of other tabs.
     is_https = context.settings().is_https
     response.set_cookie(name, value, max_age=lifetime, httponly=True, secure=is_https, samesite="Lax")

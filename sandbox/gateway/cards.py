@@ -1,6 +1,6 @@
-"""The table of test cards: what each of them does, and the steps that a script is made of.
+"""The test cards and their behaviour, and the steps of scripts.
 
-Read by the gateway and shown on the pages. Holds no card that could be anybody's.
+None of the numbers can belong to a real card.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from enum import StrEnum
 
 
 class Outcome(StrEnum):
-    """What comes of a try in the end."""
+    """The final result of an attempt."""
 
     SUCCESS = "success"
     DECLINE = "decline"
@@ -17,7 +17,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Behaviour:
-    """How a card acts: in the end, with a code before that or not, late or not, once or always."""
+    """What happens when a card is used: the result, with or without a code, delayed or not, once or always."""
 
     outcome: Outcome = Outcome.SUCCESS
     code: str | None = None
@@ -28,15 +28,15 @@ class Behaviour:
 
     @property
     def is_deferred(self) -> bool:
-        """Whether the decision comes later than the try."""
+        """Whether the decision is made after the attempt."""
         return self.slow or self.silent
 
 
 @dataclass(frozen=True, kw_only=True)
 class TestCard:
-    """A row of the table; `title` is the key of its words, which are English here."""
+    """A row of the table; `title` is English and also the key of its translation."""
 
-    __test__ = False  # it is no test, whatever pytest thinks of its name
+    __test__ = False  # pytest takes the name for a test
 
     number: str
     network: str
@@ -45,13 +45,13 @@ class TestCard:
 
 
 SLOW_SECONDS = 5.0
-"""How long a slow issuer takes; the payer's request waits for it."""
+"""How long a slow issuer takes. The payer's request waits for it."""
 
 TIMEOUT_SECONDS = 10.0
-"""After how long a payer whose issuer is silent is told so."""
+"""How long the payer's request waits before it ends with ISSUER_TIMEOUT."""
 
 SILENT_SECONDS = 20.0
-"""How long a silent issuer takes; by then the payer was told that no answer came."""
+"""How long a silent issuer takes. The payer's request has timed out before that."""
 
 DECLINES: Mapping[str, str] = {
     "3D_SECURE_FAILED": "The payer was not confirmed by the card's bank.",
@@ -68,7 +68,7 @@ DECLINES: Mapping[str, str] = {
     "PAYMENT_METHOD_RESTRICTED": "This kind of payment is not allowed for the card.",
     "OTP_ATTEMPTS_EXCEEDED": "A wrong code was entered too often.",
 }
-"""Why a payment fails, with the sentence that goes with each code."""
+"""The reasons for a decline, with the sentence for each code."""
 
 PAID = Behaviour()
 PAID_WITH_OTP = Behaviour(otp=True)
@@ -78,12 +78,12 @@ ONCE = Behaviour(once=True)
 
 
 def declined(code: str, *, otp: bool = False) -> Behaviour:
-    """Return how a card acts that is refused."""
+    """Return the behaviour of a card that is declined."""
     return Behaviour(outcome=Outcome.DECLINE, code=code, otp=otp)
 
 
 UNKNOWN = declined("INSUFFICIENT_FUNDS")
-"""What every other number does, and no number at all, as upstream has it."""
+"""The behaviour of every other number, and of an empty one, as upstream has it."""
 
 _BY_NETWORK = ("Mastercard", "Visa", "Mir")
 _ROWS: tuple[tuple[str, Behaviour, tuple[str, str, str]], ...] = (
@@ -144,15 +144,15 @@ _OTHERS = (
 )
 
 
-def _card(number: str, network: str, title: str, acts: Behaviour) -> TestCard:
-    return TestCard(number=number, network=network, title=title, behaviour=acts)
+def _card(number: str, network: str, title: str, behaviour: Behaviour) -> TestCard:
+    return TestCard(number=number, network=network, title=title, behaviour=behaviour)
 
 
 TABLE: tuple[TestCard, ...] = (
     _card("4444444444444444", "AcquireMock", "Success with 3-D Secure", PAID_WITH_OTP),
     *(
-        _card(number, network, title, acts)
-        for title, acts, numbers in _ROWS
+        _card(number, network, title, behaviour)
+        for title, behaviour, numbers in _ROWS
         for number, network in zip(numbers, _BY_NETWORK, strict=True)
     ),
     *(_card(number, network, "Success without 3-D Secure", PAID) for number, network in _OTHERS),
@@ -160,7 +160,7 @@ TABLE: tuple[TestCard, ...] = (
     _card("4000000000000069", "Visa", "Succeeds once for an e-mail, then declines", ONCE),
     _card("4000000000000077", "Visa", "Timeout, then success", SILENT),
 )
-"""Every card that does something of its own; any other number is declined."""
+"""All test cards; any other number is declined."""
 
 _BY_NUMBER = {card.number: card.behaviour for card in TABLE}
 
@@ -172,14 +172,14 @@ STEPS: Mapping[str, Behaviour] = {
     "fail": UNKNOWN,
     **{code.lower(): declined(code) for code in DECLINES if code != "OTP_ATTEMPTS_EXCEEDED"},
 }
-"""What a script is made of: `ok`, `otp`, `slow`, `timeout`, `fail`, and each reason for a decline."""
+"""The steps of scripts: `ok`, `otp`, `slow`, `timeout`, `fail`, and each reason for a decline."""
 
 
 def behaviour(number: str) -> Behaviour:
-    """Return what a card does."""
+    """Return the behaviour of a card."""
     return _BY_NUMBER.get(number, UNKNOWN)
 
 
 def is_test_card(number: str) -> bool:
-    """Tell whether a number stands in the table; nothing of any other number is kept."""
+    """Return whether a number is a test card; other numbers are not stored."""
     return number in _BY_NUMBER

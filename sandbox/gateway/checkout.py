@@ -1,6 +1,6 @@
-"""What a payer and whoever watches may do: open, pay, enter a code, ask for another; and every list of the dashboard.
+"""Use cases of the payer: open the checkout, pay, enter a code, resend it. Also the lists of the dashboard.
 
-Called by the wire, the pages and our own API, inside the app. Each function is one transaction or one look.
+Each function is one transaction.
 """
 
 import hmac
@@ -20,14 +20,14 @@ from sandbox.gateway.model import CardForm, Invoice, OtpStatus, PayResult, Saved
 from sandbox.gateway.webhooks import Webhook, WebhookFilter
 from sandbox.store import Connection, Row
 
-LOOK_SECONDS = 0.25
-"""How often a request that waits for a slow issuer looks."""
+POLL_SECONDS = 0.25
+"""How often a request that waits for a slow issuer checks the payment."""
 
 Change = Callable[[Connection, datetime], Invoice | GatewayError]
 
 
 def create_invoice(*, amount: int, reference: str, webhook_url: str, redirect_url: str) -> Invoice:
-    """Register a payment; the doors have checked its values."""
+    """Create a payment; the views have validated its values."""
     now, invoice_id = context.now(), str(uuid4())
     with context.store().writing() as connection:
         invoices.insert(
@@ -52,12 +52,8 @@ def invoice(invoice_id: str) -> Invoice:
 
 
 def open_checkout(invoice_id: str) -> Invoice:
-    """Return a payment that can be paid now; raise 404, 409, or 410 for the view that finds its time over."""
-
-    def look(connection: Connection, now: datetime) -> Invoice | GatewayError:
-        return _payable(connection, _found(connection, invoice_id), now)
-
-    return _change(look)
+    """Return a payment that can be paid now; raise 404, 409, or 410 if its time is over."""
+    return _change(lambda connection, now: _payable(connection, _found(connection, invoice_id), now))
 
 
 def pay(
@@ -65,13 +61,12 @@ def pay(
 ) -> PayResult:
     """Try a card; raise GatewayError 402 with the reason for a decline.
 
-    Of two tries at once, one is made and the other joins it or finds the payment processed. A repeat with the same
-    Idempotency-Key gets what the first got.
+    Of two concurrent attempts only one is made. A repeat with the same Idempotency-Key gets the first result.
     """
 
     def attempt(connection: Connection, now: datetime) -> Invoice | GatewayError:
         found = _found(connection, invoice_id)
-        earlier = _earlier(connection, found, idempotency_key)
+        earlier = _earlier_payment(connection, found, idempotency_key)
         if earlier is not None:
             return earlier
         if found.status is Status.PROCESSING:
@@ -79,13 +74,13 @@ def pay(
         payable = _payable(connection, found, now)
         if isinstance(payable, GatewayError):
             return payable
-        return _try_card(connection, payable, _normal(form), key=idempotency_key, session=session, now=now)
+        return _try_card(connection, payable, _normalized(form), key=idempotency_key, session=session, now=now)
 
     return _result(_await_issuer(_change(attempt)))
 
 
 def otp_status(invoice_id: str) -> OtpStatus:
-    """Return what is to be said about the code; raise PAYMENT_NOT_FOUND when none is awaited, as upstream does."""
+    """Return the state of the code; raise PAYMENT_NOT_FOUND if the payment waits for none, as upstream does."""
     with context.store().reading() as connection:
         row = invoices.find_row(connection, invoice_id)
     if row is None or row["status"] != Status.WAITING_FOR_OTP:
@@ -99,7 +94,7 @@ def otp_status(invoice_id: str) -> OtpStatus:
 
 
 def verify_otp(invoice_id: str, code: str) -> Invoice:
-    """Compare a code; return the payment that has succeeded by it, raise 401 INVALID_OTP, 402 or 410."""
+    """Check a code; return the successful payment, or raise 401 INVALID_OTP, 402 or 410."""
 
     def compare(connection: Connection, now: datetime) -> Invoice | GatewayError:
         found = _found(connection, invoice_id)
@@ -122,7 +117,7 @@ def verify_otp(invoice_id: str, code: str) -> Invoice:
 
 
 def resend_otp(invoice_id: str) -> OtpStatus:
-    """Send another code; the one before is good no more. Raise 429 TOO_SOON, or 404 when none is awaited."""
+    """Send a new code and invalidate the old one; raise 429 TOO_SOON, or 404 if the payment waits for none."""
 
     def send(connection: Connection, now: datetime) -> Invoice | GatewayError:
         found, row = _found(connection, invoice_id), invoices.find_row(connection, invoice_id)
@@ -140,74 +135,74 @@ def resend_otp(invoice_id: str) -> OtpStatus:
 
 
 def settle_undecided(invoice_id: str) -> Invoice:
-    """Let a slow issuer answer if its time has come; return the payment as it stands."""
+    """Apply a slow issuer's answer if it is due; return the payment."""
     return _change(lambda connection, now: outcomes.decide(connection, _found(connection, invoice_id), now=now))
 
 
 def list_saved_cards(email: str, session: str | None) -> list[SavedCard]:
-    """Return the cards that an e-mail keeps; none unless this session has proven to read its mail."""
+    """Return the saved cards of an e-mail address; none unless this session has verified the address."""
     with context.store().reading() as connection:
-        proven = saved_cards.is_proven(connection, email, session, context.now())
-        return saved_cards.cards_of(connection, email) if proven else []
+        verified = saved_cards.is_verified(connection, email, session, context.now())
+        return saved_cards.cards_of(connection, email) if verified else []
 
 
 def operations(email: str, session: str | None, limit: int = 5) -> list[Invoice]:
-    """Return the newest payments of an e-mail that succeeded; none unless this session has proven to read its mail."""
+    """Return the newest successful payments of an e-mail address; none unless this session has verified it."""
     with context.store().reading() as connection:
-        proven = saved_cards.is_proven(connection, email, session, context.now())
-        return list(invoices.paid_by(connection, saved_cards.normal(email), limit)) if proven else []
+        verified = saved_cards.is_verified(connection, email, session, context.now())
+        return list(invoices.paid_by(connection, saved_cards.normalize_email(email), limit)) if verified else []
 
 
-def is_proven(email: str, session: str | None) -> bool:
-    """Tell whether this session has proven to read the mail of an address."""
+def is_verified(email: str, session: str | None) -> bool:
+    """Return whether this session has verified an e-mail address."""
     with context.store().reading() as connection:
-        return saved_cards.is_proven(connection, email, session, context.now())
+        return saved_cards.is_verified(connection, email, session, context.now())
 
 
 def inbox(*, recipient: str | None = None, invoice_id: str | None = None, limit: int = 100) -> list[Mail]:
     """Return mails, newest first."""
     with context.store().reading() as connection:
-        wanted = recipient and saved_cards.normal(recipient)
-        return mailbox.listed(connection, recipient=wanted, invoice_id=invoice_id, limit=limit)
+        address = recipient and saved_cards.normalize_email(recipient)
+        return mailbox.listed(connection, recipient=address, invoice_id=invoice_id, limit=limit)
 
 
-def list_invoices(wanted: InvoiceFilter | None = None) -> list[Invoice]:
+def list_invoices(shown: InvoiceFilter | None = None) -> list[Invoice]:
     """Return payments, newest first."""
     with context.store().reading() as connection:
-        return invoices.listed(connection, wanted or InvoiceFilter())
+        return invoices.listed(connection, shown or InvoiceFilter())
 
 
 def moves(invoice_id: str) -> list[Move]:
-    """Return everything that befell a payment, in order."""
+    """Return all moves of a payment, in order."""
     with context.store().reading() as connection:
         return invoices.moves(connection, invoice_id)
 
 
-def list_webhooks(wanted: WebhookFilter | None = None) -> list[Webhook]:
+def list_webhooks(shown: WebhookFilter | None = None) -> list[Webhook]:
     """Return webhooks with every attempt, newest first."""
     with context.store().reading() as connection:
-        return webhooks.listed(connection, wanted or WebhookFilter())
+        return webhooks.listed(connection, shown or WebhookFilter())
 
 
 def resend_webhook(webhook_id: int) -> None:
-    """Have a webhook sent once more, whatever became of it; raise 404."""
+    """Send a webhook once more, in any state; raise 404 if it does not exist."""
     with context.store().writing() as connection:
-        is_there = webhooks.resend(connection, webhook_id, now=context.now())
-    if not is_there:
+        exists = webhooks.resend(connection, webhook_id, now=context.now())
+    if not exists:
         raise GatewayError("NOT_FOUND", 404, "There is no such webhook.")
-    context.sandbox().bell.set()
+    context.sandbox().wake_event.set()
 
 
 def reset() -> None:
-    """Forget everything but the secret."""
+    """Delete everything except the secret."""
     context.store().reset()
 
 
 def _change(change: Change) -> Invoice:
-    """Run one transaction; an error that is returned is raised after the commit, since what it tells of happened."""
+    """Run one transaction. An error that `change` returns is raised after the commit, so its changes are kept."""
     with context.store().writing() as connection:
         result = change(connection, context.now())
-    context.sandbox().bell.set()
+    context.sandbox().wake_event.set()
     if isinstance(result, GatewayError):
         raise result
     return result
@@ -229,20 +224,20 @@ def _payable(connection: Connection, found: Invoice, now: datetime) -> Invoice |
     return found
 
 
-def _earlier(connection: Connection, found: Invoice, idempotency_key: str | None) -> Invoice | None:
-    """Return the payment that this key has paid before, this one or another, as upstream looks for it."""
+def _earlier_payment(connection: Connection, found: Invoice, idempotency_key: str | None) -> Invoice | None:
+    """Return the payment that was made with this key before. As upstream, it may be another payment."""
     if idempotency_key is None:
         return None
     earlier = invoices.with_key(connection, idempotency_key, found.id)
     if earlier is None:
         return None
-    is_alive = earlier.has_succeeded or earlier.status in (Status.WAITING_FOR_OTP, Status.PROCESSING)
+    is_active = earlier.has_succeeded or earlier.status in (Status.WAITING_FOR_OTP, Status.PROCESSING)
     is_answered = earlier.id == found.id and (earlier.status is not Status.PENDING or earlier.error_code is not None)
-    return earlier if is_alive or is_answered else None
+    return earlier if is_active or is_answered else None
 
 
-def _normal(form: CardForm) -> CardForm:
-    return replace(form, number="".join(form.number.split()), email=saved_cards.normal(form.email))
+def _normalized(form: CardForm) -> CardForm:
+    return replace(form, number="".join(form.number.split()), email=saved_cards.normalize_email(form.email))
 
 
 def _try_card(
@@ -253,46 +248,46 @@ def _try_card(
         return GatewayError("SAVED_CARD_NOT_FOUND", 404)
     if _is_repeat(connection, found, form, number, now):
         return found
-    acts = model.behaviour(found, number)
-    if acts.once and invoices.has_paid_before(
+    behaviour = model.behaviour(found, number)
+    if behaviour.once and invoices.has_paid_before(
         connection, fingerprint=outcomes.fingerprint(number) or "", email=form.email
     ):
-        acts = cards.UNKNOWN
-    _note_wish(connection, found, form, number)
-    tried = invoices.update(connection, found.id, **_facts(found, form, number, key))
-    if acts.otp:
-        return outcomes.ask_for_code(connection, tried, decline=acts.code, now=now)
-    if acts.is_deferred:
-        wait = cards.SLOW_SECONDS if acts.slow else cards.SILENT_SECONDS
+        behaviour = cards.UNKNOWN
+    _remember_card(connection, found, form, number)
+    tried = invoices.update(connection, found.id, **_card_columns(found, form, number, key))
+    if behaviour.otp:
+        return outcomes.ask_for_code(connection, tried, decline=behaviour.code, now=now)
+    if behaviour.is_deferred:
+        wait = cards.SLOW_SECONDS if behaviour.slow else cards.SILENT_SECONDS
         return outcomes.defer(connection, tried, decide_at=now + timedelta(seconds=wait), now=now)
-    if acts.outcome is Outcome.SUCCESS:
+    if behaviour.outcome is Outcome.SUCCESS:
         return outcomes.succeed(connection, tried, cause="card accepted", now=now)
-    return _declined(outcomes.decline(connection, tried, acts.code or "GENERAL_DECLINE", now=now))
+    return _declined(outcomes.decline(connection, tried, behaviour.code or "GENERAL_DECLINE", now=now))
 
 
 def _number(connection: Connection, form: CardForm, session: str | None, now: datetime) -> str | None:
-    """Return the number to try, empty if there is none; None for a saved card that this session may not use."""
+    """Return the card number, empty if none was given; None for a saved card that this session may not use."""
     if form.saved_card_id is None:
         return form.number
-    if not saved_cards.is_proven(connection, form.email, session, now):
+    if not saved_cards.is_verified(connection, form.email, session, now):
         return None
     return saved_cards.number_of(connection, form.saved_card_id, form.email)
 
 
 def _is_repeat(connection: Connection, found: Invoice, form: CardForm, number: str, now: datetime) -> bool:
-    """Tell whether the same card was sent a moment ago, by a double click or a second tab: then its code stays good."""
+    """Return whether the same card was just sent by a double click or a second tab; then its code stays valid."""
     row = invoices.find_row(connection, found.id)
     is_same = found.email == form.email and found.card_fingerprint == outcomes.fingerprint(number)
     return row is not None and row["otp_code"] is not None and is_same and now < _resend_at(row)
 
 
-def _note_wish(connection: Connection, found: Invoice, form: CardForm, number: str) -> None:
-    saved_cards.forget_wanted(connection, found.id)
+def _remember_card(connection: Connection, found: Invoice, form: CardForm, number: str) -> None:
+    saved_cards.remove_card_to_save(connection, found.id)
     if form.save_card and form.saved_card_id is None and cards.is_test_card(number):
-        saved_cards.want_card(connection, found.id, number=number, expiry=form.expiry)
+        saved_cards.add_card_to_save(connection, found.id, number=number, expiry=form.expiry)
 
 
-def _facts(found: Invoice, form: CardForm, number: str, key: str | None) -> dict[str, Any]:
+def _card_columns(found: Invoice, form: CardForm, number: str, key: str | None) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "card_mask": model.mask(number) if number else None,
         "card_fingerprint": outcomes.fingerprint(number),
@@ -300,7 +295,7 @@ def _facts(found: Invoice, form: CardForm, number: str, key: str | None) -> dict
         "attempts": found.attempts + 1,
         "script_position": found.script_position + (1 if found.has_steps_left else 0),
     }
-    # A try without a key does not take away the one that the payment has.
+    # An attempt without a key keeps the key of an earlier attempt.
     return facts if key is None else {**facts, "idempotency_key": key}
 
 
@@ -319,10 +314,10 @@ def _resend_at(row: Row) -> datetime:
 
 
 def _await_issuer(tried: Invoice) -> Invoice:
-    """Wait for a slow issuer as a payer does; raise ISSUER_TIMEOUT when it stays silent, and leave it to a worker."""
+    """Wait for a slow issuer; raise ISSUER_TIMEOUT if there is no answer in time. A worker then decides the payment."""
     clock, until = context.sandbox().clock, context.now() + timedelta(seconds=cards.TIMEOUT_SECONDS)
     while tried.status is Status.PROCESSING and clock() < until:
-        context.sandbox().pause(LOOK_SECONDS)
+        context.sandbox().pause(POLL_SECONDS)
         tried = settle_undecided(tried.id)
     if tried.status is Status.PROCESSING:
         raise GatewayError("ISSUER_TIMEOUT", 504, payment_id=tried.id)

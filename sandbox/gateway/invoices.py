@@ -1,6 +1,6 @@
-"""The rows of invoices and of their moves: made, read, moved from one state to another, listed.
+"""The tables of invoices and their moves; every function runs in the caller's transaction.
 
-Called by the use cases inside their transaction; only set_status() changes a status, and writes down that it did.
+Only set_status() changes a status, and it records each move.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from sandbox.store import Connection, Row
 
 @dataclass(frozen=True, kw_only=True)
 class InvoiceFilter:
-    """Which invoices a list shows; None does not restrict."""
+    """Which invoices a list shows; None means all."""
 
     status: str | None = None
     text: str | None = None
@@ -34,11 +34,11 @@ class Move:
 
 
 def insert(connection: Connection, **columns: Any) -> None:
-    """Write a new invoice, pending."""
+    """Insert a pending invoice."""
     row = store.values(**columns, status=Status.PENDING.value)
     names, marks = ", ".join(row), ", ".join(f":{name}" for name in row)
     connection.execute(f"INSERT INTO invoices ({names}) VALUES ({marks})", row)  # noqa: S608 - names are ours
-    _note(connection, row["id"], None, Status.PENDING, cause="created", now=columns["created_at"])
+    _record_move(connection, row["id"], None, Status.PENDING, cause="created", now=columns["created_at"])
 
 
 def find(connection: Connection, invoice_id: str) -> Invoice | None:
@@ -48,13 +48,13 @@ def find(connection: Connection, invoice_id: str) -> Invoice | None:
 
 
 def find_row(connection: Connection, invoice_id: str) -> Row | None:
-    """Return an invoice's row, with the columns that only the code of the payer's bank is about."""
+    """Return an invoice's row, including the columns of the code."""
     found: Row | None = connection.execute("SELECT * FROM invoices WHERE id = ?", (invoice_id,)).fetchone()
     return found
 
 
 def with_key(connection: Connection, idempotency_key: str, own_id: str) -> Invoice | None:
-    """Return the payment that used an Idempotency-Key: this one, else one that lives, else any other."""
+    """Return the payment with an Idempotency-Key: this one, else an active one, else any other."""
     row = connection.execute(
         "SELECT * FROM invoices WHERE idempotency_key = :key"
         " ORDER BY id = :own DESC, status IN ('failed', 'expired', 'canceled'), updated_at LIMIT 1",
@@ -66,16 +66,16 @@ def with_key(connection: Connection, idempotency_key: str, own_id: str) -> Invoi
 def set_status(
     connection: Connection, invoice: Invoice, after: Status, *, cause: str, now: datetime, **columns: Any
 ) -> Invoice:
-    """Move an invoice that was read in this transaction, with whatever else changes by it."""
+    """Change the status of an invoice that was read in this transaction, and other columns with it."""
     if not model.may_move(invoice.status, after):
         raise ValueError(f"no move leads from {invoice.status} to {after}")
     moved = update(connection, invoice.id, status=after.value, updated_at=now, **columns)
-    _note(connection, invoice.id, invoice.status, after, cause=cause, now=now)
+    _record_move(connection, invoice.id, invoice.status, after, cause=cause, now=now)
     return moved
 
 
 def update(connection: Connection, invoice_id: str, **columns: Any) -> Invoice:
-    """Change columns other than the status; set_status() is for that one."""
+    """Change columns other than the status."""
     row = store.values(**columns)
     names = ", ".join(f"{name} = :{name}" for name in row)
     changed = connection.execute(
@@ -85,19 +85,19 @@ def update(connection: Connection, invoice_id: str, **columns: Any) -> Invoice:
     return read(changed)
 
 
-def listed(connection: Connection, wanted: InvoiceFilter) -> list[Invoice]:
+def listed(connection: Connection, shown: InvoiceFilter) -> list[Invoice]:
     """Return invoices, newest first."""
     rows = connection.execute(
         "SELECT * FROM invoices WHERE (:status IS NULL OR status = :status)"
         " AND (:text IS NULL OR instr(lower(id || ' ' || reference || ' ' || coalesce(email, '')), lower(:text)))"
         " ORDER BY created_at DESC, rowid DESC LIMIT :limit",
-        {"status": wanted.status or None, "text": wanted.text or None, "limit": wanted.limit},
+        {"status": shown.status or None, "text": shown.text or None, "limit": shown.limit},
     )
     return [read(row) for row in rows]
 
 
 def moves(connection: Connection, invoice_id: str) -> list[Move]:
-    """Return everything that befell an invoice, in order."""
+    """Return all moves of an invoice, in order."""
     rows = connection.execute("SELECT * FROM moves WHERE invoice_id = ? ORDER BY id", (invoice_id,))
     return [
         Move(before=row["before"], after=row["after"], cause=row["cause"], moved_at=store.moment(row["moved_at"]))
@@ -116,7 +116,7 @@ def overdue(connection: Connection, now: datetime, limit: int) -> list[Invoice]:
 
 
 def undecided(connection: Connection, now: datetime, limit: int) -> list[Invoice]:
-    """Return invoices whose issuer has made up its mind by now."""
+    """Return invoices whose issuer has answered by now."""
     rows = connection.execute(
         "SELECT * FROM invoices WHERE decide_at <= ? ORDER BY decide_at LIMIT ?", (store.written(now), limit)
     )
@@ -124,7 +124,7 @@ def undecided(connection: Connection, now: datetime, limit: int) -> list[Invoice
 
 
 def has_paid_before(connection: Connection, *, fingerprint: str, email: str) -> bool:
-    """Tell whether a card has succeeded for an e-mail."""
+    """Return whether a card has succeeded for an e-mail address."""
     return (
         connection.execute(
             "SELECT 1 FROM invoices WHERE email = ? AND card_fingerprint = ? AND paid_at IS NOT NULL",
@@ -135,7 +135,7 @@ def has_paid_before(connection: Connection, *, fingerprint: str, email: str) -> 
 
 
 def paid_by(connection: Connection, email: str, limit: int) -> Sequence[Invoice]:
-    """Return the newest payments of an e-mail that succeeded."""
+    """Return the newest successful payments of an e-mail address."""
     rows = connection.execute(
         "SELECT * FROM invoices WHERE email = ? AND paid_at IS NOT NULL ORDER BY paid_at DESC, rowid DESC LIMIT ?",
         (email, limit),
@@ -144,12 +144,12 @@ def paid_by(connection: Connection, email: str, limit: int) -> Sequence[Invoice]
 
 
 def expiry(created_at: datetime, lifetime: timedelta = model.LIFETIME) -> datetime:
-    """Return when an invoice can no longer be paid."""
+    """Return when an invoice expires."""
     return created_at + lifetime
 
 
 def read(row: Row) -> Invoice:
-    """Read a row."""
+    """Return the invoice in a row."""
     return Invoice(
         id=row["id"],
         amount=row["amount"],
@@ -178,7 +178,7 @@ def read(row: Row) -> Invoice:
     )
 
 
-def _note(
+def _record_move(
     connection: Connection, invoice_id: str, before: Status | None, after: Status, *, cause: str, now: datetime
 ) -> None:
     connection.execute(

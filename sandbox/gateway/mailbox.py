@@ -1,6 +1,6 @@
-"""The mails that the gateway writes: kept in the inbox, where anybody can read them, and sent by SMTP if one is set.
+"""The gateway's mails: stored in the inbox, and also sent by SMTP if a server is set.
 
-Called by the use cases inside their transaction, by the pages, and by the worker, which alone speaks to a mail server.
+Only the worker connects to the mail server.
 """
 
 import smtplib
@@ -16,13 +16,13 @@ from sandbox import store
 from sandbox.store import Connection, Row, Store
 
 SMTP_SECONDS = 10
-TRIES_MAX = 3
+ATTEMPTS_MAX = 3
 RETRY_AFTER = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mail:
-    """A mail as it was written; `kind` is otp, email_code or receipt, `code` what its reader types."""
+    """A mail; `kind` is otp, email_code or receipt, `code` is the code in it."""
 
     id: int
     recipient: str
@@ -46,7 +46,7 @@ def write(
     code: str | None = None,
     invoice_id: str | None = None,
 ) -> None:
-    """Put a mail into the inbox, due to be sent if somebody sends."""
+    """Insert a mail; it is due at once."""
     moment = store.written(now)
     connection.execute(
         "INSERT INTO mails (recipient, subject, body, kind, code, invoice_id, created_at, due_at)"
@@ -67,23 +67,23 @@ def listed(
     return [_read(row) for row in rows]
 
 
-def send_due(of: Store, smtp_url: str | None, now: datetime) -> int:
-    """Send the mails that are due; without SMTP there is nothing to do. A mail may go twice, never a payment."""
+def send_due(database: Store, smtp_url: str | None, now: datetime) -> int:
+    """Send due mails; without an SMTP server do nothing. A mail may be sent twice."""
     if smtp_url is None:
         return 0
-    with of.writing() as connection:
+    with database.writing() as connection:
         rows = connection.execute(
             "UPDATE mails SET tries = tries + 1, due_at = CASE WHEN tries + 1 < :most THEN :later END"
             " WHERE due_at <= :now RETURNING *",
-            {"most": TRIES_MAX, "later": store.written(now + RETRY_AFTER), "now": store.written(now)},
+            {"most": ATTEMPTS_MAX, "later": store.written(now + RETRY_AFTER), "now": store.written(now)},
         ).fetchall()
     for row in rows:
-        _settle(of, row["id"], _problem_with_sending(smtp_url, _read(row)))
+        _save_result(database, row["id"], _problem_with_sending(smtp_url, _read(row)))
     return len(rows)
 
 
-def _settle(of: Store, mail_id: int, error: str | None) -> None:
-    with of.writing() as connection:
+def _save_result(database: Store, mail_id: int, error: str | None) -> None:
+    with database.writing() as connection:
         if error is None:
             connection.execute("UPDATE mails SET due_at = NULL, error = NULL WHERE id = ?", (mail_id,))
         else:
@@ -94,7 +94,7 @@ def _problem_with_sending(smtp_url: str, mail: Mail) -> str | None:
     try:
         _send(smtp_url, mail)
     except (OSError, smtplib.SMTPException, MessageError, ValueError) as error:
-        # Only its class: a mail server's own words may hold anything.
+        # Only the class: the server's message may contain anything.
         return f"The mail server did not take it: {type(error).__name__}."
     return None
 
@@ -119,7 +119,7 @@ def _send(smtp_url: str, mail: Mail) -> None:
 
 
 def newest_code(mails: Sequence[Mail]) -> str | None:
-    """Return the code in the newest mail that has one."""
+    """Return the newest code in a list of mails."""
     return next((mail.code for mail in mails if mail.code), None)
 
 

@@ -1,6 +1,6 @@
-"""The pure state machine of a payment: its states, the moves between them, what a card or a script makes of one try.
+"""The state machine of a payment: its states, the allowed moves, and the result of an attempt to pay.
 
-Called by the use cases. Never touches a table, the clock or the network.
+It is pure: no database, no clock, no network.
 """
 
 from dataclasses import dataclass
@@ -15,19 +15,19 @@ LIFETIME = timedelta(minutes=15)
 
 OTP_LIFETIME = timedelta(minutes=5)
 OTP_TRIES_MAX = 5
-"""How many wrong codes fail a payment, however many codes were sent."""
+"""After this many wrong codes the payment fails, no matter how many codes were sent."""
 
 OTP_RESEND_AFTER = timedelta(seconds=30)
-"""How long after a code another may be asked for."""
+"""How long the payer must wait before another code can be sent."""
 
 AMOUNT_MAX = 99_999_999_999
-"""In minor units; far below 2^53, so that the float form of an amount is exact and has no exponent."""
+"""In minor units. Far below 2^53, so an amount as a float is exact and has no exponent."""
 
 SCRIPT_STEPS_MAX = 20
 
 
 class Status(StrEnum):
-    """Where a payment is; `processing`, `authorized` and `canceled` and the refunds are ours, the others upstream's."""
+    """The state of a payment. Upstream has only pending, waiting_for_otp, paid, failed and expired."""
 
     PENDING = "pending"
     WAITING_FOR_OTP = "waiting_for_otp"
@@ -47,7 +47,7 @@ SUCCEEDED = frozenset({Status.AUTHORIZED, Status.PAID, Status.PARTIALLY_REFUNDED
 MOVES: dict[Status, frozenset[Status]] = {
     Status.PENDING: frozenset(
         {
-            Status.PENDING,  # a declined try of a script that goes on
+            Status.PENDING,  # a declined attempt while the script has steps left
             Status.WAITING_FOR_OTP,
             Status.PROCESSING,
             Status.AUTHORIZED,
@@ -78,11 +78,11 @@ MOVES: dict[Status, frozenset[Status]] = {
     Status.EXPIRED: frozenset(),
     Status.CANCELED: frozenset(),
 }
-"""Every move there is; the database refuses none that stands here and the store makes no other."""
+"""All allowed moves; no other is ever made."""
 
 
 class Next(StrEnum):
-    """Where the payer goes after a try."""
+    """The page that the payer sees after an attempt."""
 
     OTP = "otp"
     SUCCESS = "success"
@@ -91,7 +91,7 @@ class Next(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Invoice:
-    """A payment as it stands; money in minor units, `reference` raw as the shop gave it."""
+    """A payment; money in minor units, `reference` exactly as the shop sent it."""
 
     id: str
     amount: int
@@ -120,28 +120,28 @@ class Invoice:
 
     @property
     def is_payable(self) -> bool:
-        """Whether a card may be tried, if the time is not over."""
+        """Whether a card may be tried, apart from the time limit."""
         return self.status in PAYABLE
 
     @property
     def has_succeeded(self) -> bool:
-        """Whether the payer's part ended well, whatever became of the money since."""
+        """Whether the payer has paid; the money may have been refunded since."""
         return self.status in SUCCEEDED
 
     @property
     def step(self) -> str | None:
-        """The step of the script that the next try plays; None without a script or after its last step."""
+        """The script's step for the next attempt; None without a script or after its last step."""
         return self.script[self.script_position] if self.script_position < len(self.script) else None
 
     @property
     def has_steps_left(self) -> bool:
-        """Whether a script goes on, so that a decline is not final."""
+        """Whether the script has steps left, so that a decline is not final."""
         return self.script_position < len(self.script)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CardForm:
-    """What a payer fills in; `number` without spaces, empty when a saved card is chosen."""
+    """The payer's form; `number` has no spaces and is empty if a saved card is chosen."""
 
     number: str = ""
     expiry: str = ""
@@ -153,7 +153,7 @@ class CardForm:
 
 @dataclass(frozen=True, kw_only=True)
 class PayResult:
-    """What a try came to."""
+    """The result of an attempt."""
 
     next: Next
     invoice: Invoice
@@ -161,7 +161,7 @@ class PayResult:
 
 @dataclass(frozen=True, kw_only=True)
 class OtpStatus:
-    """The code that a payment waits for: until when it is good, how many tries are left, when to ask for another."""
+    """The code that a payment waits for: when it expires, how many attempts are left, when another can be sent."""
 
     email: str
     expires_at: datetime
@@ -171,7 +171,7 @@ class OtpStatus:
 
 @dataclass(frozen=True, kw_only=True)
 class SavedCard:
-    """A card that somebody chose to keep, without its number."""
+    """A saved card, without its number."""
 
     id: int
     mask: str
@@ -179,43 +179,43 @@ class SavedCard:
 
 
 class UnusableScript(ValueError):
-    """A chain of outcomes that cannot be played; the message says why."""
+    """An invalid script; the message says why."""
 
 
 def may_move(before: Status, after: Status) -> bool:
-    """Tell whether a payment may go from one state to another."""
+    """Return whether a payment may go from one state to another."""
     return after in MOVES[before]
 
 
 def is_over(invoice: Invoice, now: datetime) -> bool:
-    """Tell whether the time to pay has run out and nobody has noted it yet."""
+    """Return whether the time to pay is over although the state does not show it yet."""
     return invoice.is_payable and now >= invoice.expires_at
 
 
 def behaviour(invoice: Invoice, card_number: str) -> Behaviour:
-    """Return what this try does: the next step of the script if there is one, otherwise what the card does."""
+    """Return the behaviour of this attempt: the script's next step if there is one, otherwise the card's."""
     return cards.STEPS[invoice.step] if invoice.step else cards.behaviour(card_number)
 
 
 def after_success(invoice: Invoice) -> Status:
-    """Return where a success leads: to the money, or to a hold that the shop captures."""
+    """Return the state after a success: paid, or authorized if the shop captures manually."""
     return Status.AUTHORIZED if invoice.manual_capture else Status.PAID
 
 
 def after_decline(invoice: Invoice) -> Status:
-    """Return where a decline leads: it is final, as upstream's, unless a script goes on."""
+    """Return the state after a decline: failed as upstream, or pending if the script has steps left."""
     return Status.PENDING if invoice.has_steps_left else Status.FAILED
 
 
 def next_for(status: Status) -> Next:
-    """Return where a payer belongs whose payment is in this state."""
+    """Return the page for a payer whose payment is in this state."""
     if status is Status.WAITING_FOR_OTP:
         return Next.OTP
     return Next.SUCCESS if status in SUCCEEDED else Next.FAILURE
 
 
 def read_script(text: str) -> tuple[str, ...]:
-    """Read a chain such as `fail,fail,ok`; raise UnusableScript."""
+    """Parse a script such as `fail,fail,ok`; raise UnusableScript."""
     steps = tuple(step.strip().lower() for step in text.split(",") if step.strip())
     unknown = [step for step in steps if step not in cards.STEPS]
     if unknown:
@@ -226,5 +226,5 @@ def read_script(text: str) -> tuple[str, ...]:
 
 
 def mask(card_number: str) -> str:
-    """Return what is shown of a card."""
+    """Return the masked number of a card."""
     return f"**** {card_number[-4:]}"

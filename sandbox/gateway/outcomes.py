@@ -1,6 +1,6 @@
-"""What befalls a payment, written in the caller's transaction: a code is asked for, it succeeds, declines, expires.
+"""The events of a payment: a code is sent, the payment succeeds, is declined, or expires.
 
-Called by checkout.py, settlement.py and worker.py. With a change goes what follows from it: webhook, mail, saved card.
+Each function runs in the caller's transaction and also writes what follows: webhook, mail, saved card.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ NO_CODE: dict[str, Any] = {"otp_code": None, "otp_expires_at": None, "pending_de
 
 
 def ask_for_code(connection: Connection, invoice: Invoice, *, decline: str | None, now: datetime) -> Invoice:
-    """Send a new code and wait for it; the one before is good no more."""
+    """Send a new code and invalidate the old one."""
     code = f"{secrets.randbelow(10_000):04d}"
     moved = invoices.set_status(
         connection,
@@ -45,31 +45,31 @@ def ask_for_code(connection: Connection, invoice: Invoice, *, decline: str | Non
 
 
 def defer(connection: Connection, invoice: Invoice, *, decide_at: datetime, now: datetime) -> Invoice:
-    """Leave the decision to the card's bank, which takes its time."""
+    """Leave the decision to the issuer, which answers later."""
     return invoices.set_status(
         connection, invoice, Status.PROCESSING, cause="issuer asked", now=now, decide_at=decide_at, **NO_CODE
     )
 
 
 def succeed(connection: Connection, invoice: Invoice, *, cause: str, now: datetime) -> Invoice:
-    """Take the money, or hold it for a shop that captures by itself."""
+    """Take the money, or hold it if the shop captures manually."""
     columns: dict[str, Any] = {**NO_CODE, "decide_at": None, "error_code": None, "error_message": None}
     if invoice.manual_capture:
         moved = invoices.set_status(connection, invoice, Status.AUTHORIZED, cause=cause, now=now, **columns)
     else:
         moved = collect(connection, invoice, invoice.amount, cause=cause, now=now, **columns)
-    saved_cards.keep_card_of(connection, moved, now=now)
+    saved_cards.save_card_of(connection, moved, now=now)
     return moved
 
 
 def collect(
     connection: Connection, invoice: Invoice, amount: int, *, cause: str, now: datetime, **columns: Any
 ) -> Invoice:
-    """Make a payment paid, and say so to the shop and to the payer."""
+    """Set a payment to paid; send the webhook and the receipt."""
     moved = invoices.set_status(
         connection, invoice, Status.PAID, cause=cause, now=now, captured=amount, paid_at=now, **columns
     )
-    _tell_shop(connection, moved, now)
+    _enqueue_webhook(connection, moved, now)
     mailbox.write(
         connection,
         recipient=moved.email or "",
@@ -84,39 +84,39 @@ def collect(
 
 
 def decline(connection: Connection, invoice: Invoice, code: str, *, now: datetime) -> Invoice:
-    """Refuse a try; that is final unless the payment's script goes on."""
+    """Decline an attempt; this is final unless the script has steps left."""
     after = model.after_decline(invoice)
     columns = {**NO_CODE, "error_code": code, "error_message": cards.DECLINES[code]}
     moved = invoices.set_status(connection, invoice, after, cause=code, now=now, **columns)
-    _tell_shop(connection, moved, now)
+    _enqueue_webhook(connection, moved, now)
     return moved
 
 
 def expire(connection: Connection, invoice: Invoice, *, now: datetime) -> Invoice:
-    """Note that the time to pay is over."""
+    """Expire a payment."""
     moved = invoices.set_status(connection, invoice, Status.EXPIRED, cause="time is over", now=now, **NO_CODE)
-    _tell_shop(connection, moved, now)
+    _enqueue_webhook(connection, moved, now)
     return moved
 
 
 def decide(connection: Connection, invoice: Invoice, *, now: datetime) -> Invoice:
-    """Let the card's bank answer at last, if its time has come."""
+    """Apply the issuer's answer if it is due."""
     if invoice.status is not Status.PROCESSING or invoice.decide_at is None or now < invoice.decide_at:
         return invoice
     return succeed(connection, invoice, cause="issuer answered", now=now)
 
 
 def fingerprint(card_number: str) -> str | None:
-    """Return a name for a test card; None for any other number, of which nothing but the mask is kept."""
+    """Return a hash of a test card's number; None for any other number, of which only the mask is stored."""
     if not cards.is_test_card(card_number):
         return None
     return hashlib.sha256(card_number.encode()).hexdigest()
 
 
 def amount_text(amount: int, currency: str) -> str:
-    """Write minor units as people read them."""
+    """Return minor units as text, with the currency."""
     return f"{amount // 100}.{amount % 100:02d} {currency}"
 
 
-def _tell_shop(connection: Connection, invoice: Invoice, now: datetime) -> None:
-    webhooks.announce(connection, invoice, wanted=context.settings().announce, now=now)
+def _enqueue_webhook(connection: Connection, invoice: Invoice, now: datetime) -> None:
+    webhooks.enqueue(connection, invoice, events=context.settings().announce, now=now)

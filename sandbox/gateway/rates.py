@@ -1,6 +1,6 @@
-"""How often one address may pay in a minute; counted in this process alone.
+"""The rate limit: how often one address may pay in a minute.
 
-Called by the wire. Forgets everything when the process ends.
+It is counted in the memory of one process.
 """
 
 import threading
@@ -12,7 +12,7 @@ ADDRESSES_MAX = 10_000
 
 
 class Limiter:
-    """Counts calls by address over the last minute; safe for several threads."""
+    """Counts calls by address over the last minute; thread-safe."""
 
     def __init__(self, per_minute: int) -> None:
         self.per_minute = per_minute
@@ -20,7 +20,7 @@ class Limiter:
         self._calls: OrderedDict[str, deque[datetime]] = OrderedDict()
 
     def allows(self, address: str, now: datetime) -> bool:
-        """Count a call, and tell whether it is within the limit; a limit of 0 is none."""
+        """Count a call and return whether it is within the limit; 0 means no limit."""
         if not self.per_minute:
             return True
         with self._lock:
@@ -35,6 +35,6 @@ class Limiter:
             calls.append(now)
             return True
 
-    def words(self) -> str:
-        """Return what a caller is told who is over the limit, as upstream's library words it."""
+    def message(self) -> str:
+        """Return the error message of upstream's library."""
         return f"Rate limit exceeded: {self.per_minute} per 1 minute"

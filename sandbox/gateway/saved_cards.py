@@ -1,7 +1,6 @@
-"""Whose e-mail a browser has proven to read, and the test cards that this e-mail keeps.
+"""The saved test cards of an e-mail address, and the sessions that have verified the address.
 
-Called by the use cases inside their transaction and by the doors of /api/auth. A cookie that only names an e-mail
-proves nothing here; what proves it is a session that was begun with a code from its mail.
+A session verifies an address with a code from a mail. The cookie that only holds the address verifies nothing.
 """
 
 import hashlib
@@ -21,8 +20,8 @@ SESSION_LIFETIME = timedelta(days=30)
 
 
 def send_code(email: str) -> None:
-    """Mail a code to an address, unless one went there just now."""
-    email, now = normal(email), context.now()
+    """Mail a code to an address, unless one was sent a moment ago."""
+    email, now = normalize_email(email), context.now()
     with context.store().writing() as connection:
         row = connection.execute("SELECT sent_at FROM email_codes WHERE email = ?", (email,)).fetchone()
         if row is not None and now < store.moment(row["sent_at"]) + CODE_RESEND_AFTER:
@@ -41,83 +40,83 @@ def send_code(email: str) -> None:
             code=code,
             now=now,
         )
-    context.sandbox().bell.set()
+    context.sandbox().wake_event.set()
 
 
 def verify_code(email: str, code: str, session: str | None) -> str | None:
-    """Return a session that this e-mail is proven in, the given one if it is one of ours; None for a wrong code.
+    """Return a session in which the address is verified; None for a wrong code.
 
-    Raises LookupError when no code is waiting for this e-mail.
+    The given session is extended if it exists. Raises LookupError if no code was sent to this address.
     """
-    email, now = normal(email), context.now()
+    email, now = normalize_email(email), context.now()
     with context.store().writing() as connection:
         row = connection.execute("SELECT * FROM email_codes WHERE email = ?", (email,)).fetchone()
         is_waiting = row is not None and now < store.moment(row["expires_at"]) and row["failures"] < CODE_TRIES_MAX
         if is_waiting and hmac.compare_digest(row["code"].encode(), code.strip().encode()):
             connection.execute("DELETE FROM email_codes WHERE email = ?", (email,))
-            return _prove(connection, email, session, now)
+            return _verify_in_session(connection, email, session, now)
         connection.execute("UPDATE email_codes SET failures = failures + 1 WHERE email = ?", (email,))
     if not is_waiting:
         raise LookupError
     return None
 
 
-def is_proven(connection: Connection, email: str, session: str | None, now: datetime) -> bool:
-    """Tell whether a session was begun with a code from this e-mail."""
+def is_verified(connection: Connection, email: str, session: str | None, now: datetime) -> bool:
+    """Return whether a session has verified an e-mail address."""
     return session is not None and (
         connection.execute(
             "SELECT 1 FROM sessions WHERE token_hash = ? AND email = ? AND expires_at > ?",
-            (_hash(session), normal(email), store.written(now)),
+            (_hash(session), normalize_email(email), store.written(now)),
         ).fetchone()
         is not None
     )
 
 
 def cards_of(connection: Connection, email: str) -> list[SavedCard]:
-    """Return the cards that an e-mail keeps."""
-    rows = connection.execute("SELECT * FROM saved_cards WHERE email = ? ORDER BY id", (normal(email),))
+    """Return the saved cards of an e-mail address."""
+    rows = connection.execute("SELECT * FROM saved_cards WHERE email = ? ORDER BY id", (normalize_email(email),))
     return [SavedCard(id=row["id"], mask=row["mask"], expiry=row["expiry"]) for row in rows]
 
 
 def number_of(connection: Connection, card_id: int, email: str) -> str | None:
-    """Return the number of a test card that an e-mail keeps."""
+    """Return the number of a saved test card."""
     row = connection.execute(
-        "SELECT number FROM saved_cards WHERE id = ? AND email = ?", (card_id, normal(email))
+        "SELECT number FROM saved_cards WHERE id = ? AND email = ?", (card_id, normalize_email(email))
     ).fetchone()
     return None if row is None else str(row["number"])
 
 
-def want_card(connection: Connection, invoice_id: str, *, number: str, expiry: str) -> None:
-    """Remember that a card is to be kept if this payment succeeds."""
+def add_card_to_save(connection: Connection, invoice_id: str, *, number: str, expiry: str) -> None:
+    """Remember to save a card if this payment succeeds."""
     connection.execute(
         "INSERT OR REPLACE INTO wanted_cards (invoice_id, number, expiry) VALUES (?, ?, ?)",
         (invoice_id, number, expiry[:7]),
     )
 
 
-def forget_wanted(connection: Connection, invoice_id: str) -> None:
-    """Take back a wish of an earlier try."""
+def remove_card_to_save(connection: Connection, invoice_id: str) -> None:
+    """Do not save the card of an earlier attempt."""
     connection.execute("DELETE FROM wanted_cards WHERE invoice_id = ?", (invoice_id,))
 
 
-def keep_card_of(connection: Connection, invoice: Invoice, *, now: datetime) -> None:
-    """Keep the card of a payment that succeeded, once for each e-mail and card, if its payer wanted that."""
+def save_card_of(connection: Connection, invoice: Invoice, *, now: datetime) -> None:
+    """Save the card of a successful payment if its payer asked for it, once for each address and card."""
     connection.execute(
         "INSERT INTO saved_cards (email, mask, number, expiry, created_at)"
         " SELECT :email, :mask, number, expiry, :now FROM wanted_cards WHERE invoice_id = :id"
         " ON CONFLICT (email, number) DO UPDATE SET expiry = excluded.expiry",
         {"email": invoice.email, "mask": invoice.card_mask, "now": store.written(now), "id": invoice.id},
     )
-    forget_wanted(connection, invoice.id)
+    remove_card_to_save(connection, invoice.id)
 
 
-def normal(email: str) -> str:
-    """Return an e-mail address as it is compared."""
+def normalize_email(email: str) -> str:
+    """Return an e-mail address in the form that is stored and compared."""
     return email.strip().lower()
 
 
-def _prove(connection: Connection, email: str, session: str | None, now: datetime) -> str:
-    """Begin a session, or have one of ours hold another e-mail; a token that is not ours is never taken over."""
+def _verify_in_session(connection: Connection, email: str, session: str | None, now: datetime) -> str:
+    """Start a session, or add an address to an existing one; an unknown token is never accepted."""
     known = session is not None and (
         connection.execute("SELECT 1 FROM sessions WHERE token_hash = ?", (_hash(session),)).fetchone() is not None
     )

@@ -1,6 +1,6 @@
-"""What a shop may do to a payment after the payer is gone: capture, cancel, refund, and give it a script before.
+"""Use cases of the shop, which upstream does not have: script, capture, cancel, refund.
 
-Called by our own API; upstream has none of it. Each function is one transaction.
+Each function is one transaction.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ CANCELABLE = frozenset({Status.PENDING, Status.WAITING_FOR_OTP, Status.AUTHORIZE
 
 
 def set_script(invoice_id: str, chain: str, *, manual_capture: bool | None = None) -> Invoice:
-    """Say what the next tries come to, whatever card they are made with; only before the first of them ended it."""
+    """Set the results of the next attempts, for any card; only while the payment can still be paid."""
     try:
         steps = model.read_script(chain)
     except model.UnusableScript as problem:
@@ -32,21 +32,21 @@ def set_script(invoice_id: str, chain: str, *, manual_capture: bool | None = Non
 
 
 def capture(invoice_id: str, amount: int | None = None) -> Invoice:
-    """Take the money that is held, all of it or less; what is not taken is let go."""
+    """Capture held money, fully or partly; the rest is released."""
     with context.store().writing() as connection:
         found = _found(connection, invoice_id)
         if found.status is not Status.AUTHORIZED:
             raise _not_possible(found)
-        wanted = found.amount if amount is None else amount
-        if not 1 <= wanted <= found.amount:
+        requested = found.amount if amount is None else amount
+        if not 1 <= requested <= found.amount:
             raise GatewayError("UNUSABLE", 400, "Capture at least 1 and at most what is held.", invoice_id)
-        captured = outcomes.collect(connection, found, wanted, cause="captured", now=context.now())
-    context.sandbox().bell.set()
+        captured = outcomes.collect(connection, found, requested, cause="captured", now=context.now())
+    context.sandbox().wake_event.set()
     return captured
 
 
 def cancel(invoice_id: str) -> Invoice:
-    """Let go of money that is held, or of a payment that nobody has made yet."""
+    """Release held money, or cancel an unpaid payment."""
     with context.store().writing() as connection:
         found = _found(connection, invoice_id)
         if found.status not in CANCELABLE:
@@ -57,7 +57,7 @@ def cancel(invoice_id: str) -> Invoice:
 
 
 def refund(invoice_id: str, amount: int | None = None, *, idempotency_key: str | None = None) -> Invoice:
-    """Give back what was taken, all that is left of it or a part; the same key gives back once."""
+    """Refund the captured money, fully or partly; the same key refunds once."""
     with context.store().writing() as connection:
         found = _found(connection, invoice_id)
         if idempotency_key is not None and _is_refunded(connection, invoice_id, idempotency_key):
@@ -65,18 +65,18 @@ def refund(invoice_id: str, amount: int | None = None, *, idempotency_key: str |
         left = found.captured - found.refunded
         if left <= 0:
             raise _not_possible(found)
-        wanted = left if amount is None else amount
-        if not 1 <= wanted <= left:
+        requested = left if amount is None else amount
+        if not 1 <= requested <= left:
             raise GatewayError("UNUSABLE", 400, "Refund at least 1 and at most what is left.", invoice_id)
-        _note_refund(connection, invoice_id, wanted, idempotency_key)
-        after = Status.REFUNDED if wanted == left else Status.PARTIALLY_REFUNDED
+        _record_refund(connection, invoice_id, requested, idempotency_key)
+        after = Status.REFUNDED if requested == left else Status.PARTIALLY_REFUNDED
         return invoices.set_status(
-            connection, found, after, cause="refunded", now=context.now(), refunded=found.refunded + wanted
+            connection, found, after, cause="refunded", now=context.now(), refunded=found.refunded + requested
         )
 
 
 def _found(connection: Connection, invoice_id: str) -> Invoice:
-    """Return an invoice as it stands; one whose time is over is not changed here, but cannot be used either."""
+    """Return an invoice; raise an error if it does not exist or its time is over."""
     found = invoices.find(connection, invoice_id)
     if found is None:
         raise not_found(invoice_id)
@@ -90,7 +90,7 @@ def _is_refunded(connection: Connection, invoice_id: str, key: str) -> bool:
     return row.fetchone() is not None
 
 
-def _note_refund(connection: Connection, invoice_id: str, amount: int, key: str | None) -> None:
+def _record_refund(connection: Connection, invoice_id: str, amount: int, key: str | None) -> None:
     connection.execute(
         "INSERT INTO refunds (id, invoice_id, amount, idempotency_key, created_at) VALUES (?, ?, ?, ?, ?)",
         (str(uuid4()), invoice_id, amount, key, store.written(context.now())),

@@ -1,6 +1,6 @@
-"""Webhooks of the gateway: written with the change that they tell of, signed anew and sent until a shop says yes.
+"""The gateway's webhooks: an outbox that is written in the transaction of the payment, and its delivery.
 
-Called by the use cases inside their transaction, by the worker and by the dashboard. Never decides what a payment is.
+Each attempt has a new timestamp and signature.
 """
 
 import html
@@ -19,24 +19,24 @@ from sandbox.gateway.model import Invoice, Status
 from sandbox.settings import AmountForm, Announce
 from sandbox.store import Connection, Row, Store
 
-TRIES_MAX = 5
+ATTEMPTS_MAX = 5
 RETRY_SECONDS = (5, 15, 60, 300)
-"""How long after each failed attempt the next one follows; upstream looks every five minutes."""
+"""The wait after each failed attempt; upstream always waits five minutes."""
 
 SECONDS_MAX = 10.0
 """How long a shop may take to answer."""
 
 LEASE = timedelta(seconds=60)
-"""How long a worker may keep a webhook; of one that vanished another takes over then."""
+"""How long a worker may hold a webhook. If the worker died, another one claims it then."""
 
 ACCEPTED = frozenset({200, 201, 202, 204})
 ANSWER_CHARACTERS_MAX = 1000
-ANNOUNCED = frozenset({Status.PAID, Status.FAILED, Status.EXPIRED})
+NOTIFIED_STATUSES = frozenset({Status.PAID, Status.FAILED, Status.EXPIRED})
 
 
 @dataclass(frozen=True, kw_only=True)
 class WebhookAttempt:
-    """One time that a webhook was sent: exactly what went out, and what came back."""
+    """One attempt: the exact request and the answer."""
 
     number: int
     body: str
@@ -52,7 +52,7 @@ class WebhookAttempt:
 
 @dataclass(frozen=True, kw_only=True)
 class Webhook:
-    """What a shop is told once, with every attempt to tell it; `state` is pending, delivered or failed."""
+    """A webhook with all attempts; `state` is pending, delivered or failed."""
 
     id: int
     invoice_id: str
@@ -67,7 +67,7 @@ class Webhook:
 
 @dataclass(frozen=True, kw_only=True)
 class WebhookFilter:
-    """Which webhooks a list shows; None does not restrict."""
+    """Which webhooks a list shows; None means all."""
 
     invoice_id: str | None = None
     state: str | None = None
@@ -75,8 +75,8 @@ class WebhookFilter:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parcel:
-    """A webhook that a worker has to itself until its lease runs out."""
+class ClaimedWebhook:
+    """A webhook that belongs to one worker until its lease ends."""
 
     id: int
     lease: str
@@ -84,13 +84,13 @@ class Parcel:
     members: Mapping[str, Any]
 
 
-def announce(connection: Connection, invoice: Invoice, *, wanted: Announce, now: datetime) -> None:
-    """Write a webhook in the transaction that changed the payment, if its new state is told at all."""
-    if invoice.status not in ANNOUNCED or (wanted == "paid" and invoice.status is not Status.PAID):
+def enqueue(connection: Connection, invoice: Invoice, *, events: Announce, now: datetime) -> None:
+    """Insert a webhook in the transaction that changed the payment, if its new status causes one."""
+    if invoice.status not in NOTIFIED_STATUSES or (events == "paid" and invoice.status is not Status.PAID):
         return
     members = {
         "payment_id": invoice.id,
-        "reference": wire_reference(invoice.reference),
+        "reference": escaped_reference(invoice.reference),
         "amount": invoice.amount,
         "status": invoice.status.value,
         "card_mask": invoice.card_mask,
@@ -103,22 +103,24 @@ def announce(connection: Connection, invoice: Invoice, *, wanted: Announce, now:
             invoice.webhook_url,
             invoice.status.value,
             json.dumps(members),
-            TRIES_MAX,
+            ATTEMPTS_MAX,
             store.written(now),
             store.written(now),
         ),
     )
 
 
-def wire_reference(reference: str) -> str:
-    """Return a reference as upstream's webhooks carry it: escaped for HTML, though they are JSON."""
+def escaped_reference(reference: str) -> str:
+    """Return a reference as in upstream's webhooks: escaped for HTML, although they are JSON."""
     return html.escape(reference).replace("javascript:", "").strip()
 
 
-def wire(members: Mapping[str, Any], *, secret: str, form: AmountForm, now: datetime) -> tuple[bytes, dict[str, str]]:
-    """Return body and headers of one attempt; the bytes that are sent are the bytes that are signed.
+def build_request(
+    members: Mapping[str, Any], *, secret: str, form: AmountForm, now: datetime
+) -> tuple[bytes, dict[str, str]]:
+    """Return body and headers of one attempt; the signature covers the exact bytes of the body.
 
-    The text is what clients compute that read the body and dump it again with sorted keys, as upstream asks them to.
+    Keys are sorted, because upstream's clients sign their own dump of the parsed body with sorted keys.
     """
     amount = members["amount"]
     payload = {
@@ -134,50 +136,58 @@ def wire(members: Mapping[str, Any], *, secret: str, form: AmountForm, now: date
     }
 
 
-def mac(document: Mapping[str, Any], secret: str) -> str:
-    """Return the signature of a JSON object as upstream computes it: over its dump with sorted keys."""
+def signature_of(document: Mapping[str, Any], secret: str) -> str:
+    """Return the signature of a JSON object as upstream's clients compute it: over its dump with sorted keys."""
     return signing.sign(json.dumps(document, sort_keys=True).encode(), secret)
 
 
-def is_due(of: Store, now: datetime) -> bool:
-    """Tell whether there is anything to claim, without writing."""
-    with of.reading() as connection:
+def is_due(database: Store, now: datetime) -> bool:
+    """Return whether a webhook is due, without writing."""
+    with database.reading() as connection:
         found = connection.execute("SELECT 1 FROM webhooks WHERE due_at <= ? LIMIT 1", (store.written(now),))
         return found.fetchone() is not None
 
 
-def claim(of: Store, *, now: datetime, limit: int) -> list[Parcel]:
-    """Take webhooks that are due; nobody else gets them until the lease is over."""
+def claim(database: Store, *, now: datetime, limit: int) -> list[ClaimedWebhook]:
+    """Claim due webhooks; no other worker gets them until the lease ends."""
     lease = str(uuid4())
-    with of.writing() as connection:
+    with database.writing() as connection:
         rows = connection.execute(
             "UPDATE webhooks SET lease = :lease, due_at = :until WHERE id IN"
             " (SELECT id FROM webhooks WHERE due_at <= :now ORDER BY due_at, id LIMIT :limit) RETURNING *",
             {"lease": lease, "until": store.written(now + LEASE), "now": store.written(now), "limit": limit},
         ).fetchall()
-    return [Parcel(id=row["id"], lease=lease, url=row["url"], members=json.loads(row["members"])) for row in rows]
+    return [
+        ClaimedWebhook(id=row["id"], lease=lease, url=row["url"], members=json.loads(row["members"])) for row in rows
+    ]
 
 
 def new_client() -> Client:
-    """Return what sends: to the public internet and to this machine, never to link-local or private addresses."""
+    """Return an HTTP client for public addresses and this machine, but not for private addresses."""
     return Client(loopback_allowed=True, seconds=SECONDS_MAX)
 
 
 def send(
-    of: Store, client: Client, parcel: Parcel, *, secret: str, form: AmountForm, clock: Callable[[], datetime]
+    database: Store,
+    client: Client,
+    webhook: ClaimedWebhook,
+    *,
+    secret: str,
+    form: AmountForm,
+    clock: Callable[[], datetime],
 ) -> None:
-    """Send a webhook once and keep what came of it."""
+    """Send a webhook once and store the attempt."""
     started_at = clock()
-    body, headers = wire(parcel.members, secret=secret, form=form, now=started_at)
+    body, headers = build_request(webhook.members, secret=secret, form=form, now=started_at)
     status, text, error = None, "", None
     try:
-        answer = client.post(parcel.url, body, headers)
+        answer = client.post(webhook.url, body, headers)
         status, text = answer.status, answer.body.decode(errors="replace")[:ANSWER_CHARACTERS_MAX]
     except Unreachable as reason:
         error = str(reason)
     ended_at = clock()
     attempt = WebhookAttempt(
-        number=0,  # the database counts
+        number=0,  # set by _insert_attempt()
         body=body.decode(),
         headers=headers,
         signature=headers["X-Signature"],
@@ -188,11 +198,11 @@ def send(
         succeeded=status in ACCEPTED,
         attempted_at=started_at,
     )
-    _settle(of, parcel, attempt, now=ended_at)
+    _save_result(database, webhook, attempt, now=ended_at)
 
 
 def resend(connection: Connection, webhook_id: int, *, now: datetime) -> bool:
-    """Have a webhook sent once more, whatever became of it; False when there is none of this number."""
+    """Make a webhook due again, in any state; return False if it does not exist."""
     changed = connection.execute(
         "UPDATE webhooks SET state = 'pending', tries_left = max(tries_left, 1), due_at = :now, lease = NULL"
         " WHERE id = :id",
@@ -201,30 +211,30 @@ def resend(connection: Connection, webhook_id: int, *, now: datetime) -> bool:
     return changed.rowcount == 1
 
 
-def listed(connection: Connection, wanted: WebhookFilter) -> list[Webhook]:
+def listed(connection: Connection, shown: WebhookFilter) -> list[Webhook]:
     """Return webhooks with their attempts, newest first."""
     rows = connection.execute(
         "SELECT * FROM webhooks WHERE (:invoice_id IS NULL OR invoice_id = :invoice_id)"
         " AND (:state IS NULL OR state = :state) ORDER BY id DESC LIMIT :limit",
-        {"invoice_id": wanted.invoice_id or None, "state": wanted.state or None, "limit": wanted.limit},
+        {"invoice_id": shown.invoice_id or None, "state": shown.state or None, "limit": shown.limit},
     ).fetchall()
     return [_read(connection, row) for row in rows]
 
 
-def _settle(of: Store, parcel: Parcel, attempt: WebhookAttempt, *, now: datetime) -> None:
-    with of.writing() as connection:
-        row = connection.execute("SELECT * FROM webhooks WHERE id = ?", (parcel.id,)).fetchone()
-        if row is None:  # the sandbox was reset meanwhile
+def _save_result(database: Store, webhook: ClaimedWebhook, attempt: WebhookAttempt, *, now: datetime) -> None:
+    with database.writing() as connection:
+        row = connection.execute("SELECT * FROM webhooks WHERE id = ?", (webhook.id,)).fetchone()
+        if row is None:  # the sandbox was reset during the attempt
             return
-        _keep(connection, row, attempt)
+        _insert_attempt(connection, row, attempt)
         if attempt.succeeded:
-            # Also when the lease ran out meanwhile: the shop has it.
-            _finish(connection, parcel.id, "delivered")
-        elif row["lease"] == parcel.lease:
-            _put_off(connection, row, now)
+            # Also if the lease has ended: the shop has received it.
+            _finish(connection, webhook.id, "delivered")
+        elif row["lease"] == webhook.lease:
+            _schedule_retry(connection, row, now)
 
 
-def _keep(connection: Connection, row: Row, attempt: WebhookAttempt) -> None:
+def _insert_attempt(connection: Connection, row: Row, attempt: WebhookAttempt) -> None:
     connection.execute("UPDATE webhooks SET attempts = attempts + 1 WHERE id = ?", (row["id"],))
     connection.execute(
         "INSERT INTO webhook_attempts (webhook_id, number, body, headers, signature, answer_status, answer_body,"
@@ -245,12 +255,12 @@ def _keep(connection: Connection, row: Row, attempt: WebhookAttempt) -> None:
     )
 
 
-def _put_off(connection: Connection, row: Row, now: datetime) -> None:
+def _schedule_retry(connection: Connection, row: Row, now: datetime) -> None:
     left = row["tries_left"] - 1
     if left <= 0:
         _finish(connection, row["id"], "failed")
         return
-    wait = RETRY_SECONDS[min(TRIES_MAX - left, len(RETRY_SECONDS)) - 1]
+    wait = RETRY_SECONDS[min(ATTEMPTS_MAX - left, len(RETRY_SECONDS)) - 1]
     connection.execute(
         "UPDATE webhooks SET tries_left = ?, due_at = ?, lease = NULL WHERE id = ?",
         (left, store.written(now + timedelta(seconds=wait)), row["id"]),

@@ -1,6 +1,6 @@
-"""The dashboard: payments, webhooks with every attempt, mails, test cards, code that verifies signatures; the reset.
+"""The dashboard: payments, webhooks, mails, test cards, code for signatures, reset.
 
-Its views hang on the same blueprint as the payer's pages. Reads and acts only by checkout.py, as every door does.
+Its views belong to the same blueprint as the payer's pages.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ from sandbox.gateway.invoices import InvoiceFilter
 from sandbox.gateway.model import AMOUNT_MAX, Status
 from sandbox.gateway.webhooks import WebhookFilter
 from sandbox.pages import layout
-from sandbox.pages.layout import blueprint, speech
+from sandbox.pages.layout import blueprint, translate
 
 SNIPPETS = Path(__file__).resolve().parents[1] / "snippets"
 SNIPPET_FILES = (
@@ -25,11 +25,11 @@ SNIPPET_FILES = (
     ("Node.js", "verify.js.txt"),
     ("PHP", "verify.php.txt"),
 )
-"""Code to paste, one file a language; the tests run it as it stands on the page."""
+"""Code to copy, one file per language; the tests run it as the page shows it."""
 
 DELIVERY_STATES = ("pending", "delivered", "failed")
 SHOWN_MAX = 50
-"""Rows of a list; what is older is found by the filter."""
+"""The maximum number of rows in a list; the filter finds older ones."""
 
 REFERENCE_CHARACTERS_MAX = 200
 
@@ -38,10 +38,10 @@ REFERENCE_CHARACTERS_MAX = 200
 def invoices() -> str:
     """List payments."""
     status, text = request.args.get("status", ""), request.args.get("text", "").strip()
-    wanted = InvoiceFilter(status=status or None, text=text or None, limit=SHOWN_MAX)
+    shown = InvoiceFilter(status=status or None, text=text or None, limit=SHOWN_MAX)
     return render_template(
         "invoices.html",
-        rows=checkout.list_invoices(wanted),
+        rows=checkout.list_invoices(shown),
         statuses=[status.value for status in Status],
         status=status,
         text=text,
@@ -52,13 +52,13 @@ def invoices() -> str:
 @blueprint.get("/merchant/dashboard")
 @blueprint.get("/merchant/login")
 def old_dashboard() -> Response:
-    """Lead to the dashboard, where upstream has it."""
+    """Redirect from upstream's addresses to the dashboard."""
     return redirect(url_for("pages.invoices"), 302)
 
 
 @blueprint.get("/sandbox/invoices/<uuid:payment_id>")
 def invoice(payment_id: object) -> str:
-    """Show a payment, what befell it, and its webhooks with every attempt."""
+    """Show a payment, its moves, and its webhooks with every attempt."""
     found = checkout.invoice(str(payment_id))
     return render_template(
         "invoice.html",
@@ -75,12 +75,12 @@ def webhooks() -> str:
     """List webhooks."""
     state = request.args.get("state", "")
     rows = checkout.list_webhooks(WebhookFilter(state=state or None, limit=SHOWN_MAX))
-    return render_template("webhooks.html", rows=rows, states=DELIVERY_STATES, state_wanted=state)
+    return render_template("webhooks.html", rows=rows, states=DELIVERY_STATES, selected_state=state)
 
 
 @blueprint.post("/sandbox/invoices/<uuid:payment_id>/webhooks/<int:webhook_id>/resend")
 def resend_webhook(payment_id: object, webhook_id: int) -> Response:
-    """Have a webhook sent once more."""
+    """Send a webhook once more."""
     layout.check_token()
     checkout.resend_webhook(webhook_id)
     place = url_for("pages.invoice", payment_id=payment_id, resent=webhook_id, _anchor=f"webhook-{webhook_id}")
@@ -103,16 +103,16 @@ def cards() -> str:
 
 @blueprint.get("/sandbox/verify")
 def verify() -> str:
-    """Show code that verifies a signature, and the secret that it needs."""
+    """Show code that verifies a signature, and the secret for it."""
     snippets = [(language, (SNIPPETS / name).read_text(encoding="utf-8")) for language, name in SNIPPET_FILES]
-    # Whoever can read it can sign; where strangers may look, it stays with those who set it.
+    # Whoever knows the secret can sign. A public sandbox does not show it.
     secret = None if context.settings().public else context.webhook_secret()
     return render_template("verify.html", snippets=snippets, secret=secret)
 
 
 @blueprint.get("/test")
 def new_invoice() -> str:
-    """Offer to make a payment without a shop."""
+    """Show the form for a payment without a shop."""
     shop = urlsplit(context.settings().shop_url)
     own = f"{shop.scheme}://{shop.netloc}/"
     return _form({"amount": "25000", "reference": "ORDER-123", "webhook_url": f"{own}hook", "redirect_url": own})
@@ -120,7 +120,7 @@ def new_invoice() -> str:
 
 @blueprint.post("/test")
 def make_invoice() -> Response | tuple[str, int]:
-    """Make a payment as a shop would, and open the page to pay it."""
+    """Create a payment as a shop would, and redirect to its checkout."""
     layout.check_token()
     given = {
         name: request.form.get(name, "").strip() for name in ("amount", "reference", "webhook_url", "redirect_url")
@@ -129,19 +129,19 @@ def make_invoice() -> Response | tuple[str, int]:
     reference = given["reference"]
     usable = 0 < len(reference) <= REFERENCE_CHARACTERS_MAX and reference.isprintable()
     if amount is None or not usable or not all(map(layout.host_of, (given["webhook_url"], given["redirect_url"]))):
-        return _form(given, problem=speech()("try.bad")), 400
-    made = checkout.create_invoice(
+        return _form(given, problem=translate("try.bad")), 400
+    created = checkout.create_invoice(
         amount=amount,
         reference=reference,
         webhook_url=given["webhook_url"],
         redirect_url=given["redirect_url"],
     )
-    return redirect(f"/checkout/{made.id}", 303)
+    return redirect(f"/checkout/{created.id}", 303)
 
 
 @blueprint.get("/sandbox/reset")
 def ask_reset() -> str:
-    """Ask whether everything is to be deleted."""
+    """Ask before everything is deleted."""
     return render_template("reset.html")
 
 

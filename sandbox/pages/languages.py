@@ -1,6 +1,6 @@
-"""Four languages: which one a browser wants, every word of the pages in it, money and moments as it writes them.
+"""The four languages of the sandbox: choice of language, translations, formats of money and time.
 
-Called by the pages alone. Knows no invoice and no table; the words themselves are in words/.
+The translations are in words/.
 """
 
 import json
@@ -15,7 +15,7 @@ from flask import Request
 
 FOLDER = Path(__file__).resolve().parents[1] / "words"
 NAMES = {"en": "English", "uk": "Українська", "de": "Deutsch", "ru": "Русский"}
-"""The languages by their own names, in the order in which the switcher offers them."""
+"""The languages by their own names, in the order of the language switcher."""
 
 DEFAULT = "en"
 COOKIE = "lang"
@@ -25,26 +25,26 @@ SYMBOLS = {"USD": "$", "EUR": "€", "GBP": "£", "UAH": "₴", "RUB": "₽", "P
 WITHOUT_MINOR = frozenset({"JPY", "KRW", "CLP", "VND", "XAF", "XOF", "ISK"})
 WITH_THREE_DECIMALS = frozenset({"BHD", "IQD", "JOD", "KWD", "OMR", "TND"})
 SEPARATORS = {"en": (",", "."), "de": (".", ","), "uk": ("\N{NO-BREAK SPACE}", ","), "ru": ("\N{NO-BREAK SPACE}", ",")}
-"""Between thousands, and before the minor units."""
+"""The thousands separator and the decimal separator."""
 
 
 @dataclass(frozen=True)
 class Language:
-    """One language, ready to speak."""
+    """One language with its translations."""
 
     code: str
     words: Mapping[str, str]
 
     def __call__(self, key: str, /, **values: object) -> str:
-        """Say a phrase; one that does not exist is a mistake of ours and raises."""
+        """Return a translation; an unknown key is a bug and raises KeyError."""
         return self.words[key].format(**values)
 
-    def perhaps(self, key: str, otherwise: str) -> str:
-        """Say a phrase that depends on what came from outside, or something else where there is none."""
-        return self.words.get(key, otherwise)
+    def get(self, key: str, default: str) -> str:
+        """Return the translation of a key that comes from data, or a default."""
+        return self.words.get(key, default)
 
     def money(self, minor: int, currency: str, symbol: str | None = None) -> str:
-        """Write an amount of minor units, with the currency's symbol where the language has it."""
+        """Format minor units, with the currency's symbol where the language puts it."""
         decimals = 0 if currency in WITHOUT_MINOR else 3 if currency in WITH_THREE_DECIMALS else 2
         thousands, point = SEPARATORS[self.code]
         text = f"{abs(Decimal(minor)).scaleb(-decimals):,.{decimals}f}"
@@ -55,15 +55,15 @@ class Language:
         return f"{sign}{text}\N{NO-BREAK SPACE}{symbol}"
 
 
-def speak(code: str) -> Language:
-    """Return a language by its code; raises KeyError for one that we do not have."""
+def get_language(code: str) -> Language:
+    """Return a language by its code; raise KeyError for an unknown one."""
     if code not in NAMES:
         raise KeyError(code)
     return _read(code)
 
 
-def chosen(request: Request) -> Language:
-    """Return the language that was asked for in the address, else before (cookie), else by the browser."""
+def requested_language(request: Request) -> Language:
+    """Return the language from the address, else from the cookie, else from the browser's settings."""
     for code in (request.args.get(PARAMETER, ""), request.cookies.get(COOKIE, "")):
         if code in NAMES:
             return _read(code)
@@ -71,12 +71,12 @@ def chosen(request: Request) -> Language:
 
 
 def clock_time(moment: datetime) -> str:
-    """Write the hour of a moment."""
+    """Format a moment as hours and minutes."""
     return f"{moment.astimezone(UTC):%H:%M} UTC"
 
 
 def full_time(moment: datetime) -> str:
-    """Write a moment to the second, as logs do, the same in each language."""
+    """Format a moment to the second; the same in every language."""
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 

@@ -1,7 +1,4 @@
-"""What all pages share: the frame around them, the language, addresses of files, the form token, the headers.
-
-Used by pages.py and desk.py, and by whoever extends layout.html. Knows no payment.
-"""
+"""What all pages share: menu, language, static files, CSRF token, response headers."""
 
 import hashlib
 import hmac
@@ -40,7 +37,7 @@ LANGUAGE_SECONDS = 365 * 24 * 3600
 TOKEN_COOKIE = "csrf_token"  # noqa: S105 - a name
 TOKEN = re.compile(r"[A-Za-z0-9_-]{20,128}", re.ASCII)
 PRINTABLE_ADDRESS = re.compile(r"[!-~]+", re.ASCII)
-"""What an address consists of that a browser takes as it stands: no space, no control character."""
+"""An address without spaces and control characters, which browsers would change."""
 
 MENU = (
     ("pages.invoices", "nav.invoices"),
@@ -51,14 +48,14 @@ MENU = (
     ("bank.page", "nav.bank"),
     ("bank.storm", "nav.storm"),
 )
-"""Endpoints, in order; those that this app does not have are left out."""
+"""Endpoints and their names; endpoints that this app does not have are left out."""
 
 blueprint = Blueprint("pages", __name__, static_folder=STATIC, static_url_path="/sandbox/static")
 
 
 @dataclass(frozen=True, kw_only=True)
 class MenuItem:
-    """One page of the sandbox, as the menu names it."""
+    """One entry of the menu."""
 
     text: str
     url: str
@@ -67,39 +64,44 @@ class MenuItem:
 
 @dataclass(frozen=True, kw_only=True)
 class Shop:
-    """The shop as a payer may see it; without `url` there is no safe way back to it."""
+    """The shop as the payer sees it; without `url` there is no safe link back to it."""
 
     name: str | None
     url: str | None
 
 
-def speech() -> Language:
+def current_language() -> Language:
     """Return the language of this request."""
     if "language" not in g:
-        g.language = languages.chosen(request)
+        g.language = languages.requested_language(request)
     language: Language = g.language
     return language
 
 
+def translate(key: str, **values: object) -> str:
+    """Return a translation in the language of this request."""
+    return current_language()(key, **values)
+
+
 def money(invoice: Invoice, minor: int | None = None) -> str:
-    """Write an invoice's amount, or another one in its currency."""
+    """Format an invoice's amount, or another amount in its currency."""
     return amount_text(invoice.amount if minor is None else minor, invoice.currency)
 
 
 def amount_text(minor: int, currency: str) -> str:
-    """Write minor units of a currency."""
+    """Format minor units of a currency."""
     ours = context.settings().currency
-    return speech().money(minor, currency, ours.symbol if currency == ours.code else None)
+    return current_language().money(minor, currency, ours.symbol if currency == ours.code else None)
 
 
 def shop_of(invoice: Invoice) -> Shop:
-    """Return the way back to a shop: http and https only, whatever its server has given."""
+    """Return the link back to a shop; only http and https addresses are used."""
     host = host_of(invoice.redirect_url)
     return Shop(name=host, url=invoice.redirect_url if host else None)
 
 
 def form_token() -> str:
-    """Return the token that forms of this browser carry, and have the cookie set that it is compared with."""
+    """Return the CSRF token of this browser; a new one is also set as a cookie."""
     token = request.cookies.get(TOKEN_COOKIE, "")
     if TOKEN.fullmatch(token):
         return token
@@ -111,20 +113,20 @@ def form_token() -> str:
 
 
 def check_token() -> None:
-    """Raise CSRF_TOKEN_MISMATCH unless a form of ours was sent by the browser that got it."""
+    """Raise CSRF_TOKEN_MISMATCH unless the form has the token of this browser's cookie."""
     cookie, given = request.cookies.get(TOKEN_COOKIE, ""), request.form.get("csrf_token", "")
     if not cookie or not hmac.compare_digest(cookie.encode(), given.encode()):
         raise GatewayError("CSRF_TOKEN_MISMATCH", 403)
 
 
 def card_words(card: TestCard) -> dict[str, str]:
-    """Return a test card as a page shows it."""
+    """Return a test card for a template."""
     shape = (4, 6, 5) if len(card.number) == 15 else (4, 4, 4, 4, 4)
     parts, rest = [], card.number
     for length in shape:
         parts.append(rest[:length])
         rest = rest[length:]
-    outcome_text = speech().perhaps(f"test.{card.title}", card.title)
+    outcome_text = current_language().get(f"test.{card.title}", card.title)
     return {"number": " ".join(filter(None, parts)), "network": card.network, "outcome": outcome_text}
 
 
@@ -139,19 +141,19 @@ def _full_time(moment: datetime) -> str:
 
 
 @cache
-def asset_mark(name: str) -> str:
-    """Return a short name for what a file holds, so that browsers may keep it for good."""
+def asset_version(name: str) -> str:
+    """Return a short hash of a file, so that browsers may cache it forever."""
     return hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:10]
 
 
 @blueprint.app_context_processor
-def _words() -> dict[str, Any]:
-    """Give every template its words and its frame."""
+def _template_values() -> dict[str, Any]:
+    """Return what every template uses."""
     return {
-        "t": speech(),
+        "t": current_language(),
         "money": money,
         "amount_text": amount_text,
-        "asset": lambda name: url_for("pages.static", filename=name, v=asset_mark(name)),
+        "asset": lambda name: url_for("pages.static", filename=name, v=asset_version(name)),
         "menu": _menu(),
         "languages": languages.NAMES,
         "in_language": _in_language,
@@ -167,7 +169,7 @@ def _add_headers(response: Response) -> Response:
     if response.mimetype == "text/html":
         response.headers.setdefault("Content-Security-Policy", POLICY)
         response.headers.setdefault("Cache-Control", "no-store")
-        response.headers.setdefault("Content-Language", speech().code)
+        response.headers.setdefault("Content-Language", current_language().code)
         response.vary.update(("Accept-Language", "Cookie"))
     elif request.endpoint == "pages.static" and "v" in request.args:
         response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
@@ -175,7 +177,7 @@ def _add_headers(response: Response) -> Response:
 
 
 def _in_language(code: str, here: str) -> str:
-    """Return the address of a page in another language; of the page itself only its query, so that no path misleads."""
+    """Return the link to a page in another language; without `here` it is only a query, so it cannot leave the page."""
     kept = [(name, value) for name, value in request.args.items(multi=True) if name != languages.PARAMETER]
     return f"{here}?{urlencode([*kept, (languages.PARAMETER, code)])}"
 
@@ -183,7 +185,7 @@ def _in_language(code: str, here: str) -> str:
 def _menu() -> list[MenuItem]:
     own = request.endpoint or ""
     return [
-        MenuItem(text=speech()(key), url=url_for(endpoint), current=own == endpoint)
+        MenuItem(text=translate(key), url=url_for(endpoint), current=own == endpoint)
         for endpoint, key in MENU
         if endpoint in current_app.view_functions
     ]
@@ -199,13 +201,13 @@ def _set_token(response: Response) -> Response:
 
 
 def _set_cookie(response: Response, name: str, value: str, max_age: int | None = None) -> None:
-    # Lax, because a payer comes from the shop's site: with Strict each tab would get a token of its own.
+    # Lax, because a payer comes from the shop's site: with Strict each tab would get its own token.
     secure = context.settings().is_https
     response.set_cookie(name, value, max_age=max_age, httponly=True, samesite="Lax", secure=secure)
 
 
 def host_of(address: str) -> str | None:
-    """Return the host of an address that a link may lead to; None for any other."""
+    """Return the host of an http or https address; None for any other address."""
     try:
         parts = urlsplit(address)
         host, port = parts.hostname, parts.port

@@ -1,6 +1,6 @@
-"""What a payer sees: checkout, code, outcome, and every error as a page with a way on; render_…() for the wire's doors.
+"""The payer's pages: checkout, code, result, and errors with links to go on.
 
-Called by wire.py and by create_app()'s error handling. Decides nothing about a payment and writes no table.
+The dialects and the error handlers call the render functions.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,12 +15,12 @@ from sandbox.errors import GatewayError
 from sandbox.gateway import cards, checkout
 from sandbox.gateway.model import Invoice, OtpStatus, SavedCard, Status
 from sandbox.pages import dashboard, layout
-from sandbox.pages.layout import blueprint, speech
+from sandbox.pages.layout import blueprint, current_language, translate
 
 __all__ = ["blueprint", "dashboard"]
 
 OTP_DIGITS = 4
-TRIED_FIRST = (
+SUGGESTED_CARDS = (
     "4444444444444444",
     "5555555555554444",
     "4562265587712390",
@@ -28,19 +28,19 @@ TRIED_FIRST = (
     "4000000000000051",
     "4000000000000077",
 )
-"""The cards that the checkout page itself offers; all of them are on a page of their own."""
+"""The cards that the checkout page offers; the page of test cards lists all."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Way:
-    """A link out of a page that ends something."""
+class Link:
+    """A link at the end of a page."""
 
     text: str
     url: str
     outside: bool = False
 
 
-ENDS: Mapping[Status, tuple[str, str]] = {
+OUTCOMES: Mapping[Status, tuple[str, str]] = {
     Status.PENDING: ("calm", "pending"),
     Status.WAITING_FOR_OTP: ("calm", "pending"),
     Status.PROCESSING: ("late", "processing"),
@@ -52,9 +52,9 @@ ENDS: Mapping[Status, tuple[str, str]] = {
     Status.EXPIRED: ("late", "expired"),
     Status.CANCELED: ("calm", "canceled"),
 }
-"""How a page about a payment in each state looks, and which words it says."""
+"""The tone and the translation key of the page for each state."""
 
-WRONGS: Mapping[str, str] = {
+ERROR_WORDS: Mapping[str, str] = {
     "PAYMENT_NOT_FOUND": "missing",
     "CSRF_TOKEN_MISMATCH": "stale",
     "SAVED_CARD_NOT_FOUND": "card_gone",
@@ -83,7 +83,7 @@ def render_checkout(
         cards=saved,
         problem_text=problem,
         odd_numbers=[card.number for card in cards.TABLE if not passes_luhn(card.number)],
-        test_cards=[layout.card_words(card) for card in cards.TABLE if card.number in TRIED_FIRST],
+        test_cards=[layout.card_words(card) for card in cards.TABLE if card.number in SUGGESTED_CARDS],
     )
 
 
@@ -111,121 +111,133 @@ def render_otp(
 
 
 def render_outcome(invoice: Invoice) -> str:
-    """Render the page that says how a payment stands, whatever its state."""
-    tone, words = ENDS[invoice.status]
+    """Render the page with the state of a payment."""
+    tone, words = OUTCOMES[invoice.status]
     if invoice.status is Status.PENDING and invoice.error_code:
         tone, words = "bad", "failure"
-    title, text = speech()(f"{words}.title"), _outcome_text(invoice, words)
-    return _end(tone, title, text, invoice=invoice, ways=_ways(invoice), look=_look(invoice))
+    title, text = translate(f"{words}.title"), _outcome_text(invoice, words)
+    return _render_outcome_page(
+        tone, title, text, invoice=invoice, links=_links(invoice), refresh_url=_refresh_url(invoice)
+    )
 
 
 render_success = render_failure = render_expired = render_outcome
-"""Upstream shows its success page in any state, and so what it says is taken from the state."""
+"""Upstream shows its success page in any state, so the text depends on the state."""
 
 
 def render_error(error: GatewayError) -> str:
-    """Render a refusal as the page that helps most: the form again and what is wrong in it, or what has happened."""
+    """Render an error as a page: the form again with the problem, or the state of the payment."""
     invoice = _invoice_of(error)
     if invoice is not None:
         if error.code in ("INVALID_OTP", "TOO_SOON") and invoice.status is Status.WAITING_FOR_OTP:
-            return _otp_again(invoice, error)
+            return _render_otp_again(invoice, error)
         if error.reason == "declined" or error.code in ("PAYMENT_EXPIRED", "INVALID_OTP"):
             return render_outcome(invoice)
         if error.code in ("PAYMENT_ALREADY_PROCESSED", "PAYMENT_NOT_FOUND"):
-            return _already(invoice, error.code)
-    words = WRONGS.get(error.code) or STATUSES.get(error.status) or ("broken" if error.status >= 500 else "unusable")
-    return _wrong(words, code=error.code, invoice=invoice)
+            return _render_already_processed(invoice, error.code)
+    words = (
+        ERROR_WORDS.get(error.code) or STATUSES.get(error.status) or ("broken" if error.status >= 500 else "unusable")
+    )
+    return _render_problem(words, code=error.code, invoice=invoice)
 
 
 def render_status(status: int) -> str:
-    """Render an HTTP error that is none of the gateway's own."""
+    """Render an HTTP error other than a GatewayError."""
     words = STATUSES.get(status) or ("broken" if status >= 500 else "unusable")
-    # After a fault of ours the database is not asked again: it may be what failed.
+    # After an internal error the database is not used: it may be the cause.
     invoice = _find((request.view_args or {}).get("payment_id")) if status < 500 else None
-    return _wrong(words, code=str(status), invoice=invoice)
+    return _render_problem(words, code=str(status), invoice=invoice)
 
 
 @blueprint.get("/failure/<payment_id>", endpoint="failure")
 @blueprint.get("/expired/<payment_id>", endpoint="expired")
 def outcome(payment_id: str) -> str:
-    """Show how a payment stands; upstream has no such addresses, only its success page."""
+    """Show the state of a payment; upstream has only its success page."""
     return render_outcome(checkout.settle_undecided(payment_id))
 
 
 @blueprint.post("/otp/resend/<payment_id>")
 def resend_otp(payment_id: str) -> Response:
-    """Send a new code and go back to the form."""
+    """Send a new code and redirect to the form."""
     layout.check_token()
     checkout.resend_otp(payment_id)
     return redirect(f"{_otp_url(payment_id)}?sent=again", 303)
 
 
 def passes_luhn(number: str) -> bool:
-    """Tell whether a card number has the right check digit; a browser complains of those that have not."""
+    """Return whether a card number has a valid check digit; the script refuses other numbers."""
     digits = [int(digit) for digit in reversed(number)]
     doubled = [sum(divmod(2 * digit, 10)) for digit in digits[1::2]]
     return (sum(digits[::2]) + sum(doubled)) % 10 == 0
 
 
-def _otp_again(invoice: Invoice, error: GatewayError) -> str:
+def _render_otp_again(invoice: Invoice, error: GatewayError) -> str:
     key = "otp.too_soon" if error.code == "TOO_SOON" else OTP_PROBLEMS.get(error.reason, "otp.wrong")
     status = checkout.otp_status(invoice.id)
-    return render_otp(invoice, status, layout.form_token(), problem=speech()(key))
+    return render_otp(invoice, status, layout.form_token(), problem=translate(key))
 
 
-def _already(invoice: Invoice, code: str) -> str:
-    """Say to whom comes late, by the back button or in a second tab, what has become of the payment."""
+def _render_already_processed(invoice: Invoice, code: str) -> str:
+    """Render the result for a payer who comes too late, by the back button or in a second tab."""
     if invoice.is_payable or invoice.status is Status.PROCESSING:
         return render_outcome(invoice)
     words, tone = ("done", "good") if invoice.has_succeeded else ("ended", "calm")
-    ways = [Way(text=speech()("way.result"), url=_success_url(invoice.id)), *_to_shop(invoice)]
-    # Upstream says "not found" for a code page that comes too late, which would only puzzle a person.
-    said = None if code == "PAYMENT_NOT_FOUND" else code
-    return _end(tone, speech()(f"{words}.title"), speech()(f"{words}.text"), invoice=invoice, ways=ways, code=said)
+    links = [Link(text=translate("link.result"), url=_success_url(invoice.id)), *_shop_links(invoice)]
+    # Upstream answers "not found" for a late code page. That would confuse a person.
+    shown_code = None if code == "PAYMENT_NOT_FOUND" else code
+    return _render_outcome_page(
+        tone,
+        translate(f"{words}.title"),
+        translate(f"{words}.text"),
+        invoice=invoice,
+        links=links,
+        code=shown_code,
+    )
 
 
-def _wrong(words: str, *, code: str, invoice: Invoice | None = None) -> str:
-    ways = _ways(invoice) if invoice else [Way(text=speech()("way.invoices"), url=url_for("pages.invoices"))]
+def _render_problem(words: str, *, code: str, invoice: Invoice | None = None) -> str:
+    links = _links(invoice) if invoice else [Link(text=translate("link.invoices"), url=url_for("pages.invoices"))]
     tone = {"late": "late", "busy": "late"}.get(words, "calm")
-    title, text = speech()(f"{words}.title"), speech()(f"{words}.text")
-    return _end(tone, title, text, ways=ways, code=code, invoice=invoice, look=_look(invoice))
+    title, text = translate(f"{words}.title"), translate(f"{words}.text")
+    return _render_outcome_page(
+        tone, title, text, links=links, code=code, invoice=invoice, refresh_url=_refresh_url(invoice)
+    )
 
 
-def _end(tone: str, title: str, text: str, **values: Any) -> str:
+def _render_outcome_page(tone: str, title: str, text: str, **values: Any) -> str:
     invoice: Invoice | None = values.get("invoice")
-    # A page that answers a POST is found again, in another language, where its payment is.
+    # The language links of an answer to a POST lead to the page of the payment.
     here = _success_url(invoice.id) if invoice and request.method == "POST" else ""
     return render_template("outcome.html", tone=tone, title=title, text=text, here=here, **values)
 
 
 def _outcome_text(invoice: Invoice, words: str) -> str:
     if words != "failure":
-        return speech()(f"{words}.text")
-    reason = speech().perhaps(f"reason.{(invoice.error_code or '').lower()}", speech()("reason.other"))
-    return speech()("failure.more" if invoice.is_payable else "failure.text", reason=reason)
+        return translate(f"{words}.text")
+    reason = current_language().get(f"reason.{(invoice.error_code or '').lower()}", translate("reason.other"))
+    return translate("failure.more" if invoice.is_payable else "failure.text", reason=reason)
 
 
-def _ways(invoice: Invoice) -> list[Way]:
-    """Return the ways out of a page about a payment, the best first."""
-    say = speech()
-    ways = []
+def _links(invoice: Invoice) -> list[Link]:
+    """Return the links of a page about a payment, the most useful first."""
+    links = []
     if invoice.status is Status.PENDING:
-        key = "way.again" if invoice.error_code else "way.checkout"
-        ways.append(Way(text=say(key), url=_checkout_url(invoice.id)))
+        key = "link.again" if invoice.error_code else "link.checkout"
+        links.append(Link(text=translate(key), url=_checkout_url(invoice.id)))
     elif invoice.status is Status.WAITING_FOR_OTP:
-        ways.append(Way(text=say("way.confirm"), url=_otp_url(invoice.id)))
+        links.append(Link(text=translate("link.confirm"), url=_otp_url(invoice.id)))
     elif invoice.status is Status.PROCESSING:
-        ways.append(Way(text=say("way.look"), url=_success_url(invoice.id)))
-    return [*ways, *_to_shop(invoice)]
+        links.append(Link(text=translate("link.refresh"), url=_success_url(invoice.id)))
+    return [*links, *_shop_links(invoice)]
 
 
-def _to_shop(invoice: Invoice) -> list[Way]:
+def _shop_links(invoice: Invoice) -> list[Link]:
     shop = layout.shop_of(invoice)
-    return [Way(text=speech()("way.shop"), url=shop.url, outside=True)] if shop.url else []
+    return [Link(text=translate("link.shop"), url=shop.url, outside=True)] if shop.url else []
 
 
-def _look(invoice: Invoice | None) -> str | None:
-    """Return where a browser looks again by itself, while a payment is being decided."""
+def _refresh_url(invoice: Invoice | None) -> str | None:
+    """Return the address that the browser reloads while a payment is being decided."""
     return _success_url(invoice.id) if invoice and invoice.status is Status.PROCESSING else None
 
 

@@ -1,4 +1,4 @@
-/* What the pages do better with a script than without one; without it every form still works. */
+/* Improves the pages. Without it every form still works. */
 "use strict";
 
 const SECOND = 1000;
@@ -33,7 +33,7 @@ function passesLuhn(number) {
   return sum % 10 === 0;
 }
 
-/* Writes a shape over what is typed and leaves the caret behind the same digit. */
+/* Formats the typed text and keeps the caret behind the same digit. */
 function reshape(input, shape) {
   const before = digitsOf(input.value.slice(0, input.selectionStart)).length;
   const atEnd = input.selectionStart === input.value.length;
@@ -47,7 +47,7 @@ function reshape(input, shape) {
 
 function expiryShape(digits, deleting) {
   let text = /^[2-9]/.test(digits) ? `0${digits}` : digits;
-  // What a browser fills in may have the year in full.
+  // A browser may fill in a year with four digits.
   if (/^\d{2}20\d{2}$/.test(text)) text = text.slice(0, 2) + text.slice(4);
   text = text.slice(0, 4);
   return text.length > 2 || (text.length === 2 && !deleting) ? `${text.slice(0, 2)}/${text.slice(2)}` : text;
@@ -61,20 +61,20 @@ function complain(input, text) {
   return !text;
 }
 
-/* Checks each field when it is left, and again with each key once it was found wrong; all of them before paying. */
-function watch(form, checks) {
+/* Checks each field when it loses focus, a wrong field on each key, and all fields before submitting. */
+function validate(form, checks) {
   form.noValidate = true;
   const check = (input) => complain(input, checks[input.id](input.value));
   const concerned = () => Object.keys(checks).map((id) => document.getElementById(id)).filter((input) => input.offsetParent);
   for (const id of Object.keys(checks)) {
     const input = document.getElementById(id);
     input.addEventListener("blur", (event) => {
-      // Not when the button is being pressed: it would move away from under the pointer, and it checks by itself.
+      // Not if the submit button was pressed: a message would move it, and it checks all fields itself.
       const pressed = event.relatedTarget && event.relatedTarget.type === "submit";
       if (input.value && !pressed) check(input);
     });
     input.addEventListener("input", () => {
-      // What the server found wrong is not judged again while the answer to it is being typed.
+      // A problem that the server found is not checked again while the payer types.
       if (document.getElementById(`${id}-problem`).textContent) check(input);
       else input.removeAttribute("aria-invalid");
     });
@@ -88,10 +88,10 @@ function watch(form, checks) {
 }
 
 function cardForm(form) {
-  const say = form.dataset;
+  const messages = form.dataset;
   const field = (id) => document.getElementById(id);
   const tag = field("brand");
-  const odd = say.odd.split(" ");
+  const odd = messages.odd.split(" ");
   const number = field("card_number");
   const show = () => {
     reshape(number, (digits) => groups(digits.slice(0, 19)));
@@ -104,22 +104,22 @@ function cardForm(form) {
     reshape(event.target, (digits) => expiryShape(digits, deleting));
   });
   field("cvv").addEventListener("input", (event) => reshape(event.target, (digits) => digits.slice(0, 4)));
-  watch(form, {
+  validate(form, {
     card_number: (text) => {
       const digits = digitsOf(text);
       const fits = brandOf(digits)[2].includes(digits.length) && passesLuhn(digits);
-      return fits || odd.includes(digits) ? "" : say.number;
+      return fits || odd.includes(digits) ? "" : messages.number;
     },
     expiry: (text) => {
       const [month, year] = text.split("/").map(Number);
-      if (!/^\d\d\/\d\d$/.test(text) || month < 1 || month > 12) return say.expiry;
-      return new Date(2000 + year, month) > new Date() ? "" : say.past;
+      if (!/^\d\d\/\d\d$/.test(text) || month < 1 || month > 12) return messages.expiry;
+      return new Date(2000 + year, month) > new Date() ? "" : messages.past;
     },
     cvv: (text) => {
       const wanted = brandOf(digitsOf(number.value))[3];
-      return (wanted ? text.length === wanted : text.length === 3 || text.length === 4) ? "" : say.cvv;
+      return (wanted ? text.length === wanted : text.length === 3 || text.length === 4) ? "" : messages.cvv;
     },
-    email: (text) => (/^[^\s@]+@[^\s@]+$/.test(text.trim()) ? "" : say.email),
+    email: (text) => (/^[^\s@]+@[^\s@]+$/.test(text.trim()) ? "" : messages.email),
   });
   for (const button of document.querySelectorAll("[data-fill]")) {
     button.hidden = false;
@@ -142,10 +142,10 @@ function cardForm(form) {
 function otpForm(form) {
   const input = document.getElementById("otp_code");
   input.addEventListener("input", () => reshape(input, (digits) => digits.slice(0, input.maxLength)));
-  watch(form, { otp_code: (text) => (text.length === input.maxLength ? "" : form.dataset.short) });
+  validate(form, { otp_code: (text) => (text.length === input.maxLength ? "" : form.dataset.short) });
 }
 
-/* A form is sent once: what is pressed again while the answer is on its way changes nothing. */
+/* A form is sent once: another press before the answer has no effect. */
 function once(form) {
   form.addEventListener("submit", (event) => {
     if (event.defaultPrevented) return;
@@ -157,14 +157,14 @@ function once(form) {
     form.dataset.sent = "yes";
     button.setAttribute("aria-disabled", "true");
     button.setAttribute("aria-busy", "true");
-    const place = form.querySelector("[data-busy-said]");
+    const place = form.querySelector("[data-busy-status]");
     if (place) place.textContent = form.dataset.busy;
   });
 }
 
-const spell = (seconds) => `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
+const formatTime = (seconds) => `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
 
-/* Counts by the browser's steady clock from what the server said was left, because clocks on desks are often wrong. */
+/* Counts down with a monotonic clock, because the time of a computer is often wrong. */
 function every(seconds, tick) {
   const end = performance.now() + seconds * SECOND;
   const step = () => {
@@ -175,18 +175,18 @@ function every(seconds, tick) {
 }
 
 function clock(place) {
-  const [digits, said] = [place.querySelector(".digits"), place.querySelector("[role=status]")];
+  const [digits, status] = [place.querySelector(".digits"), place.querySelector("[role=status]")];
   let before = Infinity;
   digits.hidden = false;
   every(Number(place.dataset.seconds), (left) => {
-    digits.textContent = spell(left);
+    digits.textContent = formatTime(left);
     place.classList.toggle("soon", left <= 60);
-    // Aloud only at five minutes, at one, and at the end: nobody can type while somebody counts.
+    // Screen readers are told only at five minutes, at one minute, and at the end.
     const passed = (mark) => before !== Infinity && before > mark && left <= mark;
-    if (passed(300) || passed(60)) said.textContent = place.dataset.soon.replace("%", spell(left));
+    if (passed(300) || passed(60)) status.textContent = place.dataset.soon.replace("%", formatTime(left));
     before = left;
     if (left > 0) return;
-    said.textContent = place.dataset.over;
+    status.textContent = place.dataset.over;
     setTimeout(() => location.replace(place.dataset.then), 1.5 * SECOND);
   });
 }
@@ -221,7 +221,7 @@ each("[data-once]", once);
 each("[data-seconds]", clock);
 each("[data-wait]", wait);
 each("[data-copy]", copying);
-each("[data-look]", (place) => setTimeout(() => location.replace(place.dataset.look), 3 * SECOND));
+each("[data-refresh]", (place) => setTimeout(() => location.replace(place.dataset.refresh), 3 * SECOND));
 
-/* Whoever comes back by the back button gets the page as it is now, never a form from before the payment. */
+/* The back button loads the current page, never a form from before the payment. */
 window.addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });

@@ -1,24 +1,24 @@
-/* Follows a storm: asks how far it has come, and loads the page again when it is over. Without it, "Look again" does. */
+/* Polls the progress of a storm and reloads the page at its end. Without it there is a link to reload. */
 "use strict";
 
 const storm = document.getElementById("storm");
 
-async function look() {
+async function poll() {
   try {
     const now = await (await fetch(storm.dataset.progress)).json();
-    const [bar, stage, counts] = ["progress", "[data-stage]", "[data-counts]"].map((what) => storm.querySelector(what));
+    const [bar, phase, counts] = ["progress", "[data-phase]", "[data-counts]"].map((what) => storm.querySelector(what));
     bar.max = Math.max(1, now.steps);
     bar.value = now.done;
-    if (stage.textContent !== now.stage) stage.textContent = now.stage;
+    if (phase.textContent !== now.phase) phase.textContent = now.phase;
     counts.textContent = Object.entries(now.counts).map(([name, count]) => `${name} ${count}`).join(", ");
     if (!now.on) {
       location.replace(location.pathname);
       return;
     }
   } catch {
-    /* The sandbox may be restarting; the next look tells. */
+    /* The sandbox may be restarting. */
   }
-  setTimeout(look, 500);
+  setTimeout(poll, 500);
 }
 
-if (storm && "on" in storm.dataset) look();
+if (storm && "on" in storm.dataset) poll();

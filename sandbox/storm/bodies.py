@@ -1,7 +1,4 @@
-"""What a storm writes: a webhook's body, the same facts in other bytes, and bodies that no receiver may count.
-
-Called by plan.py alone, with its own source of chance. Sends nothing, signs nothing.
-"""
+"""The bodies of a storm: valid ones, the same JSON in other bytes, and malformed ones."""
 
 import json
 import random
@@ -17,12 +14,12 @@ SPACES = b" " * 1_000_000
 
 
 def plain(members: Members) -> bytes:
-    """Write a body as most banks would."""
+    """Return a body as most banks write it."""
     return json.dumps(members, ensure_ascii=False).encode()
 
 
 def rewritten(members: Members, rng: random.Random) -> bytes:
-    """Write the same JSON in other bytes: another order, other white space, escapes."""
+    """Return the same JSON in other bytes: another order, other white space, escapes."""
     backwards = dict(reversed(members.items()))
     forms = (
         json.dumps(backwards, ensure_ascii=False),
@@ -34,12 +31,12 @@ def rewritten(members: Members, rng: random.Random) -> bytes:
 
 
 def without(name: str) -> Callable[[Members], bytes]:
-    """Leave a member out."""
+    """Return a function that leaves a member out."""
     return lambda members: plain({key: value for key, value in members.items() if key != name})
 
 
 def having(name: str, value: object) -> Callable[[Members], bytes]:
-    """Put something else into a member."""
+    """Return a function that replaces a member."""
     return lambda members: plain({**members, name: value})
 
 
@@ -64,9 +61,9 @@ MALFORMED: dict[str, Callable[[Members], bytes]] = {
     "payer_inn is an object": having("payer_inn", {"$ne": ""}),
     "document_date in words": having("document_date", "yesterday"),
 }
-"""Ways to be wrong in which no two receivers could differ: none of these can be counted as it stands.
+"""Bodies that every receiver must refuse.
 
-What some accept with reason, such as a date without a zone or an amount as text, is left out.
+Bodies that some receivers accept for good reasons are left out: a date without a zone, an amount as text.
 """
 
 HUGE: dict[str, Callable[[Members], bytes]] = {
@@ -77,4 +74,4 @@ HUGE: dict[str, Callable[[Members], bytes]] = {
     "brackets without end": lambda _: BRACKETS,
     "white space without end": lambda _: SPACES,
 }
-"""Bodies that are wrong too, and large enough to hurt whoever reads them before looking at them."""
+"""Malformed bodies that are large enough to overload a receiver without a limit."""

@@ -1,6 +1,6 @@
-"""The day of a hostile bank: who sends what, in which order and overlap, as a pure function of the seed.
+"""The plan of a storm: all steps and their order, as a pure function of the seed.
 
-Called by run.py. Sends nothing and knows no secret: how a step is signed is a word, which play.py turns into bytes.
+A plan contains no signatures; play.py adds them.
 """
 
 import hashlib
@@ -20,16 +20,16 @@ DAY_BEGINS = datetime(2026, 3, 2, 6, 0, tzinfo=UTC)
 DAY_SECONDS = 14 * 3600
 
 AMOUNT_MAX = 10**12
-"""Amounts are drawn from so wide a range that a sum of a few of them tells which ones they were."""
+"""The range of amounts is so wide that the sum of a few amounts identifies them."""
 
-WHALE = 2**53 + 1
-"""The least whole number that a float cannot hold; one amount of each day is odd and above it."""
+HUGE_AMOUNT = 2**53 + 1
+"""The smallest integer that a float cannot represent; one amount of each day is odd and above it."""
 
 INN_WEIGHTS = (2, 4, 10, 3, 5, 9, 4, 6, 8)
 
 
 class Kind(StrEnum):
-    """What a step is for."""
+    """The purpose of a step."""
 
     FIRST = "first"
     PARALLEL = "parallel"
@@ -63,7 +63,7 @@ class Signed(StrEnum):
 
 
 class Manner(StrEnum):
-    """What the bank does with its connection."""
+    """How the bank handles its connection."""
 
     LISTEN = "listens"
     DROP = "hangs up before the answer"
@@ -73,7 +73,7 @@ class Manner(StrEnum):
 
 
 class Expect(StrEnum):
-    """What the shop owes to a step."""
+    """What the shop must answer."""
 
     ACKNOWLEDGED = "2xx, sooner or later"
     REFUSED = "4xx, and nothing counted"
@@ -83,7 +83,7 @@ class Expect(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Operation:
-    """Money that the bank has really received, and that must be counted once."""
+    """A real payment that must be credited once."""
 
     number: int
     id: str
@@ -93,7 +93,7 @@ class Operation:
     document_date: str
 
     def members(self) -> dict[str, Any]:
-        """Return what a body holds."""
+        """Return the members of the body."""
         return {
             "operation_id": self.id,
             "amount": self.amount,
@@ -105,7 +105,7 @@ class Operation:
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """Money that must not be counted: what a step says, and the shop must not believe."""
+    """The false facts of a step, which the shop must not credit."""
 
     operation_id: str
     inn: str
@@ -114,7 +114,7 @@ class Claim:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One thing that the bank does: `copies` at one moment, after a pause, or once operation `after` is settled."""
+    """One request in `copies` sent at the same time, after a pause, or after operation `after` is settled."""
 
     kind: Kind
     body: bytes
@@ -131,7 +131,7 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A day: the operations, who they are for, and every step in the order in which it is begun."""
+    """A day: the organisations, the operations, and the steps in the order in which they start."""
 
     seed: int
     day: int
@@ -142,15 +142,15 @@ class Plan:
 
     @property
     def inns(self) -> tuple[str, ...]:
-        """Return everyone whom the day has money for."""
+        """Return all organisations of the day."""
         return self.organisations + self.strangers
 
     def encoded(self) -> bytes:
-        """Write the whole day as bytes: the same seed gives the same ones."""
+        """Return the whole day as bytes; the same seed gives the same bytes."""
         return b"".join(line.encode() + b"\n" for line in self._lines())
 
     def digest(self) -> str:
-        """Return a short name of the whole day."""
+        """Return a short hash of the whole day."""
         return hashlib.sha256(self.encoded()).hexdigest()[:16]
 
     def _lines(self) -> Iterator[str]:
@@ -158,12 +158,12 @@ class Plan:
         for operation in self.operations:
             yield json.dumps(asdict(operation))
         for step in self.steps:
-            # The bodies without end would make the text of a day many times as long, and say nothing.
+            # Only a hash of each body: some bodies are very long.
             yield json.dumps({**asdict(step), "body": hashlib.sha256(step.body).hexdigest()})
 
 
 FIRSTS = {Kind.FIRST: 64, Kind.PARALLEL: 14, Kind.DROPPED: 12, Kind.CUT: 5, Kind.SLOW: 5}
-"""How an operation is first heard of, of a hundred."""
+"""How operations are sent for the first time, in percent."""
 
 EXTRAS = {
     Kind.CHASED: 0.10,
@@ -180,13 +180,13 @@ EXTRAS = {
     Kind.MALFORMED: 0.07,
     Kind.HUGE: 0.005,
 }
-"""What comes on top, for each operation by chance; each kind comes at least once a day."""
+"""The probability of additional steps for each operation; each kind occurs at least once a day."""
 
 STRANGER_SHARE = 0.03
-"""How many operations are for somebody whom the shop has not met."""
+"""The share of operations for organisations that the shop does not know."""
 
 REORDERED_BY = 12
-"""How many places an operation may be sent before or behind its turn."""
+"""By how many places an operation may be moved in the order."""
 
 LATE_BY = 300
 COPIES = (2, 2, 3, 5, 8)
@@ -194,9 +194,9 @@ SPELLINGS = ("ПП № {0}", "PAY-{0}", "Счёт «{0}»", "R/{0}\u00a0б")
 
 
 def make_plan(*, seed: int, operations: int, organisations: int, day: int = 1, inns: tuple[str, ...] = ()) -> Plan:
-    """Write the day of a seed; another `day` is the same day again with operations of its own.
+    """Return the plan of a seed; another `day` is the same plan with other operation ids.
 
-    `inns` are organisations that the shop knows; without them they are made up, the same ones for each day of a seed.
+    `inns` are organisations that the shop knows. Without them the seed determines the organisations.
     """
     if min(operations, organisations, day) < 1:
         raise ValueError("a storm has at least one operation, one organisation, and days count from 1")
@@ -204,8 +204,8 @@ def make_plan(*, seed: int, operations: int, organisations: int, day: int = 1, i
 
 
 def chance(seed: int | str) -> random.Random:
-    """Return a source of chance that gives the same again for the same seed."""
-    return random.Random(seed)  # noqa: S311 - to be repeated is what it is for
+    """Return a random generator; the same seed gives the same sequence."""
+    return random.Random(seed)  # noqa: S311 - it must be reproducible
 
 
 def _inns(rng: random.Random, count: int) -> tuple[str, ...]:
@@ -218,15 +218,18 @@ def _inns(rng: random.Random, count: int) -> tuple[str, ...]:
 
 
 class _Planner:
-    """Two sources of chance: what happens is drawn by seed alone, new ids and strangers by seed and day."""
+    """Builds a plan. The steps depend on the seed alone; ids and unknown organisations also on the day."""
 
     def __init__(self, seed: int, day: int, count: int, organisations: tuple[str, ...]) -> None:
         self.seed, self.day, self.count = seed, day, count
         self.rng = chance(seed)
         self.ids = chance(f"{seed} {day}")
         self.organisations = organisations
-        # In turn and not by chance, so that a day of some hundred operations has all of them.
-        self.ways = {Kind.MALFORMED: self._in_turn(bodies.MALFORMED), Kind.HUGE: self._in_turn(bodies.HUGE)}
+        # A cycle instead of random choice, so that a day of some hundred operations has all of them.
+        self.variants = {
+            Kind.MALFORMED: self._shuffled_cycle(bodies.MALFORMED),
+            Kind.HUGE: self._shuffled_cycle(bodies.HUGE),
+        }
         self.placed: list[tuple[float, int, Step]] = []
 
     def plan(self) -> Plan:
@@ -234,7 +237,7 @@ class _Planner:
         operations = self._operations(strangers)
         forced = self._forced()
         for operation in operations:
-            self._stage(operation, forced.get(operation.number, frozenset()))
+            self._schedule(operation, forced.get(operation.number, frozenset()))
         steps = tuple(step for *_, step in sorted(self.placed, key=lambda entry: entry[:2]))
         met = {operation.inn for operation in operations}
         return Plan(
@@ -247,8 +250,8 @@ class _Planner:
         )
 
     def _operations(self, strangers: tuple[str, ...]) -> tuple[Operation, ...]:
-        whale = self.rng.randrange(self.count)
-        # The first organisation has half of all: that is where parallel credits meet.
+        huge = self.rng.randrange(self.count)
+        # The first organisation gets half of all operations, so that credits to it are concurrent.
         weights = [max(1, len(self.organisations) - 1)] + [1] * (len(self.organisations) - 1)
         made = []
         for number in range(self.count):
@@ -261,7 +264,7 @@ class _Planner:
                     number=number,
                     id=self._id(),
                     inn=inn,
-                    amount=WHALE + 2 * self.rng.randrange(10**9) if number == whale else self._amount(),
+                    amount=HUGE_AMOUNT + 2 * self.rng.randrange(10**9) if number == huge else self._amount(),
                     document_number=self.rng.choice(SPELLINGS).format(number + 1),
                     document_date=f"{moment:%Y-%m-%dT%H:%M:%SZ}",
                 )
@@ -269,36 +272,36 @@ class _Planner:
         return tuple(made)
 
     def _forced(self) -> dict[int, frozenset[Kind]]:
-        """Choose an operation for each kind, so that even a small day has all of them."""
+        """Choose an operation for each kind, so that even a small day has all kinds."""
         chosen: dict[int, set[Kind]] = {}
         for kind in EXTRAS:
             chosen.setdefault(self.rng.randrange(self.count), set()).add(kind)
         return {number: frozenset(kinds) for number, kinds in chosen.items()}
 
-    def _stage(self, operation: Operation, forced: frozenset[Kind]) -> None:
-        turn = operation.number + self.rng.uniform(-REORDERED_BY, REORDERED_BY)
-        heard = self._first(operation, turn)
+    def _schedule(self, operation: Operation, forced: frozenset[Kind]) -> None:
+        place = operation.number + self.rng.uniform(-REORDERED_BY, REORDERED_BY)
+        first_place = self._first(operation, place)
         for kind, share in EXTRAS.items():
             if self.rng.random() < share or kind in forced:
                 gap = self.rng.uniform(0.01, 0.5) if kind == Kind.CHASED else self.rng.uniform(1, LATE_BY)
-                self._put(heard + gap, self._extra(kind, operation))
+                self._put(first_place + gap, self._extra(kind, operation))
 
-    def _first(self, operation: Operation, turn: float) -> float:
-        """Place the first sending, and what is needed for it to be acknowledged; return the place of the latter."""
+    def _first(self, operation: Operation, place: float) -> float:
+        """Add the first step of an operation, and a repeat if it cannot be acknowledged; return the last place."""
         kind = self.rng.choices(list(FIRSTS), list(FIRSTS.values()))[0]
         body, pause = bodies.plain(operation.members()), self.rng.choice((0, 0, 0, 0, 1, 5, 20))
         step = Step(kind=kind, body=body, operation=operation.number, pause_ms=pause)
         if kind in (Kind.DROPPED, Kind.CUT):
             manner = Manner.CUT if kind == Kind.CUT else self.rng.choice((Manner.DROP, Manner.RESET))
-            self._put(turn, replace(step, manner=manner, expect=Expect.NOTHING))
-            turn += self.rng.choice((0.01, 1, 10, 50))
+            self._put(place, replace(step, manner=manner, expect=Expect.NOTHING))
+            place += self.rng.choice((0.01, 1, 10, 50))
             step = replace(step, kind=Kind.AGAIN)
         elif kind == Kind.SLOW:
             step = replace(step, manner=Manner.SLOW, pause_ms=self.rng.randrange(20, 80))
         elif kind == Kind.PARALLEL:
             step = replace(step, copies=self.rng.choice(COPIES))
-        self._put(turn, step)
-        return turn
+        self._put(place, step)
+        return place
 
     def _extra(self, kind: Kind, operation: Operation) -> Step:
         members = operation.members()
@@ -317,7 +320,7 @@ class _Planner:
         return self._forged(step, operation)
 
     def _altered(self, step: Step, operation: Operation) -> Step:
-        """Use the id of an operation that was counted for other money; before that nobody could tell which is right."""
+        """Use the id of a credited operation for other facts; before the credit both could be true."""
         amount, inn = operation.amount, operation.inn
         if step.kind == Kind.ALTERED_AMOUNT:
             amount += self._amount()
@@ -329,12 +332,12 @@ class _Planner:
         return replace(step, body=body, claim=claim, expect=Expect.UNCOUNTED, after=operation.number)
 
     def _unusable(self, kind: Kind, operation: Operation) -> Step:
-        ways = bodies.HUGE if kind == Kind.HUGE else bodies.MALFORMED
-        way = next(self.ways[kind])
+        variants = bodies.HUGE if kind == Kind.HUGE else bodies.MALFORMED
+        variant = next(self.variants[kind])
         members = {**operation.members(), "operation_id": self._id(), "amount": self._amount()}
-        amount = -members["amount"] if way == "amount below zero" else members["amount"]
+        amount = -members["amount"] if variant == "amount below zero" else members["amount"]
         claim = Claim(operation_id=members["operation_id"], inn=operation.inn, amount=amount)
-        return Step(kind=kind, body=ways[way](members), claim=claim, expect=Expect.UNCOUNTED, detail=way)
+        return Step(kind=kind, body=variants[variant](members), claim=claim, expect=Expect.UNCOUNTED, detail=variant)
 
     def _forged(self, step: Step, operation: Operation) -> Step:
         members = {**operation.members(), "operation_id": self._id(), "amount": self._amount()}
@@ -359,8 +362,8 @@ class _Planner:
             after=about,
         )
 
-    def _in_turn(self, ways: Iterable[str]) -> Iterator[str]:
-        names = list(ways)
+    def _shuffled_cycle(self, variants: Iterable[str]) -> Iterator[str]:
+        names = list(variants)
         self.rng.shuffle(names)
         return cycle(names)
 

@@ -1,7 +1,4 @@
-"""Plays a day over many connections, repeats what is not acknowledged, and keeps the bank's own books of it.
-
-Called by run.py. Reads no balance and passes no judgement: report.py does.
-"""
+"""Plays a plan over many connections, repeats what is not acknowledged, and records all answers."""
 
 import json
 import threading
@@ -11,32 +8,32 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import signing
+from sandbox.storm.connection import BankConnection, Reply
 from sandbox.storm.plan import Expect, Manner, Plan, Signed, Step
-from sandbox.storm.wire import Line, Reply
 
 CONNECTIONS = 16
 PATIENCE_SECONDS = 30.0
-TRIES_AT_REFUSALS = 5
-"""How often the bank asks again when a step that must be refused gets no answer, or an error of the shop's own."""
+ATTEMPTS_AT_REFUSALS = 5
+"""How often a request that must be refused is sent if the answer is a 5xx or missing."""
 
 PAUSE_SECONDS, PAUSE_SECONDS_MAX = 0.05, 1.0
-COME_AGAIN = (408, 425, 429)
+RETRY_STATUSES = (408, 425, 429)
 
 
 @dataclass
 class Record:
-    """What the bank knows about one operation."""
+    """What the bank knows about one operation; `outcomes` counts the statuses that the shop named."""
 
     sent: int = 0
     acknowledged: bool = False
     refused: int | None = None
-    words: Counter[str] = field(default_factory=Counter)
+    outcomes: Counter[str] = field(default_factory=Counter)
     settled: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass
-class Books:
-    """What was sent and answered: by operation, by step, and counted."""
+class Results:
+    """The requests and answers: by operation, by step, and as counts."""
 
     operations: list[Record]
     replies: dict[int, list[Reply | None]] = field(default_factory=dict)
@@ -44,29 +41,29 @@ class Books:
     ended_early: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def send(self, step: Step, copies: int) -> None:
-        """Count a sending before anybody can have answered it."""
+    def record_sent(self, step: Step, copies: int) -> None:
+        """Count requests before they can be answered."""
         with self.lock:
             self.counts["sent"] += copies
             if step.operation is not None and step.claim is None:
                 self.operations[step.operation].sent += copies
 
-    def hear(self, step: Step, reply: Reply | None) -> None:
-        """Write down an answer, or that none came."""
+    def record_reply(self, step: Step, reply: Reply | None) -> None:
+        """Record an answer, or that there was none."""
         with self.lock:
             self.counts[f"{reply.status // 100}xx" if reply else "no answer"] += 1
             if reply is None or step.operation is None or step.claim is not None:
                 return
             record = self.operations[step.operation]
-            if reply.word:
-                record.words[reply.word] += reply.is_ack
+            if reply.outcome:
+                record.outcomes[reply.outcome] += reply.is_ack
             if step.expect == Expect.ACKNOWLEDGED:
                 record.acknowledged |= reply.is_ack
-                if 400 <= reply.status < 500 and reply.status not in COME_AGAIN:
+                if 400 <= reply.status < 500 and reply.status not in RETRY_STATUSES:
                     record.refused = reply.status
 
-    def close(self, number: int, step: Step, replies: list[Reply | None]) -> None:
-        """Write down how a step ended."""
+    def record_step(self, number: int, step: Step, replies: list[Reply | None]) -> None:
+        """Record the end of a step."""
         with self.lock:
             self.replies[number] = replies
             self.counts["steps"] += 1
@@ -74,7 +71,7 @@ class Books:
 
 
 class Play:
-    """One playing of a plan; run() returns when it is over, progress() may be asked meanwhile by anybody."""
+    """One run of a plan; progress() may be called from other threads."""
 
     def __init__(
         self,
@@ -86,7 +83,7 @@ class Play:
         patience: float = PATIENCE_SECONDS,
     ) -> None:
         self.plan = plan
-        self.books = Books([Record() for _ in plan.operations])
+        self.results = Results([Record() for _ in plan.operations])
         self._url = url
         self._secret = secret
         self._connections = connections
@@ -95,122 +92,122 @@ class Play:
         self._stopped = threading.Event()
         self._problems: list[BaseException] = []
 
-    def run(self, on_step: Callable[[int], None] = lambda _: None) -> Books:
-        """Play the whole day; `on_step` is called now and then, from this thread, with the steps done since."""
+    def run(self, on_step: Callable[[int], None] = lambda _: None) -> Results:
+        """Play the whole day; `on_step` is called from this thread with the number of new steps."""
         threads = [threading.Thread(target=self._work, daemon=True) for _ in range(self._connections)]
         for thread in threads:
             thread.start()
-        told = 0
+        reported = 0
         try:
             for thread in threads:
                 while thread.is_alive():
                     thread.join(0.1)
-                    done = self.books.counts["steps"]
-                    on_step(done - told)
-                    told = done
-            on_step(self.books.counts["steps"] - told)
+                    done = self.results.counts["steps"]
+                    on_step(done - reported)
+                    reported = done
+            on_step(self.results.counts["steps"] - reported)
         finally:
             self._stopped.set()
         if self._problems:
             raise self._problems[0]
-        return self.books
+        return self.results
 
     def stop(self) -> None:
-        """Begin no further step."""
-        self.books.ended_early = True
+        """Start no further step."""
+        self.results.ended_early = True
         self._stopped.set()
 
     def progress(self) -> Mapping[str, int]:
-        """Return the counts as they are now."""
-        with self.books.lock:
-            return dict(self.books.counts)
+        """Return the current counts."""
+        with self.results.lock:
+            return dict(self.results.counts)
 
     def _work(self) -> None:
-        lines: list[Line] = []
+        connections: list[BankConnection] = []
         try:
             while not self._stopped.is_set():
-                with self.books.lock:
+                with self.results.lock:
                     number, step = next(self._todo, (None, None))
                 if number is None or step is None:
                     return
-                self._take(number, step, lines)
+                self._run_step(number, step, connections)
         except BaseException as problem:
             self._problems.append(problem)
             self._stopped.set()
             raise
         finally:
-            for line in lines:
-                line.close()
+            for connection in connections:
+                connection.close()
 
-    def _take(self, number: int, step: Step, lines: list[Line]) -> None:
+    def _run_step(self, number: int, step: Step, connections: list[BankConnection]) -> None:
         replies: list[Reply | None] = []
         try:
-            if self._is_to_be_sent(step):
-                lines.extend(Line(self._url) for _ in range(step.copies - len(lines)))
-                replies = self._send(step, lines)
+            if self._must_send(step):
+                connections.extend(BankConnection(self._url) for _ in range(step.copies - len(connections)))
+                replies = self._send(step, connections)
             else:
-                with self.books.lock:
-                    self.books.counts["left out"] += 1
+                with self.results.lock:
+                    self.results.counts["left out"] += 1
         finally:
             if step.expect == Expect.ACKNOWLEDGED and step.operation is not None:
-                self.books.operations[step.operation].settled.set()
-            self.books.close(number, step, replies)
+                self.results.operations[step.operation].settled.set()
+            self.results.record_step(number, step, replies)
 
-    def _is_to_be_sent(self, step: Step) -> bool:
+    def _must_send(self, step: Step) -> bool:
         if self._secret is None and step.signed != Signed.RIGHTLY:
             return False
         if step.after is not None:
-            record = self.books.operations[step.after]
+            record = self.results.operations[step.after]
             while not record.settled.wait(0.1):
                 if self._stopped.is_set():
                     return False
-            # While money is only held, its id is not used: whoever comes with a known payer may be believed.
-            return record.acknowledged and not (step.claim and record.words["held"])
+            # While money is held, its id is not used: the shop may believe another step with a known payer.
+            return record.acknowledged and not (step.claim and record.outcomes["held"])
         return True
 
-    def _send(self, step: Step, lines: list[Line]) -> list[Reply | None]:
+    def _send(self, step: Step, connections: list[BankConnection]) -> list[Reply | None]:
         if step.manner != Manner.SLOW:
             self._stopped.wait(step.pause_ms / 1000)
         if step.expect == Expect.NOTHING:
-            self._vanish(step, lines[0])
+            self._abandon(step, connections[0])
             return []
-        replies = self._volley(step, lines[: step.copies])
-        return [self._until_settled(step, reply, lines[0]) for reply in replies]
+        replies = self._send_copies(step, connections[: step.copies])
+        return [self._until_settled(step, reply, connections[0]) for reply in replies]
 
-    def _volley(self, step: Step, lines: list[Line]) -> list[Reply | None]:
-        """Send copies on a connection each; the last byte of all goes out at one moment."""
+    def _send_copies(self, step: Step, connections: list[BankConnection]) -> list[Reply | None]:
+        """Send each copy on its own connection; the last bytes are sent at the same moment."""
         headers = self._headers(step)
-        self.books.send(step, len(lines))
-        for line in lines:
-            line.begin(step.body, headers, held_back=len(step.body) // 2 if step.manner == Manner.SLOW else 1)
+        self.results.record_sent(step, len(connections))
+        for connection in connections:
+            connection.begin(step.body, headers, held_back=len(step.body) // 2 if step.manner == Manner.SLOW else 1)
         if step.manner == Manner.SLOW:
             self._stopped.wait(step.pause_ms / 1000)
-        for line in lines:
-            line.finish()
-        replies = [line.answer() for line in lines]
+        for connection in connections:
+            connection.finish()
+        replies = [connection.answer() for connection in connections]
         for reply in replies:
-            self.books.hear(step, reply)
+            self.results.record_reply(step, reply)
         return replies
 
-    def _vanish(self, step: Step, line: Line) -> None:
-        """Be gone before the answer, or before the shop has the whole body."""
-        self.books.send(step, 1)
-        line.begin(step.body, self._headers(step), held_back=len(step.body) // 2)
+    def _abandon(self, step: Step, connection: BankConnection) -> None:
+        """Close the connection before the answer, or within the body."""
+        self.results.record_sent(step, 1)
+        connection.begin(step.body, self._headers(step), held_back=len(step.body) // 2)
         if step.manner != Manner.CUT:
-            line.finish()
-        line.close(reset=step.manner == Manner.RESET)
+            connection.finish()
+        connection.close(reset=step.manner == Manner.RESET)
 
-    def _until_settled(self, step: Step, reply: Reply | None, line: Line) -> Reply | None:
-        """Repeat until a 2xx; what must not be counted is asked again only when the shop gave no answer of its own."""
+    def _until_settled(self, step: Step, reply: Reply | None, connection: BankConnection) -> Reply | None:
+        """Repeat until a 2xx; a step that must be refused is repeated only a few times."""
         deadline, pause, tries = time.monotonic() + self._patience, PAUSE_SECONDS, 1
-        while _asks_again(reply) and time.monotonic() < deadline and not self._stopped.is_set():
-            if step.expect != Expect.ACKNOWLEDGED and tries == TRIES_AT_REFUSALS:
+        while _must_repeat(reply) and time.monotonic() < deadline and not self._stopped.is_set():
+            if step.expect != Expect.ACKNOWLEDGED and tries == ATTEMPTS_AT_REFUSALS:
                 break
-            with self.books.lock:
-                self.books.counts["repeated"] += 1
+            with self.results.lock:
+                self.results.counts["repeated"] += 1
             self._stopped.wait(pause)
             pause, tries = min(2 * pause, PAUSE_SECONDS_MAX), tries + 1
-            reply = self._volley(step, [line])[0]
+            reply = self._send_copies(step, [connection])[0]
         return reply
 
     def _headers(self, step: Step) -> dict[str, str]:
@@ -224,11 +221,11 @@ def _signature(step: Step, secret: str) -> str:
     if step.signed == Signed.WRONG_SECRET:
         return signing.sign(step.body, f"not {secret}")
     if step.signed == Signed.OTHER_BYTES:
-        # What a sender signs that forgets that JSON has many spellings; a shop that parses before it verifies agrees.
+        # A shop that parses before it verifies would accept this signature.
         return signing.sign(json.dumps(json.loads(step.body), sort_keys=True, separators=(",", ":")).encode(), secret)
     whole = signing.sign(step.body, secret)
     return whole[: len(whole) // 2] if step.signed == Signed.TRUNCATED else whole
 
 
-def _asks_again(reply: Reply | None) -> bool:
-    return reply is None or reply.status >= 500 or reply.status in COME_AGAIN
+def _must_repeat(reply: Reply | None) -> bool:
+    return reply is None or reply.status >= 500 or reply.status in RETRY_STATUSES

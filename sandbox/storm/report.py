@@ -1,6 +1,6 @@
-"""Where every kopeck of a day went: the bank's books against what the shop shows, and each difference by its name.
+"""The report of a storm: compares the bank's records with what the shop shows, and names each difference.
 
-Called by run.py with two readings of the shop. Pure: opens no connection and waits for nothing.
+It is pure: no network, no clock.
 """
 
 from collections import Counter, defaultdict
@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from sandbox.storm.connection import Reply
 from sandbox.storm.plan import Claim, Expect, Kind, Operation, Plan, Step
-from sandbox.storm.play import Books, Record
+from sandbox.storm.play import Record, Results
 from sandbox.storm.shop import Entry, Reading
 from sandbox.storm.sums import Suspect, explain
-from sandbox.storm.wire import Reply
 
 TWICE = "double credit"
 LOST = "acknowledged and lost"
@@ -36,12 +36,12 @@ FORGERIES = (Kind.FORGED, Kind.FORGED_REPEAT, Kind.TRUNCATED, Kind.UNSIGNED, Kin
 HELD_WORD = "held"
 
 COPIES_MAX = 8
-"""How often one operation may be counted and still be suspected by its amount."""
+"""The maximum number of credits of one operation that is considered when only balances are known."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that should not be: what, about whom and which operation, what was expected and what was found."""
+    """One problem: its kind, the organisation, the operation, what was expected and what was found."""
 
     kind: str
     inn: str
@@ -52,7 +52,7 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
-    """One organisation at the end of the day, in kopecks; `logged` is None where no log can be read."""
+    """The result of one organisation, in kopecks; `logged` is None if there is no log."""
 
     inn: str
     before: int
@@ -66,13 +66,13 @@ class Account:
 
     @property
     def credited(self) -> int:
-        """Return by how much the balance moved."""
+        """Return the change of the balance."""
         return self.after - self.before
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """The end of a storm; clean when there is no finding."""
+    """The result of a storm; it is clean if there is no finding."""
 
     seed: int
     day: int
@@ -84,20 +84,20 @@ class Report:
 
     @property
     def is_clean(self) -> bool:
-        """Tell whether every kopeck is where it should be and every answer was as promised."""
+        """Return whether there is no finding."""
         return not self.findings
 
     @property
     def is_short(self) -> bool:
-        """Tell whether money is missing that may still be on its way."""
+        """Return whether money is missing that may still be credited."""
         return any(account.credited < account.expected for account in self.accounts)
 
     def total(self, column: str) -> int:
-        """Add up a column of all accounts."""
+        """Return the sum of a column."""
         return sum(getattr(account, column) or 0 for account in self.accounts)
 
     def as_json(self) -> dict[str, Any]:
-        """Write the report as JSON can hold it."""
+        """Return the report as JSON."""
         accounts = [{**asdict(account), "credited": account.credited} for account in self.accounts]
         own = {"seed": self.seed, "day": self.day, "plan": self.plan, "clean": self.is_clean}
         findings = [asdict(finding) for finding in self.findings]
@@ -110,19 +110,19 @@ class Report:
         }
 
 
-def judge(plan: Plan, books: Books, before: Reading, after: Reading, *, again: bool = False) -> Report:
-    """Compare the bank's books with the shop's; `again` says that this very day was played before."""
-    return _Judge(plan, books, before, after, again=again).report()
+def compare(plan: Plan, results: Results, before: Reading, after: Reading, *, again: bool = False) -> Report:
+    """Compare the bank's records with the shop's; `again` means that this day was played before."""
+    return _Comparison(plan, results, before, after, again=again).report()
 
 
-class _Judge:
-    def __init__(self, plan: Plan, books: Books, before: Reading, after: Reading, *, again: bool) -> None:
-        self.plan, self.books, self.before, self.after = plan, books, before, after
+class _Comparison:
+    def __init__(self, plan: Plan, results: Results, before: Reading, after: Reading, *, again: bool) -> None:
+        self.plan, self.results, self.before, self.after = plan, results, before, after
         self.again = again
         self.by_id = {operation.id: operation for operation in plan.operations}
         self.claims: dict[str, list[tuple[Step, Claim]]] = defaultdict(list)
         for number, step in enumerate(plan.steps):
-            if step.claim and books.replies.get(number):
+            if step.claim and results.replies.get(number):
                 self.claims[step.claim.operation_id].append((step, step.claim))
         self.has_logs = before.logs is not None and after.logs is not None
         self.fresh = self._fresh()
@@ -144,14 +144,14 @@ class _Judge:
             plan=self.plan.digest(),
             accounts=accounts,
             findings=tuple(dict.fromkeys(self.findings)),
-            counts=dict(self.books.counts),
+            counts=dict(self.results.counts),
             notes=tuple(dict.fromkeys((*self.before.notes, *self.after.notes, *self._notes(accounts)))),
         )
 
-    # ---- What there is
+    # ---- Preparation
 
     def _fresh(self) -> dict[str, list[Entry]]:
-        """Return the rows of each log that were not there before."""
+        """Return the new rows of each log."""
         if self.before.logs is None or self.after.logs is None:
             return {}
         fresh = {}
@@ -161,33 +161,33 @@ class _Judge:
         return fresh
 
     def _earlier(self) -> set[str]:
-        """Return the operations that were counted before this playing began."""
+        """Return the operations that were credited before this storm."""
         if self.again:
             return set(self.by_id)
         logs = (self.before.logs or {}).values()
         return {entry.operation_id for entries in logs for entry in entries if entry.operation_id in self.by_id}
 
     def _is_held(self, operation: Operation) -> bool:
-        """Tell whether money waits for a person: its incident says so, or, where none can be read, the answer."""
+        """Return whether money is held: by its incident, or by the answer if incidents cannot be read."""
         if operation.id in self.earlier:
             return False
         if any(entry.operation_id == operation.id for entries in self.fresh.values() for entry in entries):
             return False
         if self.after.held is not None:
             return self.after.held.get(operation.id) == operation.amount
-        return bool(self._record(operation).words[HELD_WORD])
+        return bool(self._record(operation).outcomes[HELD_WORD])
 
     def _record(self, operation: Operation) -> Record:
-        return self.books.operations[operation.number]
+        return self.results.operations[operation.number]
 
     def _is_expected(self, operation: Operation) -> bool:
         counted = operation.id not in self.earlier and operation.id not in self.held
         return counted and self._record(operation).acknowledged
 
-    # ---- What the shop answered
+    # ---- Answers
 
     def _answers(self) -> Iterator[Finding]:
-        for number, replies in self.books.replies.items():
+        for number, replies in self.results.replies.items():
             step = self.plan.steps[number]
             if step.expect in (Expect.REFUSED, Expect.UNCOUNTED):
                 for reply in replies:
@@ -199,7 +199,7 @@ class _Judge:
         if step.expect == Expect.REFUSED and reply is not None and reply.is_ack:
             yield Finding(kind=BELIEVED, **named, expected="4xx", found=f"{reply.status} to a {what}")
         elif reply is None:
-            # To hang up on a body without end is an answer too.
+            # A shop may close the connection on a huge body.
             if step.kind != Kind.HUGE:
                 yield Finding(kind=FAILED, **named, expected="an answer", found=f"none to a {what}")
         elif reply.status >= 500:
@@ -212,17 +212,17 @@ class _Judge:
             record = self._record(operation)
             if record.refused and not record.acknowledged:
                 yield self._about(REFUSED, operation, "2xx", str(record.refused))
-            elif not record.acknowledged and not self.books.ended_early:
+            elif not record.acknowledged and not self.results.ended_early:
                 yield self._about(UNACKNOWLEDGED, operation, "2xx, sooner or later", f"none to {record.sent} sendings")
-            if record.words["credited"] > 1:
-                yield self._twice(operation, record.words["credited"])
-            if record.words["conflict"]:
+            if record.outcomes["credited"] > 1:
+                yield self._twice(operation, record.outcomes["credited"])
+            if record.outcomes["conflict"]:
                 yield self._about(MISTAKEN, operation, "credited or duplicate", "conflict, with the same facts")
-            told = record.words[HELD_WORD] and operation.id not in self.earlier
-            if told and self.after.held is not None and operation.id not in self.held:
+            said_held = record.outcomes[HELD_WORD] and operation.id not in self.earlier
+            if said_held and self.after.held is not None and operation.id not in self.held:
                 yield self._about(HELD, operation, f"an incident that holds {operation.amount}", "none")
 
-    # ---- What the logs say
+    # ---- Logs
 
     def _logs(self) -> Iterator[Finding]:
         found: dict[str, list[tuple[str, Entry]]] = defaultdict(list)
@@ -247,7 +247,7 @@ class _Judge:
                 yield self._about(LOST, operation, str(operation.amount), "0")
 
     def _rows(self, operation: Operation, rows: list[tuple[str, Entry]]) -> Iterator[Finding]:
-        """Judge what the log has of an operation that is good."""
+        """Check the rows of a real operation."""
         own, altered = [], {(claim.inn, claim.amount) for _, claim in self.claims.get(operation.id, ())}
         for inn, entry in rows:
             if (inn, entry.delta) in altered or entry.delta != operation.amount:
@@ -260,17 +260,17 @@ class _Judge:
         times = len(own) + (operation.id in self.earlier)
         if times > 1:
             yield self._twice(operation, times)
-        elif own and not self._record(operation).acknowledged and not self.books.ended_early:
+        elif own and not self._record(operation).acknowledged and not self.results.ended_early:
             yield self._about(UNPROMISED, operation, "a 2xx before or after", "credited, never acknowledged")
 
     def _claimed(self, id_: str, rows: list[tuple[str, Entry]]) -> Iterator[Finding]:
-        """Judge what the log has of an operation that must not be there; what is somebody else's is no finding."""
+        """Check the rows of a false operation; operations of other senders are no finding."""
         for step, _ in self.claims.get(id_, [])[:1]:
             kind = FORGED if step.kind in FORGERIES else UNUSABLE
             for inn, entry in rows:
                 yield Finding(kind=kind, inn=inn, operation_id=id_, expected="0", found=str(entry.delta))
 
-    # ---- What the balances say
+    # ---- Balances
 
     def _account(self, inn: str) -> Account:
         mine = [operation for operation in self.plan.operations if operation.inn == inn]
@@ -289,13 +289,13 @@ class _Judge:
         )
 
     def _balance(self, account: Account) -> Iterator[Finding]:
-        """Judge a balance: by the log where there is one, which was judged by itself, or else by what was promised."""
+        """Check a balance against the log if there is one, otherwise against the acknowledged operations."""
         due = account.expected if account.logged is None else account.logged
         difference = account.credited - due
         if difference == 0:
             return
         causes = explain(difference, list(self._suspects(account.inn)))
-        if causes and self.books.ended_early and all(cause.kind == UNPROMISED for cause in causes):
+        if causes and self.results.ended_early and all(cause.kind == UNPROMISED for cause in causes):
             return
         for cause in causes:
             yield Finding(
@@ -312,7 +312,7 @@ class _Judge:
     def _suspects(self, inn: str) -> Iterator[Suspect]:
         for operation in self.plan.operations:
             if operation.inn == inn:
-                yield from self._mishaps(operation)
+                yield from self._possible_faults(operation)
         for id_, claims in self.claims.items():
             for step, claim in claims:
                 kind = FORGED if step.kind in FORGERIES else UNUSABLE if step.operation is None else ALTERED
@@ -323,8 +323,8 @@ class _Judge:
                     effect = claim.amount - amount
                     yield Suspect(effect=effect, kind=kind, operation_id=id_, expected=amount, found=claim.amount)
 
-    def _mishaps(self, operation: Operation) -> Iterator[Suspect]:
-        """Name what may have befallen an operation, with what that does to a balance."""
+    def _possible_faults(self, operation: Operation) -> Iterator[Suspect]:
+        """Return what may have gone wrong with an operation, and its effect on the balance."""
         record, amount = self._record(operation), operation.amount
         earlier = operation.id in self.earlier
         expected = amount if self._is_expected(operation) or earlier else 0
@@ -336,7 +336,7 @@ class _Judge:
         elif operation.id not in self.held:
             yield _suspect(UNPROMISED, operation, 0, amount)
 
-    # ---- Words
+    # ---- Texts
 
     def _notes(self, accounts: tuple[Account, ...]) -> Iterator[str]:
         if self.earlier:
@@ -344,7 +344,7 @@ class _Judge:
                 f"{len(self.earlier)} of {len(self.by_id)} operations were counted before this storm began "
                 "and must not be counted again; --day plays the same day with new ones."
             )
-        if self.books.ended_early:
+        if self.results.ended_early:
             yield "The storm was ended early: what was not acknowledged by then may be credited or not."
         others = sum(1 for account in accounts if account.others)
         if others:

@@ -1,6 +1,6 @@
-"""The shop that is judged, seen from outside: its webhook's address, and what its public endpoints say of its money.
+"""The tested shop as seen from outside: its addresses, and the balances, logs and incidents that it shows.
 
-Called by run.py. Only ever reads; what a shop does not offer (a log, incidents) is None, and never guessed.
+What a shop does not offer is None.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,8 +10,8 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 from uuid import UUID
 
-from http_client import addresses
-from sandbox.storm.wire import Line, Reply, ShopSilent
+import addresses
+from sandbox.storm.connection import BankConnection, Reply, ShopSilent
 
 PAGES_MAX = 2000
 TRIES = 3
@@ -19,7 +19,7 @@ TRIES = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Addresses:
-    """Where the shop listens; `{inn}` stands for an organisation, None for what it does not have."""
+    """The addresses of a shop; `{inn}` stands for an organisation, None for a missing feature."""
 
     webhook: str
     balance: str
@@ -29,7 +29,7 @@ class Addresses:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One row of a log: which operation moved a balance by how much."""
+    """One row of a log: an operation and the change of the balance."""
 
     operation_id: str
     delta: int
@@ -39,7 +39,7 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """What the shop said at one moment: balances, logs (None: not readable) and money held as incidents."""
+    """What the shop showed at one moment: balances, logs and held money; None if not readable."""
 
     balances: Mapping[str, int | None]
     logs: Mapping[str, tuple[Entry, ...]] | None = None
@@ -48,7 +48,7 @@ class Reading:
 
 
 def addresses_of(base: str, *, webhook: str | None = None) -> Addresses:
-    """Return where Kopeck listens, given the beginning of its address or any address of it."""
+    """Return the addresses of a Kopeck from any of its addresses."""
     parts = urlsplit(base)
     root = f"{parts.scheme}://{parts.netloc}/api/v1"
     return Addresses(
@@ -60,7 +60,7 @@ def addresses_of(base: str, *, webhook: str | None = None) -> Addresses:
 
 
 class Shop:
-    """Reads the public endpoints, with an API key if there is one."""
+    """Reads the public endpoints of a shop, with an API key if one is given."""
 
     def __init__(self, places: Addresses, *, api_key: str | None = None, kopecks_in_unit: int = 1) -> None:
         for address in (places.webhook, places.balance, places.log, places.incidents):
@@ -68,19 +68,19 @@ class Shop:
                 addresses.split(address.replace("{inn}", "0"))
         self.places = places
         self._headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {api_key}"} if api_key else {})
-        self._lines: dict[tuple[str, str, int], Line] = {}
+        self._connections: dict[tuple[str, str, int], BankConnection] = {}
         self._kopecks_in_unit = kopecks_in_unit
 
     def read(self, inns: tuple[str, ...]) -> Reading:
-        """Read balances, and logs and incidents where there are any; raise ShopSilent when there is no balance."""
+        """Read balances, logs and incidents; raise ShopSilent if a balance cannot be read."""
         try:
             balances = {inn: self._balance(inn) for inn in inns}
             notes: list[str] = []
             logs = self._logs(balances, notes) if self.places.log else None
             held = self._held(notes) if self.places.incidents and logs is not None else None
         finally:
-            for line in self._lines.values():
-                line.close()
+            for connection in self._connections.values():
+                connection.close()
         return Reading(balances=balances, logs=logs, held=held, notes=tuple(notes))
 
     def _balance(self, inn: str) -> int | None:
@@ -113,13 +113,13 @@ class Shop:
         return logs
 
     def _held(self, notes: list[str]) -> dict[str, int] | None:
-        """Read which operations wait as incidents that hold money, with their amounts."""
+        """Return the operations whose money is held as an incident, with their amounts."""
         found = {}
         try:
             for row in self._rows((self.places.incidents or "") + "?state=all", 100):
-                announced = (row.get("facts") or {}).get("announced") or {}
+                webhook = (row.get("facts") or {}).get("announced") or {}
                 if row.get("kind") in ("unknown_inn", "balance_limit"):
-                    found[_uuid(row["operation_id"])] = int(announced["amount"])
+                    found[_uuid(row["operation_id"])] = int(webhook["amount"])
         except (_Unreadable, KeyError, TypeError, ValueError, AttributeError):
             notes.append("Incidents cannot be read; what the shop says it holds is believed.")
             return None
@@ -141,16 +141,16 @@ class Shop:
 
     def _get(self, url: str) -> Reply:
         target = addresses.split(url)
-        line = self._lines.setdefault(target[:3], Line(url))
+        connection = self._connections.setdefault(target[:3], BankConnection(url))
         for _ in range(TRIES):
-            reply = line.get(target.path, self._headers)
+            reply = connection.get(target.path, self._headers)
             if reply is not None and reply.status < 500:
                 return reply
         raise ShopSilent(f"The shop at {target.host}:{target.port} does not answer, or fails. Is it running?")
 
 
 class _Unreadable(Exception):
-    """A list is not there, or not in a shape that is known."""
+    """A list is missing or has an unknown format."""
 
 
 def _entry(row: Any) -> Entry:

@@ -1,6 +1,6 @@
-"""Which operations explain a difference of money: a few amounts, out of many, that add up to it exactly.
+"""Finds the operations that explain a difference: a few amounts that add up to it exactly.
 
-Called by report.py for shops that show a balance and no log. Pure arithmetic; knows no HTTP.
+It is used for shops without a log.
 """
 
 from collections.abc import Sequence
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from itertools import combinations
 
 HALVED_MAX = 32
-"""Of so many suspects every combination is tried, by halves."""
+"""Up to this many suspects, every combination is tried."""
 
 TRIPLES_MAX = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Suspect:
-    """An operation, what may have gone wrong with it, and by how much that would move the balance."""
+    """An operation, its possible fault, and the effect of the fault on the balance."""
 
     effect: int
     kind: str
@@ -25,7 +25,7 @@ class Suspect:
 
 
 def explain(difference: int, suspects: Sequence[Suspect]) -> tuple[Suspect, ...]:
-    """Return the fewest suspects whose effects add up to a difference, or none if that takes too many."""
+    """Return the smallest set of suspects that adds up to a difference, or none if there is no small one."""
     if difference == 0:
         return ()
     by_effect: dict[int, Suspect] = {}

@@ -1,7 +1,4 @@
-"""How a report reads at the shell: the counts, a table of kopecks by organisation, and a line for each finding.
-
-Called by the command. Judges nothing.
-"""
+"""The report of a storm as text: counts, a table by organisation, and a line for each finding."""
 
 from collections.abc import Iterator, Sequence
 
@@ -15,13 +12,13 @@ HEADER = ("organisation", "before", "sent", "earlier", "held", "expected", "cred
 ANSWERS = ("2xx", "3xx", "4xx", "5xx", "no answer", "repeated", "left out")
 
 
-def lines(report: Report, plan: Plan) -> Iterator[str]:
-    """Write a report, line by line."""
+def report_lines(report: Report, plan: Plan) -> Iterator[str]:
+    """Return the lines of a report."""
     counts = report.counts
     what = f"{len(plan.operations)} operations, {len(plan.organisations)} organisations"
     yield f"Storm {report.seed}, day {report.day}, plan {report.plan}: {what}"
-    told = ", ".join(f"{name} {counts[name]}" for name in ANSWERS if counts.get(name))
-    yield f"{counts.get('sent', 0)} webhooks sent: {told}"
+    answers = ", ".join(f"{name} {counts[name]}" for name in ANSWERS if counts.get(name))
+    yield f"{counts.get('sent', 0)} webhooks sent: {answers}"
     yield ", ".join(f"{kind} {counts[kind]}" for kind in Kind if counts.get(kind))
     yield ""
     yield from _table([HEADER, *_rows(report, plan)])

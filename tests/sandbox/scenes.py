@@ -1,4 +1,4 @@
-"""One payment in each state, so that every page of the sandbox has something to show."""
+"""One payment in each state, so that every page of the sandbox has content."""
 
 from tests.sandbox.factories import Clock
 from tests.sandbox.payer import Payer
@@ -8,8 +8,8 @@ SILENT = "4000 0000 0000 0077"
 ORDERS = ("ORDER-100", "ORDER-101", "ORDER-104")
 
 
-def stage(payer: Payer, clock: Clock, webhook_url: str = "http://127.0.0.1:9/hook") -> dict[str, str]:
-    """Bring payments into every state; return the address of every page by a name."""
+def make_scene(payer: Payer, clock: Clock, webhook_url: str = "http://127.0.0.1:9/hook") -> dict[str, str]:
+    """Create payments in every state; return the address of every page by name."""
     late = payer.create(reference="ORDER-99")
     clock.move(minutes=20)
     payer.work()

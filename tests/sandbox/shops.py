@@ -1,4 +1,4 @@
-"""Shops for the hostile bank to judge: one in this process that can be broken in one way each, and Kopeck itself."""
+"""Shops for storms: one in this process with a selectable fault, and Kopeck itself."""
 
 import json
 import subprocess
@@ -25,14 +25,14 @@ MONEY_MAX = 2**63 - 1
 
 
 class Refused(Exception):
-    """What the shop answers with a 4xx."""
+    """A request that the shop refuses."""
 
     def __init__(self, status: int) -> None:
         self.status = status
 
 
 class Shop:
-    """A receiver in a few lines that is right unless `fault` says how it is wrong; it may show its log or not."""
+    """A small receiver with a selectable `fault`; it may show its log or not."""
 
     def __init__(self, fault: str = "none", *, shows_log: bool = False, speaks: bool = False) -> None:
         self.fault = fault
@@ -44,8 +44,8 @@ class Shop:
         self.rows: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
         self.credits: Counter[str] = Counter()
         self.failing: set[Any] = set()
-        self.heard = 0
-        self.knocked = 0
+        self.received = 0
+        self.requests = 0
 
     def __enter__(self) -> Self:
         self._server = _Server(("127.0.0.1", 0), _handler(self))
@@ -72,8 +72,8 @@ class Shop:
     # ---- The webhook
 
     def receive(self, body: bytes, signature: str | None) -> tuple[int, Any]:
-        self.knocked += 1
-        if self.fault == "is busy now and then" and self.knocked % 5 == 0:
+        self.requests += 1
+        if self.fault == "is busy now and then" and self.requests % 5 == 0:
             return 503, None
         try:
             self._verify(body, signature)
@@ -121,7 +121,7 @@ class Shop:
         key = self._key(members, body)
         if self.fault == "looks before it locks":
             is_known = key in self.known
-            threading.Event().wait(0.03)  # the time that a query takes
+            threading.Event().wait(0.03)  # the duration of a query
             with self.lock:
                 return self._answer(is_known, key, members)
         with self.lock:
@@ -137,7 +137,7 @@ class Shop:
         }.get(self.fault, id_)
 
     def _answer(self, is_known: bool, key: Any, members: dict[str, Any]) -> tuple[int, Any]:
-        self.heard += 1
+        self.received += 1
         if is_known:
             if self.fault == "lets the last amount win":
                 self._credit({**members, "amount": members["amount"] - self.known[key]})
@@ -146,22 +146,22 @@ class Shop:
             word = "conflict" if self.fault == "calls repeats conflicts" else "duplicate"
             return (500, None) if failing else (200, {"status": word} if self.speaks else None)
         self.known[key] = members["amount"]
-        if self.fault == "says that it holds" and self.heard % 10 == 0:
+        if self.fault == "says that it holds" and self.received % 10 == 0:
             return 202, {"status": "held"}
-        if self.fault != "loses some" or self.heard % 10:
+        if self.fault != "loses some" or self.received % 10:
             self._credit(members)
-        if self.fault == "fails when it has credited" and self.heard % 10 == 0:
+        if self.fault == "fails when it has credited" and self.received % 10 == 0:
             self.failing.add(key)
             return 500, None
         return 200, {"status": "credited"} if self.speaks else None
 
     def _credit(self, members: dict[str, Any]) -> None:
         inn, amount = members["payer_inn"], members["amount"]
-        if self.fault == "credits the neighbour" and self.heard % 10 == 0:
+        if self.fault == "credits the neighbour" and self.received % 10 == 0:
             inn = next((other for other in self.balances if other != inn), inn)
         before = self.balances[inn]
         self.balances[inn] = float(before) + amount if self.fault == "adds floats" else before + amount
-        if self.fault == "forgets rows" and self.heard % 10 == 0:
+        if self.fault == "forgets rows" and self.received % 10 == 0:
             return
         wrong = self.fault == "writes rows that do not add up"
         self.credits[members["operation_id"]] += 1
@@ -175,7 +175,7 @@ class Shop:
             }
         )
 
-    # ---- What it shows
+    # ---- Balances, logs, incidents
 
     def show(self, path: str) -> tuple[int, Any]:
         _, kind, *rest = urlsplit(path).path.split("/")
@@ -194,7 +194,7 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 256
 
     def handle_error(self, *_: object) -> None:
-        """Say nothing: half of what arrives is broken on purpose."""
+        """Do not log: many requests are broken on purpose."""
 
 
 def _handler(shop: Shop) -> type[BaseHTTPRequestHandler]:
@@ -219,7 +219,7 @@ def _handler(shop: Shop) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(head.encode() + text)
 
         def log_message(self, *_: Any) -> None:
-            """Say nothing."""
+            """Do not log."""
 
     return Handler
 

@@ -1,4 +1,4 @@
-"""The mock bank: one webhook, signed and sent to the configured shop, by a program or from a page."""
+"""The mock bank: one signed webhook to the configured shop, by the API or from the page."""
 
 import json
 import re
@@ -19,14 +19,14 @@ from tests.sandbox.factories import SECRET
 IMITATION = "/api/v1/webhook/bank/imitation/"
 
 
-def answer(_heard: Heard) -> tuple[int, dict[str, str], bytes]:
+def answer(_request: Heard) -> tuple[int, dict[str, str], bytes]:
     return 200, {"Content-Type": "application/json"}, b'{"status": "credited"}'
 
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    with Receiver(answer) as heard:
-        yield heard
+    with Receiver(answer) as receiver:
+        yield receiver
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def imitate(client: FlaskClient, body: object = None, **query: str) -> TestRespo
     return client.post(IMITATION, json=body, query_string=query)
 
 
-def heard_members(receiver: Receiver) -> dict[str, object]:
+def received_members(receiver: Receiver) -> dict[str, object]:
     members: dict[str, object] = json.loads(receiver.heard[-1].body)
     return members
 
@@ -58,7 +58,7 @@ def test_without_a_body_it_sends_the_sample(client, receiver):
         "bank_webhook_status_code": 200,
         "bank_webhook_response": {"status": "credited"},
     }
-    assert heard_members(receiver) == sent
+    assert received_members(receiver) == sent
 
 
 @pytest.mark.parametrize("path", [IMITATION, IMITATION.rstrip("/")])
@@ -75,11 +75,11 @@ def test_each_time_is_another_operation(client):
 
 def test_the_bytes_sent_are_the_bytes_signed(client, receiver):
     imitate(client, {"document_number": "Счёт № 7"})
-    heard = receiver.heard[0]
+    request = receiver.heard[0]
 
-    assert heard.headers["x-signature"] == signing.sign(heard.body, SECRET)
-    assert heard.headers["content-type"] == "application/json"
-    assert "Счёт № 7".encode() in heard.body
+    assert request.headers["x-signature"] == signing.sign(request.body, SECRET)
+    assert request.headers["content-type"] == "application/json"
+    assert "Счёт № 7".encode() in request.body
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_the_bytes_sent_are_the_bytes_signed(client, receiver):
 )
 def test_each_field_is_checked_and_sent_as_given(client, receiver, name, good, bad):
     assert imitate(client, {name: good}).json["sent_data"][name] == good
-    assert heard_members(receiver)[name] == good
+    assert received_members(receiver)[name] == good
 
     refused = imitate(client, {name: bad})
     assert refused.status_code == 400
@@ -124,7 +124,7 @@ def test_unknown_members_are_refused_unless_nothing_is_checked(client, receiver)
     assert receiver.heard == []
 
     assert imitate(client, {"url": "http://evil.example/"}, check="no").json["webhook_url"] == receiver.url
-    assert heard_members(receiver)["url"] == "http://evil.example/"
+    assert received_members(receiver)["url"] == "http://evil.example/"
 
 
 @pytest.mark.parametrize("value", [-5, "many", None, [1], {"a": 1}, 1e30, True])
@@ -132,15 +132,15 @@ def test_wrong_values_can_be_sent_on_purpose(client, receiver, value):
     answered = imitate(client, {"amount": value}, check="no")
 
     assert answered.status_code == 200
-    assert heard_members(receiver)["amount"] == value
+    assert received_members(receiver)["amount"] == value
     assert signing.sign(receiver.heard[0].body, SECRET) == receiver.heard[0].headers["x-signature"]
 
 
 def test_signatures_can_be_wrong_on_purpose(client, receiver):
     for how in ("right", "wrong", "truncated", "missing"):
         assert imitate(client, signature=how).status_code == 200
-    right, wrong, truncated, missing = [heard.headers.get("x-signature") for heard in receiver.heard]
-    good = [signing.sign(heard.body, SECRET) for heard in receiver.heard]
+    right, wrong, truncated, missing = [request.headers.get("x-signature") for request in receiver.heard]
+    good = [signing.sign(request.body, SECRET) for request in receiver.heard]
 
     assert right == good[0]
     assert len(wrong) == 64
@@ -210,12 +210,12 @@ def test_the_page_sends_and_shows_the_exchange(client, receiver):
     assert "Nothing was sent yet." in client.get("/bank/").get_data(as_text=True)
 
     assert post_form(client, amount="700", payer_inn="").status_code == 303
-    assert heard_members(receiver)["amount"] == 700
-    assert heard_members(receiver)["payer_inn"] == "1234567890"
+    assert received_members(receiver)["amount"] == 700
+    assert received_members(receiver)["payer_inn"] == "1234567890"
     shown = client.get("/bank/").get_data(as_text=True)
-    heard = receiver.heard[0]
+    request = receiver.heard[0]
     assert f"POST {receiver.url}" in shown
-    assert f"X-Signature: {heard.headers['x-signature']}" in shown
+    assert f"X-Signature: {request.headers['x-signature']}" in shown
     assert "&#34;amount&#34;: 700" in shown
     assert "{&#34;status&#34;: &#34;credited&#34;}" in shown
 
@@ -230,7 +230,7 @@ def test_the_page_says_at_each_field_what_is_wrong(client, receiver):
     assert receiver.heard == []
 
     assert post_form(client, amount="many", payer_inn="<b>", unchecked="on", signature="wrong").status_code == 303
-    assert heard_members(receiver)["amount"] == "many"
+    assert received_members(receiver)["amount"] == "many"
     assert receiver.heard[0].headers["x-signature"] != signing.sign(receiver.heard[0].body, SECRET)
 
 
@@ -250,11 +250,11 @@ def test_what_a_shop_answers_is_shown_and_never_run(client, receiver):
 
 
 def test_only_the_last_exchanges_are_kept(app, client, monkeypatch):
-    monkeypatch.setattr(store, "KEPT", 3)
+    monkeypatch.setattr(store, "EXCHANGES_MAX", 3)
     for _ in range(5):
         imitate(client)
 
     with app.app_context():
-        kept = store.last(context.store(), 100)
+        kept = store.latest(context.store(), 100)
     assert [exchange.id for exchange in kept] == [5, 4, 3]
     assert views.SHOWN < 100

@@ -32,9 +32,9 @@ def test_a_card_is_kept_once_for_each_email(payer, saved):
     assert cards(payer) == [{"id": saved, "mask": "**** 4444", "expiry": "11/31"}]
 
 
-@pytest.mark.parametrize(("card", "wish"), [(GOOD, "false"), (GOOD, "on"), (GOOD, ""), (UNKNOWN, "true")])
-def test_a_card_is_not_kept_without_being_asked_or_without_success(payer, card, wish):
-    answer = payer.pay(payment_id := payer.create(), card, save_card=wish)
+@pytest.mark.parametrize(("card", "save_card"), [(GOOD, "false"), (GOOD, "on"), (GOOD, ""), (UNKNOWN, "true")])
+def test_a_card_is_not_kept_without_being_asked_or_without_success(payer, card, save_card):
+    answer = payer.pay(payment_id := payer.create(), card, save_card=save_card)
     if answer.status_code == 303:
         payer.enter(payment_id, payer.code(payment_id))
     payer.prove()

@@ -35,10 +35,10 @@ class UnchangedShop:
         expected = hmac.new(self.secret.encode(), message.encode(), hashlib.sha256).hexdigest()
         return hmac.compare_digest(expected, signature)
 
-    def hear(self, heard) -> tuple[int, dict[str, str], bytes]:
-        payload = json.loads(heard.body)
-        if not self.verify(payload, heard.headers["x-signature"]):
-            self.refused.append(heard.body)
+    def receive(self, request) -> tuple[int, dict[str, str], bytes]:
+        payload = json.loads(request.body)
+        if not self.verify(payload, request.headers["x-signature"]):
+            self.refused.append(request.body)
             return 401, {}, b"{}"
         self.orders[payload["reference"]] = payload["status"]
         return 200, {"Content-Type": "application/json"}, b'{"status": "received"}'
@@ -75,7 +75,7 @@ def test_an_unchanged_client_passes(tmp_path, shop, spelling, pay_path):
     base = f"http://127.0.0.1:{port}"
     settings = make_settings(tmp_path, SANDBOX_PORT=str(port), SANDBOX_BASE_URL=base)
     unchanged = UnchangedShop(base, SECRET)
-    shop.answer = unchanged.hear
+    shop.answer = unchanged.receive
     with served(create_app(settings, work=True), port):
         body = {"amount": 25000, "reference": "ORDER-9", spelling[0]: shop.url, spelling[1]: "http://localhost/thanks"}
         page_url = unchanged.create(body)
@@ -94,7 +94,7 @@ def test_a_refused_body_is_422_for_it_too(client):
 
 def test_flask_run_serves_on_the_port_it_is_given_and_works(tmp_path, shop):
     unchanged = UnchangedShop("", SECRET)
-    shop.answer = unchanged.hear
+    shop.answer = unchanged.receive
     environ = {
         "SANDBOX_DATABASE": str(tmp_path / "s.db"),
         "SANDBOX_WEBHOOK_SECRET": SECRET,
@@ -118,7 +118,7 @@ def test_flask_run_serves_on_the_port_it_is_given_and_works(tmp_path, shop):
 
 
 def pay_directly(base: str, payment_id: str) -> bool:
-    """Pay with a card that needs no code; tell whether the sandbox has said that it is paid."""
+    """Pay with a card that needs no code; return whether the sandbox has said that it is paid."""
     browser = requests.Session()
     page = browser.get(f"{base}/checkout/{payment_id}", timeout=30)
     data = {"card_number": "5555555555554444", "email": EMAIL, "csrf_token": browser.cookies.get("csrf_token", "")}
@@ -148,15 +148,15 @@ def let_leases_end(folder) -> None:
         connection.execute("UPDATE webhooks SET due_at = created_at WHERE state = 'pending'")
 
 
-def heard_ids(shop: Receiver) -> set[str]:
-    return {heard.headers["x-payment-id"] for heard in shop.heard}
+def received_ids(shop: Receiver) -> set[str]:
+    return {request.headers["x-payment-id"] for request in shop.heard}
 
 
 def test_killed_between_the_change_and_the_webhook_it_loses_none(process, shop, tmp_path):
     """More payments than there are senders, at a shop that does not answer: some are under way, the others stored."""
     released = threading.Event()
 
-    def silent(_heard):
+    def silent(_request):
         released.wait(60)
         return 500, {}, b""
 
@@ -168,35 +168,35 @@ def test_killed_between_the_change_and_the_webhook_it_loses_none(process, shop, 
     eventually(lambda: len(shop.heard) == 8)
     process.kill()
     released.set()
-    assert len(heard_ids(shop)) == 8
+    assert len(received_ids(shop)) == 8
 
     shop.heard.clear()
-    shop.answer = unchanged.hear
+    shop.answer = unchanged.receive
     let_leases_end(tmp_path)
     process.start()
-    eventually(lambda: heard_ids(shop) == set(paid))
+    eventually(lambda: received_ids(shop) == set(paid))
     assert unchanged.refused == []
 
 
 def test_killed_at_any_moment_it_has_a_webhook_for_whatever_is_paid(process, shop, tmp_path):
     unchanged = UnchangedShop(process.url, SECRET)
-    shop.answer = unchanged.hear
+    shop.answer = unchanged.receive
     body = {"amount": 1, "reference": "R", "webhookUrl": shop.url, "redirectUrl": "http://a.example"}
     created = [unchanged.create(body).split("/")[-1] for _ in range(30)]
-    told: list[str] = []
+    confirmed: list[str] = []
 
     def pay_all(payments: list[str]) -> None:
         for payment_id in payments:
             try:
                 if pay_directly(process.url, payment_id):
-                    told.append(payment_id)
+                    confirmed.append(payment_id)
             except requests.RequestException:
                 return  # it is dead
 
     threads = [threading.Thread(target=pay_all, args=(created[start::3],)) for start in range(3)]
     for thread in threads:
         thread.start()
-    eventually(lambda: len(told) >= 6)
+    eventually(lambda: len(confirmed) >= 6)
     process.kill()
     for thread in threads:
         thread.join(60)
@@ -207,6 +207,6 @@ def test_killed_at_any_moment_it_has_a_webhook_for_whatever_is_paid(process, sho
         listed = requests.get(f"{process.url}/sandbox/api/invoices?status=paid", timeout=30).json()["items"]
         return {invoice["id"] for invoice in listed}
 
-    assert set(told) <= paid(), "what was confirmed to a payer is paid"
-    eventually(lambda: heard_ids(shop) >= paid())
-    assert heard_ids(shop) == paid(), "and of nothing else was told"
+    assert set(confirmed) <= paid(), "what was confirmed to a payer is paid"
+    eventually(lambda: received_ids(shop) >= paid())
+    assert received_ids(shop) == paid(), "and no other webhook was sent"

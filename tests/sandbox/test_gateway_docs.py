@@ -30,11 +30,11 @@ def test_the_page_lists_exactly_the_settings():
     assert {cell.strip("`") for cell in first_cells("Settings")} == asked - OF_KOPECK
 
 
-def test_the_page_lists_exactly_the_addresses_of_the_wire_and_of_our_api(app):
+def test_the_page_lists_exactly_the_addresses_of_both_apis(app):
     routes = {
         f"{method} " + re.sub("<[a-z]+:", "<", rule.rule)
         for rule in app.url_map.iter_rules()
-        if rule.endpoint.split(".")[0] in ("wire", "extension")
+        if rule.endpoint.split(".")[0] in ("acquiremock", "control_api")
         for method in rule.methods - {"HEAD", "OPTIONS"}
     }
 
@@ -61,7 +61,7 @@ def test_the_numbers_of_the_page_are_those_of_the_code():
     waits = ", ".join(str(seconds) for seconds in webhooks.RETRY_SECONDS[:-1])
 
     assert f"after {waits} and {webhooks.RETRY_SECONDS[-1]} seconds" in PAGE.replace("\n  ", " ")
-    assert len(webhooks.RETRY_SECONDS) + 1 == webhooks.TRIES_MAX
+    assert len(webhooks.RETRY_SECONDS) + 1 == webhooks.ATTEMPTS_MAX
     assert f"within {webhooks.SECONDS_MAX:.0f} seconds" in PAGE
     assert f"From 1 to {AMOUNT_MAX}" in PAGE
     assert f"after {OTP_LIFETIME.seconds // 60} minutes" in PAGE

@@ -1,4 +1,4 @@
-"""Whatever payers, shops and time do, in any order: only moves that exist, money that adds up, each end told."""
+"""Random actions of payers and shops in any order: only allowed moves, correct sums, a webhook for each end."""
 
 import tempfile
 from itertools import pairwise
@@ -17,7 +17,7 @@ AMOUNT = 100
 CARDS = (GOOD, NO_3DS, UNKNOWN, "5555555555554592", "4000000000000051", "4000000000000077")
 KEYS = (None, "a", "b")
 NEVER_STATUS = (200, 202, 303, 400, 401, 402, 404, 409, 410, 429, 504)
-TOLD = ("paid", "failed", "expired")
+NOTIFIED = ("paid", "failed", "expired")
 
 
 class Gateway(RuleBasedStateMachine):
@@ -76,15 +76,15 @@ class Gateway(RuleBasedStateMachine):
             worker.settle_due()
 
     @invariant()
-    def only_moves_that_exist_were_made_and_each_end_is_told(self):
+    def only_allowed_moves_were_made_and_each_end_has_its_webhook(self):
         for payment_id in self.payments:
             moves = [Status(status) for status in self.payer.moves(payment_id)]
             assert moves[0] is Status.PENDING
             assert all(after in MOVES[before] for before, after in pairwise(moves))
             assert self.payer.invoice(payment_id).status == moves[-1]
             assert moves.count(Status.PAID) <= 1
-            told = [webhook.status for webhook in self.payer.webhooks(payment_id)]
-            assert told == [status for status in moves if status in TOLD]
+            statuses = [webhook.status for webhook in self.payer.webhooks(payment_id)]
+            assert statuses == [status for status in moves if status in NOTIFIED]
 
     @invariant()
     def money_adds_up(self):

@@ -56,7 +56,7 @@ def test_of_many_tabs_one_pays(payer, rivals, _round):
 
 
 @pytest.mark.parametrize("_round", range(ROUNDS))
-def test_repeats_with_one_key_are_one_payment_and_all_are_told_so(payer, rivals, _round):
+def test_repeats_with_one_key_are_one_payment_and_all_get_its_result(payer, rivals, _round):
     payment_id = payer.create()
 
     answers = race(*tabs(rivals, payment_id, NO_3DS, key="k"))
@@ -142,8 +142,8 @@ def test_paying_declining_canceling_and_confirming_at_once_end_in_one_state(paye
     final = payer.moves(payment_id)[2:]
     assert len([status for status in final if status in ("paid", "failed", "canceled")]) == 1
     assert payer.invoice(payment_id).status == final[-1]
-    told = [webhook.status for webhook in payer.webhooks(payment_id)]
-    assert told == ([] if final == ["canceled"] else final[-1:])
+    statuses = [webhook.status for webhook in payer.webhooks(payment_id)]
+    assert statuses == ([] if final == ["canceled"] else final[-1:])
 
 
 @pytest.mark.parametrize("_round", range(ROUNDS))
@@ -211,4 +211,4 @@ def test_many_workers_send_each_webhook_once(payer, rivals, shop):
             return worker.deliver_due()
 
     assert sum(race(*[work] * 4)) == len(shop.heard) == 10
-    assert len({heard.headers["x-payment-id"] for heard in shop.heard}) == 10
+    assert len({request.headers["x-payment-id"] for request in shop.heard}) == 10

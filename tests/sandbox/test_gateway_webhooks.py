@@ -10,7 +10,7 @@ import pytest
 
 from sandbox import context, store, worker
 from sandbox.gateway import webhooks
-from sandbox.gateway.webhooks import RETRY_SECONDS, wire
+from sandbox.gateway.webhooks import RETRY_SECONDS, build_request
 from tests.sandbox.factories import NO_3DS, SECRET, START, UNKNOWN
 from tests.sandbox.payer import Payer
 
@@ -50,7 +50,7 @@ def raw_check(body: bytes, signature: str, secret: str) -> bool:
 )
 def test_vectors_of_the_sheet(members, timestamp, form, signature):
     # The sheet's vectors have a fraction of .000000, which isoformat() writes only when there is one to write.
-    body, headers = wire(members, secret=SECRET, form=form, now=MOMENT + timedelta(microseconds=1))
+    body, headers = build_request(members, secret=SECRET, form=form, now=MOMENT + timedelta(microseconds=1))
     vector = body.replace(b".000001", b".000000")
 
     assert hmac.new(SECRET.encode(), vector, hashlib.sha256).hexdigest() == signature
@@ -58,7 +58,7 @@ def test_vectors_of_the_sheet(members, timestamp, form, signature):
 
 
 def test_the_body_begins_as_on_the_sheet_and_a_whole_second_has_no_fraction():
-    body, _ = wire(MEMBERS, secret=SECRET, form="float", now=MOMENT)
+    body, _ = build_request(MEMBERS, secret=SECRET, form="float", now=MOMENT)
 
     assert body.startswith(b'{"amount": 25000.0, "card_mask": "**** 4444", "payment_id": ')
     assert json.loads(body)["timestamp"] == "2025-01-15T10:30:00"
@@ -77,40 +77,40 @@ def test_both_checks_accept_every_webhook(make_app, shop, reference, form):
     payer.pay_through(payment_id)
     payer.work()
 
-    (heard,) = shop.heard
-    signature = heard.headers["x-signature"]
-    assert documented_check(heard.body, signature, SECRET)
-    assert raw_check(heard.body, signature, SECRET)
-    assert not raw_check(heard.body, signature, "another secret")
-    assert heard.headers["content-type"] == "application/json"
-    assert heard.headers["x-payment-id"] == payment_id
-    assert json.loads(heard.body) == {
+    (request,) = shop.heard
+    signature = request.headers["x-signature"]
+    assert documented_check(request.body, signature, SECRET)
+    assert raw_check(request.body, signature, SECRET)
+    assert not raw_check(request.body, signature, "another secret")
+    assert request.headers["content-type"] == "application/json"
+    assert request.headers["x-payment-id"] == payment_id
+    assert json.loads(request.body) == {
         "payment_id": payment_id,
-        "reference": webhooks.wire_reference(reference),
+        "reference": webhooks.escaped_reference(reference),
         "amount": 25000,
         "status": "paid",
         "timestamp": START.replace(tzinfo=None).isoformat(),
         "card_mask": "**** 4444",
     }
-    assert (b'"amount": 25000.0,' in heard.body) == (form == "float")
+    assert (b'"amount": 25000.0,' in request.body) == (form == "float")
 
 
 def test_the_reference_is_escaped_as_upstream_does():
-    assert webhooks.wire_reference(' <a href="javascript:x">&\' ') == "&lt;a href=&quot;x&quot;&gt;&amp;&#x27;"
+    assert webhooks.escaped_reference(' <a href="javascript:x">&\' ') == "&lt;a href=&quot;x&quot;&gt;&amp;&#x27;"
 
 
-def test_failed_and_expired_are_told_too(payer, shop, clock):
+def test_failed_and_expired_are_sent_too(payer, shop, clock):
     failed, expired, waiting = (payer.create(webhookUrl=shop.url) for _ in range(3))
     payer.pay(failed, UNKNOWN)
     payer.pay(waiting)
     clock.move(minutes=16)
     payer.work()
 
-    told = {json.loads(heard.body)["payment_id"]: json.loads(heard.body)["status"] for heard in shop.heard}
-    assert told == {failed: "failed", expired: "expired", waiting: "expired"}
+    statuses = {json.loads(request.body)["payment_id"]: json.loads(request.body)["status"] for request in shop.heard}
+    assert statuses == {failed: "failed", expired: "expired", waiting: "expired"}
 
 
-def test_upstreams_silence_about_failures_can_be_had(make_app, shop, clock):
+def test_webhooks_about_failures_can_be_turned_off_as_upstream(make_app, shop, clock):
     app = make_app(SANDBOX_ANNOUNCE="paid")
     payer = Payer(app, app.test_client())
     paid = payer.create(webhookUrl=shop.url)
@@ -120,7 +120,7 @@ def test_upstreams_silence_about_failures_can_be_had(make_app, shop, clock):
     clock.move(minutes=16)
     payer.work()
 
-    assert [json.loads(heard.body)["payment_id"] for heard in shop.heard] == [paid]
+    assert [json.loads(request.body)["payment_id"] for request in shop.heard] == [paid]
 
 
 @pytest.mark.parametrize(
@@ -131,9 +131,9 @@ def test_upstreams_silence_about_failures_can_be_had(make_app, shop, clock):
     ],
 )
 def test_only_four_statuses_are_a_success(payer, shop, status, state):
-    shop.answer = lambda heard: (status, {"Location": shop.url.replace("/hook", "/elsewhere")}, b"said")
+    shop.answer = lambda request: (status, {"Location": shop.url.replace("/hook", "/elsewhere")}, b"said")
     if status == 204:
-        shop.answer = lambda heard: (204, {}, b"")
+        shop.answer = lambda request: (204, {}, b"")
     payment_id = payer.create(webhookUrl=shop.url)
     payer.pay_through(payment_id, NO_3DS)
     payer.work()
@@ -142,11 +142,11 @@ def test_only_four_statuses_are_a_success(payer, shop, status, state):
     (attempt,) = webhook.attempts
     assert webhook.state == state
     assert (attempt.answer_status, attempt.succeeded) == (status, state == "delivered")
-    assert [heard.path for heard in shop.heard] == ["/hook"], "a redirect is not followed"
+    assert [request.path for request in shop.heard] == ["/hook"], "a redirect is not followed"
 
 
 def test_five_attempts_each_with_a_fresh_timestamp_and_signature(payer, shop, clock):
-    shop.answer = lambda heard: (500, {}, b"no " * 1000)
+    shop.answer = lambda request: (500, {}, b"no " * 1000)
     payment_id = payer.create(webhookUrl=shop.url)
     payer.pay_through(payment_id)
     payer.work()
@@ -162,16 +162,16 @@ def test_five_attempts_each_with_a_fresh_timestamp_and_signature(payer, shop, cl
     assert (webhook.state, webhook.due_at) == ("failed", None)
     assert [attempt.number for attempt in webhook.attempts] == [1, 2, 3, 4, 5]
     assert len(shop.heard) == 5
-    assert len({heard.headers["x-signature"] for heard in shop.heard}) == 5
-    assert len({json.loads(heard.body)["timestamp"] for heard in shop.heard}) == 5
-    assert all(documented_check(heard.body, heard.headers["x-signature"], SECRET) for heard in shop.heard)
+    assert len({request.headers["x-signature"] for request in shop.heard}) == 5
+    assert len({json.loads(request.body)["timestamp"] for request in shop.heard}) == 5
+    assert all(documented_check(request.body, request.headers["x-signature"], SECRET) for request in shop.heard)
     # What the dashboard shows is what went out.
-    assert [attempt.body.encode() for attempt in webhook.attempts] == [heard.body for heard in shop.heard]
+    assert [attempt.body.encode() for attempt in webhook.attempts] == [request.body for request in shop.heard]
     assert all(len(attempt.answer_body) == 1000 for attempt in webhook.attempts)
 
 
-def test_a_shop_that_comes_back_hears_it(payer, shop, clock):
-    shop.answer = lambda heard: (500 if len(shop.heard) < 3 else 200, {}, b"")
+def test_a_shop_that_recovers_gets_it(payer, shop, clock):
+    shop.answer = lambda request: (500 if len(shop.heard) < 3 else 200, {}, b"")
     payment_id = payer.create(webhookUrl=shop.url)
     payer.pay_through(payment_id)
     for _ in range(5):
@@ -198,7 +198,7 @@ def test_a_name_that_leads_to_a_private_address_is_not_asked(payer, monkeypatch)
 
 @pytest.mark.parametrize("state", ["delivered", "failed"])
 def test_resend_sends_once_more(payer, shop, clock, state):
-    shop.answer = lambda heard: (200 if state == "delivered" else 500, {}, b"")
+    shop.answer = lambda request: (200 if state == "delivered" else 500, {}, b"")
     payment_id = payer.create(webhookUrl=shop.url)
     payer.pay_through(payment_id)
     for _ in range(6):
@@ -223,7 +223,7 @@ def test_a_change_and_its_webhook_are_one_transaction(payer, monkeypatch):
     payment_id = payer.create()
     token = payer.open(payment_id)
     payer.app.config["PROPAGATE_EXCEPTIONS"] = False
-    monkeypatch.setattr(webhooks, "announce", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(webhooks, "enqueue", lambda *_, **__: 1 / 0)
 
     assert payer.submit(payment_id, token, NO_3DS).status_code == 500
     assert payer.invoice(payment_id).status == "pending"
@@ -232,7 +232,7 @@ def test_a_change_and_its_webhook_are_one_transaction(payer, monkeypatch):
     assert [webhook.status for webhook in payer.webhooks(payment_id)] == ["paid"]
 
 
-def test_what_one_worker_holds_no_other_gets_until_its_lease_is_over(payer, clock, shop):
+def test_what_one_worker_has_claimed_no_other_gets_until_its_lease_ends(payer, clock, shop):
     payment_id = payer.create(webhookUrl=shop.url)
     payer.pay_through(payment_id)
     with payer.app.app_context():
@@ -252,18 +252,18 @@ def test_a_failure_that_comes_after_the_lease_changes_nothing_and_a_success_stil
     with payer.app.app_context():
         kept = context.store()
 
-        def send(parcels):
-            for parcel in parcels:
-                webhooks.send(kept, client, parcel, secret=SECRET, form="float", clock=clock)
+        def send(claimed):
+            for webhook in claimed:
+                webhooks.send(kept, client, webhook, secret=SECRET, form="float", clock=clock)
 
         late = webhooks.claim(kept, now=clock(), limit=10)
         clock.move(seconds=webhooks.LEASE.seconds)
         in_time = webhooks.claim(kept, now=clock(), limit=10)
-        shop.answer = lambda heard: (500, {}, b"")
+        shop.answer = lambda request: (500, {}, b"")
         send(late)
         assert [payer.webhooks(payment_id)[0].tries_left for payment_id in (first, second)] == [5, 5]
         send(in_time[:1])
-        shop.answer = lambda heard: (200, {}, b"")
+        shop.answer = lambda request: (200, {}, b"")
         send(late)
         send(in_time)
     client.close()
@@ -275,7 +275,7 @@ def test_a_reset_during_an_attempt_does_no_harm(payer, shop):
     payment_id = payer.create(webhookUrl=shop.url)
     payer.pay_through(payment_id)
 
-    def answer(heard):
+    def answer(request):
         payer.client.post("/sandbox/api/reset", json={})
         return 200, {}, b""
 
@@ -290,13 +290,13 @@ def test_a_worker_thread_sends_without_being_asked_and_one_slow_shop_holds_up_no
     app = make_app()
     payer, released = Payer(app, app.test_client()), threading.Event()
     slow, quick = payer.create(webhookUrl=f"{shop.url}?slow"), payer.create(webhookUrl=shop.url)
-    heard_quick = threading.Event()
+    quick_received = threading.Event()
 
-    def answer(heard):
-        if heard.path.endswith("?slow"):
+    def answer(request):
+        if request.path.endswith("?slow"):
             released.wait(30)
         else:
-            heard_quick.set()
+            quick_received.set()
         return 200, {}, b""
 
     shop.answer = answer
@@ -306,7 +306,7 @@ def test_a_worker_thread_sends_without_being_asked_and_one_slow_shop_holds_up_no
     try:
         payer.pay(slow, NO_3DS)
         payer.pay(quick, NO_3DS)
-        assert heard_quick.wait(30)
+        assert quick_received.wait(30)
     finally:
         released.set()
         stop.set()

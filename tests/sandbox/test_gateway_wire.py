@@ -384,7 +384,7 @@ def test_errors_in_a_browser_are_pages(client, path):
     assert "PAYMENT_NOT_FOUND" in answer.text or "<main" in answer.text
 
 
-def test_a_decline_in_a_browser_is_a_page_with_the_status_of_the_wire(payer):
+def test_a_decline_in_a_browser_is_a_page_with_the_status_of_the_api(payer):
     payment_id = payer.create()
     token = payer.open(payment_id)
     data = {"card_number": UNKNOWN, "email": EMAIL, "csrf_token": token}

@@ -1,4 +1,4 @@
-"""The pages of the payer and of the desk, as a browser without JavaScript gets them."""
+"""The pages of the payer and of the dashboard, as a browser without JavaScript gets them."""
 
 import re
 from html.parser import HTMLParser
@@ -9,7 +9,7 @@ from sandbox.gateway import checkout
 from tests.receivers import Receiver
 from tests.sandbox.factories import EMAIL, SECRET
 from tests.sandbox.payer import HIDDEN, Payer
-from tests.sandbox.scenes import SHORT_OF_MONEY, SILENT, stage
+from tests.sandbox.scenes import SHORT_OF_MONEY, SILENT, make_scene
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 CLIENT = {"Accept": "*/*"}
@@ -47,7 +47,7 @@ class Reader(HTMLParser):
 
 @pytest.fixture
 def scene(payer, clock) -> dict[str, str]:
-    return stage(payer, clock)
+    return make_scene(payer, clock)
 
 
 def see(client, path: str, **headers: str):
@@ -143,7 +143,7 @@ def test_what_a_shop_or_a_payer_wrote_is_escaped_everywhere(client, payer):
     assert any("&lt;script&gt;alert(1)&lt;/script&gt;&#39;{{7*7}}" in page.text for page in pages)
 
 
-def test_the_way_back_is_the_shops_own_address_and_tells_it_nothing(client, payer):
+def test_the_link_back_is_the_shops_address_without_a_referrer(client, payer):
     payment = payer.create(redirectUrl="https://shop.example:8443/thanks?order=1&x=2")
     payer.pay_through(payment)
 
@@ -154,7 +154,7 @@ def test_the_way_back_is_the_shops_own_address_and_tells_it_nothing(client, paye
 @pytest.mark.parametrize("address", UNSAFE)
 def test_an_address_that_is_no_web_page_is_never_a_link(app, client, payer, address):
     with app.app_context():
-        # Past the doors, which refuse some of these.
+        # Not through the API, which refuses some of these.
         made = checkout.create_invoice(
             amount=100, reference="R", webhook_url="http://127.0.0.1:9/", redirect_url=address
         )
@@ -181,7 +181,7 @@ def test_no_language_link_leaves_the_sandbox(client):
         (404, "nowhere", "nothing here"),
     ],
 )
-def test_an_error_is_a_page_for_a_person_with_a_way_on(client, scene, status, name, words):
+def test_an_error_is_a_page_with_a_link_to_go_on(client, scene, status, name, words):
     answer = see(client, scene[name])
 
     assert answer.status_code == status
@@ -244,7 +244,7 @@ def test_a_silent_bank_is_a_page_that_looks_again_by_itself(payer):
     answer = send(payer, payment, SILENT)
     assert answer.status_code == 504
     assert "Do not pay again" in answer.text
-    assert f'data-look="/success/{payment}"' in answer.text
+    assert f'data-refresh="/success/{payment}"' in answer.text
     payer.app.extensions["sandbox"].clock.move(seconds=30)
     assert "Payment received" in see(payer.client, f"/success/{payment}").text
 
@@ -257,7 +257,7 @@ def test_a_form_without_its_cookie_is_a_page_that_leads_back(app, payer):
     assert Reader(answer.text).having("a", href=f"/checkout/{payment}")
 
 
-def test_who_tries_too_often_is_told_to_wait_and_led_back(make_app):
+def test_too_many_attempts_show_a_page_with_a_link_back(make_app):
     app = make_app(SANDBOX_PAY_PER_MINUTE="1")
     payer = Payer(app, app.test_client())
     payment = payer.create()
@@ -422,10 +422,10 @@ def test_a_payment_shows_its_webhook_with_body_headers_signature_and_attempts(cl
         payer.pay_through(payment)
         payer.work()
         page = see(client, f"/sandbox/invoices/{payment}").text
-        (heard,) = shop.heard
+        (request,) = shop.heard
 
-    assert heard.body.decode() in page.replace("&#34;", '"')
-    assert f"X-Signature: {heard.headers['x-signature']}" in page
+    assert request.body.decode() in page.replace("&#34;", '"')
+    assert f"X-Signature: {request.headers['x-signature']}" in page
     assert "Attempt 1" in page
     assert "200 ok" in page
     assert ">delivered<" in see(client, "/sandbox/webhooks?state=delivered").text

@@ -73,12 +73,12 @@ def snippet(client, tmp_path) -> Callable[[str], Snippet]:
 
 
 @pytest.fixture
-def heard(payer) -> Heard:
+def webhook(payer) -> Heard:
     with Receiver() as shop:
         payer.pay_through(payer.create(reference="Замовлення 5 \\ %s", webhookUrl=shop.url))
         payer.work()
-        (heard,) = shop.heard
-        return heard
+        (webhook,) = shop.heard
+        return webhook
 
 
 def test_the_page_has_all_four_languages(client):
@@ -86,21 +86,21 @@ def test_the_page_has_all_four_languages(client):
 
 
 @pytest.mark.parametrize("language", DRIVERS)
-def test_the_code_accepts_what_the_sandbox_sends_and_nothing_else(snippet, heard, payer, language):
-    code, signature, secret = snippet(language), heard.headers["x-signature"], payer.secret()
+def test_the_code_accepts_what_the_sandbox_sends_and_nothing_else(snippet, webhook, payer, language):
+    code, signature, secret = snippet(language), webhook.headers["x-signature"], payer.secret()
 
-    assert code.accepts(heard.body, signature, secret)
-    assert not code.accepts(heard.body.replace(b"25000.0", b"25001.0"), signature, secret)
-    assert not code.accepts(heard.body + b"\n", signature, secret)
-    assert not code.accepts(heard.body, signature, secret[:-1])
+    assert code.accepts(webhook.body, signature, secret)
+    assert not code.accepts(webhook.body.replace(b"25000.0", b"25001.0"), signature, secret)
+    assert not code.accepts(webhook.body + b"\n", signature, secret)
+    assert not code.accepts(webhook.body, signature, secret[:-1])
     for forged in ("", "*", "0" * 64, signature.upper()):
-        assert not code.accepts(heard.body, forged, secret)
+        assert not code.accepts(webhook.body, forged, secret)
 
 
 @pytest.mark.parametrize("language", DRIVERS)
-def test_the_code_accepts_nothing_without_a_secret(snippet, heard, language):
+def test_the_code_accepts_nothing_without_a_secret(snippet, webhook, language):
     code = snippet(language)
 
     # What anybody can make.
-    guessed = hmac.new(b"", heard.body, hashlib.sha256).hexdigest()
-    assert not code.accepts(heard.body, guessed, "")
+    guessed = hmac.new(b"", webhook.body, hashlib.sha256).hexdigest()
+    assert not code.accepts(webhook.body, guessed, "")

@@ -1,4 +1,4 @@
-"""The storm finds what is wrong with a broken shop, names it, and has nothing to say against a sound one."""
+"""The storm finds and names the faults of a broken shop, and finds nothing in a sound one."""
 
 import os
 
@@ -6,12 +6,12 @@ import pytest
 
 from sandbox.storm import report as kinds
 from sandbox.storm import text
+from sandbox.storm.connection import ShopSilent
 from sandbox.storm.plan import Plan, make_plan
 from sandbox.storm.report import Report
 from sandbox.storm.run import Storm
 from sandbox.storm.shop import Shop as Seen
 from sandbox.storm.shop import addresses_of
-from sandbox.storm.wire import ShopSilent
 from tests import databases
 from tests.sandbox.factories import SECRET
 from tests.sandbox.shops import Shop, kopeck
@@ -19,15 +19,15 @@ from tests.sandbox.shops import Shop, kopeck
 OPERATIONS = int(os.environ.get("STORM_OPERATIONS", "120"))
 FEW = make_plan(seed=11, operations=120, organisations=6)
 EVERY = make_plan(seed=11, operations=400, organisations=6)
-"""Long enough for each way in which a body can be wrong."""
+"""Long enough for each kind of malformed body."""
 
 
-def judged(shop: Shop, plan: Plan = FEW, **options: object) -> Report:
+def run_storm(shop: Shop, plan: Plan = FEW, **options: object) -> Report:
     settings = {"secret": SECRET, "patience": 0.3, "settle": 0.5, **options}
     return Storm(plan=plan, shop=Seen(shop.addresses), **settings).run()
 
 
-def told(report: Report) -> str:
+def findings_text(report: Report) -> str:
     return "\n".join(map(str, report.findings[:20]))
 
 
@@ -36,12 +36,12 @@ def test_kopeck_keeps_every_kopeck(family, tmp_path):
     plan = make_plan(seed=5, operations=OPERATIONS, organisations=12)
     with kopeck(family, tmp_path) as server:
         first = Storm(plan=plan, shop=Seen(addresses_of(server.address)), secret=SECRET).run()
-        assert first.is_clean, told(first)
+        assert first.is_clean, findings_text(first)
         assert first.total("sent") == first.total("credited") == first.total("logged") == first.total("expected")
 
         # The same day again is all repeats; the day after it, under new ids, is not.
         again = Storm(plan=plan, shop=Seen(addresses_of(server.address)), secret=SECRET).run()
-        assert again.is_clean, told(again)
+        assert again.is_clean, findings_text(again)
         assert (again.total("credited"), again.total("earlier")) == (0, first.total("sent"))
 
 
@@ -51,7 +51,7 @@ def test_money_for_strangers_may_be_held(tmp_path):
         server.flask("orgs", "add", "1234567890", "One")
         for _ in range(2):
             report = Storm(plan=plan, shop=Seen(addresses_of(server.address)), secret=SECRET).run()
-            assert report.is_clean, told(report)
+            assert report.is_clean, findings_text(report)
             assert report.total("held") > 0
             assert report.total("held") + report.total("expected") + report.total("earlier") == report.total("sent")
 
@@ -65,7 +65,7 @@ def test_money_may_be_credited_a_moment_after_the_answer(tmp_path):
         finally:
             worker.terminate()
             worker.wait()
-        assert report.is_clean, told(report)
+        assert report.is_clean, findings_text(report)
 
 
 def test_logs_that_need_a_key_are_read_with_it_and_refused_without(tmp_path):
@@ -83,18 +83,18 @@ def test_logs_that_need_a_key_are_read_with_it_and_refused_without(tmp_path):
 @pytest.mark.parametrize("speaks", [True, False], ids=["speaking", "silent"])
 def test_a_sound_shop_is_clean(shows_log, speaks):
     with Shop(shows_log=shows_log, speaks=speaks) as shop:
-        report = judged(shop)
+        report = run_storm(shop)
 
-        assert report.is_clean, told(report)
+        assert report.is_clean, findings_text(report)
         assert shop.doubled() == set()
         assert report.total("credited") == report.total("sent")
 
 
-def test_a_shop_that_is_busy_now_and_then_is_asked_again_and_is_sound():
+def test_a_shop_that_is_sometimes_busy_gets_repeats_and_is_sound():
     with Shop("is busy now and then") as shop:
-        report = judged(shop, patience=30)
+        report = run_storm(shop, patience=30)
 
-    assert report.is_clean, told(report)
+    assert report.is_clean, findings_text(report)
     assert report.counts["5xx"] > 10
     assert report.counts["repeated"] > 10
 
@@ -125,7 +125,7 @@ FAULTS = {
     "writes rows that do not add up": {kinds.CHAIN},
     "adds floats": {kinds.DISAGREE},
 }
-"""Each way to be broken, and the kinds of findings that must be among those of a storm that reads the log."""
+"""Each fault, and the findings that a storm with a log must have."""
 
 WITHOUT_LOG = {
     "counts another payer": {kinds.ALTERED, kinds.OFF},
@@ -135,14 +135,14 @@ WITHOUT_LOG = {
     "looks before it locks": {kinds.TWICE, kinds.OFF},
     "fails when it has credited": {kinds.UNACKNOWLEDGED, kinds.UNPROMISED},
 }
-"""What may be said of it instead where a balance is all there is: one of these. The rest is found just the same."""
+"""Without a log these faults lead to one of these findings. The other faults are found as with a log."""
 
 UNSEEN = ("says that it holds", "forgets rows", "writes rows that do not add up")
-"""What shows in nothing but a log or a list of incidents."""
+"""Faults that show only in a log or a list of incidents."""
 
 
 SPEAKERS = ("says that it holds", "calls repeats conflicts")
-"""What shows only in what the shop says."""
+"""Faults that show only in the status that the shop names."""
 
 
 def test_every_kind_of_finding_has_its_fault():
@@ -154,23 +154,23 @@ def test_every_kind_of_finding_has_its_fault():
 @pytest.mark.parametrize("fault", FAULTS)
 def test_every_fault_is_found_in_the_log(fault):
     with Shop(fault, shows_log=True, speaks=fault in SPEAKERS) as shop:
-        report = judged(shop, EVERY if fault == "takes debts" else FEW)
+        report = run_storm(shop, EVERY if fault == "takes debts" else FEW)
 
-    assert FAULTS[fault] <= {finding.kind for finding in report.findings}, told(report)
+    assert FAULTS[fault] <= {finding.kind for finding in report.findings}, findings_text(report)
 
 
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault not in UNSEEN])
 def test_every_fault_is_found_by_balances_alone(fault):
     with Shop(fault, speaks=fault in SPEAKERS) as shop:
-        report = judged(shop, EVERY if fault == "takes debts" else FEW)
+        report = run_storm(shop, EVERY if fault == "takes debts" else FEW)
     found = {finding.kind for finding in report.findings}
 
-    assert (found & WITHOUT_LOG[fault]) if fault in WITHOUT_LOG else FAULTS[fault] <= found, told(report)
+    assert (found & WITHOUT_LOG[fault]) if fault in WITHOUT_LOG else FAULTS[fault] <= found, findings_text(report)
 
 
 def test_a_double_credit_is_named_by_its_operation():
     with Shop("looks before it locks", shows_log=True) as shop:
-        report = judged(shop)
+        report = run_storm(shop)
         named = {finding.operation_id: finding for finding in report.findings if finding.kind == kinds.TWICE}
 
         assert set(named) == shop.doubled()
@@ -184,7 +184,7 @@ def test_a_double_credit_is_named_by_its_operation():
 def test_a_double_credit_is_named_when_only_the_balance_shows_it():
     plan = make_plan(seed=3, operations=60, organisations=30)
     with Shop("looks before it locks") as shop:
-        report = judged(shop, plan)
+        report = run_storm(shop, plan)
         named = {finding.operation_id for finding in report.findings if finding.kind == kinds.TWICE}
 
         assert named
@@ -193,40 +193,40 @@ def test_a_double_credit_is_named_when_only_the_balance_shows_it():
         assert off == {operation.inn for operation in plan.operations if operation.id in shop.doubled()}
 
 
-def test_a_shop_that_says_itself_that_it_credited_twice_is_believed():
+def test_a_double_credit_that_the_shop_itself_names_is_found():
     with Shop("looks before it locks", speaks=True) as shop:
-        named = {finding.operation_id for finding in judged(shop).findings if finding.kind == kinds.TWICE}
+        named = {finding.operation_id for finding in run_storm(shop).findings if finding.kind == kinds.TWICE}
 
         assert named
         assert named <= shop.doubled()
 
 
-def test_a_shop_without_signatures_is_judged_by_the_rest():
+def test_a_shop_without_signatures_is_checked_in_all_else():
     with Shop("knows no signatures") as shop:
-        report = judged(shop, secret=None)
+        report = run_storm(shop, secret=None)
 
-        assert report.is_clean, told(report)
+        assert report.is_clean, findings_text(report)
         assert report.counts["left out"] > 0
 
 
-def test_a_day_played_twice_must_be_announced_where_no_log_tells():
+def test_a_repeated_day_must_be_declared_if_there_is_no_log():
     with Shop() as shop:
-        assert judged(shop).is_clean
-        unannounced = judged(shop)
-        announced = judged(shop, again=True)
+        assert run_storm(shop).is_clean
+        undeclared = run_storm(shop)
+        declared = run_storm(shop, again=True)
 
-    assert not unannounced.is_clean
-    assert any("--again" in note for note in unannounced.notes)
-    assert announced.is_clean
-    assert announced.total("credited") == 0
+    assert not undeclared.is_clean
+    assert any("--again" in note for note in undeclared.notes)
+    assert declared.is_clean
+    assert declared.total("credited") == 0
 
 
 def test_the_next_day_is_credited_on_top():
     with Shop() as shop:
-        assert judged(shop).is_clean
-        second = judged(shop, make_plan(seed=11, operations=120, organisations=6, day=2))
+        assert run_storm(shop).is_clean
+        second = run_storm(shop, make_plan(seed=11, operations=120, organisations=6, day=2))
 
-    assert second.is_clean, told(second)
+    assert second.is_clean, findings_text(second)
     assert second.total("credited") == second.total("sent")
 
 
@@ -243,23 +243,23 @@ def test_money_of_others_is_no_finding_where_a_log_shows_it():
 
         report = played.run(pay)
 
-    assert report.is_clean, told(report)
+    assert report.is_clean, findings_text(report)
     assert report.total("others") == 700
 
 
-def test_a_storm_that_is_stopped_blames_nobody_for_the_rest():
+def test_a_stopped_storm_reports_no_missing_operations():
     with Shop() as shop:
         played = Storm(
             plan=make_plan(seed=2, operations=2000, organisations=6), shop=Seen(shop.addresses), secret=SECRET
         )
         report = played.run(lambda done: played.stop() if done else None)
 
-    assert report.is_clean, told(report)
+    assert report.is_clean, findings_text(report)
     assert any("ended early" in note for note in report.notes)
     assert report.counts["steps"] < len(played.plan.steps)
 
 
-def test_where_nobody_listens_there_is_nothing_to_judge():
+def test_a_shop_that_does_not_answer_is_an_error():
     with Shop() as shop:
         gone = shop.addresses
 
@@ -267,10 +267,10 @@ def test_where_nobody_listens_there_is_nothing_to_judge():
         Storm(plan=FEW, shop=Seen(gone), secret=SECRET).run()
 
 
-def test_a_report_reads_well_and_names_what_it_found():
+def test_a_report_as_text_names_its_findings():
     with Shop("loses some", shows_log=True) as shop:
-        report = judged(shop)
-    lines = list(text.lines(report, FEW))
+        report = run_storm(shop)
+    lines = list(text.report_lines(report, FEW))
 
     assert lines[0].startswith(f"Storm 11, day 1, plan {FEW.digest()}: 120 operations")
     lost = next(finding for finding in report.findings if finding.kind == kinds.LOST)

@@ -1,4 +1,4 @@
-"""The storm from a page and from the shell: begun, followed while it goes on, ended, and told."""
+"""The storm from the page and from the command line: start, progress, stop, report."""
 
 import json
 import re
@@ -19,23 +19,23 @@ from tests.sandbox.shops import Shop
 
 
 @pytest.fixture
-def judged() -> Iterator[Shop]:
+def tested_shop() -> Iterator[Shop]:
     with Shop() as running:
         yield running
 
 
 @pytest.fixture
-def app(make_app: Callable[..., Flask], judged: Shop) -> Iterator[Flask]:
-    yield make_app(SANDBOX_SHOP_URL=judged.addresses.webhook, SANDBOX_BANK_SECRET=SECRET)
+def app(make_app: Callable[..., Flask], tested_shop: Shop) -> Iterator[Flask]:
+    yield make_app(SANDBOX_SHOP_URL=tested_shop.addresses.webhook, SANDBOX_BANK_SECRET=SECRET)
     views.watch.stop()
     assert views.watch.wait(PATIENCE_SECONDS)
     views.watch = type(views.watch)()
 
 
 @pytest.fixture(autouse=True)
-def places(monkeypatch: pytest.MonkeyPatch, judged: Shop) -> None:
+def places(monkeypatch: pytest.MonkeyPatch, tested_shop: Shop) -> None:
     """Have the page read balances where this shop has them."""
-    monkeypatch.setattr(views, "addresses_of", lambda _base, webhook: judged.addresses)
+    monkeypatch.setattr(views, "addresses_of", lambda _base, webhook: tested_shop.addresses)
     monkeypatch.setattr(views, "Storm", partial(Storm, patience=0.5, settle=0.5))
 
 
@@ -55,18 +55,18 @@ def progress(client: FlaskClient) -> dict[str, object]:
     return found
 
 
-def test_a_storm_is_begun_followed_and_told(client, judged):
-    assert progress(client)["stage"] == "none"
+def test_a_storm_starts_shows_its_progress_and_its_report(client, tested_shop):
+    assert progress(client)["phase"] == "none"
 
     assert begin(client).status_code == 303
     eventually(lambda: not progress(client)["on"])
     end = progress(client)
-    assert (end["stage"], end["problem"]) == ("done", None)
+    assert (end["phase"], end["problem"]) == ("done", None)
     assert end["done"] == end["steps"] > 60
     assert end["report"]["clean"] is True
     shown = client.get("/bank/storm").get_data(as_text=True)
     assert "Clean: every kopeck is where it should be." in shown
-    assert str(sum(judged.balances.values())) in shown
+    assert str(sum(tested_shop.balances.values())) in shown
 
 
 def test_the_app_answers_while_a_storm_goes_on_and_only_one_does(client):
@@ -83,8 +83,8 @@ def test_the_app_answers_while_a_storm_goes_on_and_only_one_does(client):
     assert end["report"]["clean"] is True
 
 
-def test_findings_are_named_on_the_page(client, judged):
-    judged.fault = "loses some"
+def test_findings_are_named_on_the_page(client, tested_shop):
+    tested_shop.fault = "loses some"
     begin(client, operations=30, organisations=15)
     eventually(lambda: not progress(client)["on"])
 
@@ -95,14 +95,14 @@ def test_findings_are_named_on_the_page(client, judged):
     assert findings[0]["operation_id"] in shown
 
 
-def test_a_shop_that_is_not_there_is_said_to_be_so(client, judged, monkeypatch):
+def test_a_shop_that_does_not_answer_is_reported(client, tested_shop, monkeypatch):
     with Shop() as gone:
         nowhere = gone.addresses
     monkeypatch.setattr(views, "addresses_of", lambda _base, webhook: nowhere)
     begin(client)
     eventually(lambda: not progress(client)["on"])
 
-    assert progress(client)["stage"] == "failed"
+    assert progress(client)["phase"] == "failed"
     assert "does not answer" in client.get("/bank/storm").get_data(as_text=True)
 
 
@@ -120,7 +120,7 @@ def test_numbers_out_of_bounds_are_refused(client, wrong):
 def test_another_site_can_begin_nothing(client):
     assert client.post("/bank/storm", data={"seed": 1}).status_code == 403
     assert client.post("/bank/storm/stop").status_code == 403
-    assert progress(client)["stage"] == "none"
+    assert progress(client)["phase"] == "none"
 
 
 # ---- The shell
@@ -137,14 +137,14 @@ def storm(app: Flask, shop: Shop, *arguments: str) -> Result:
     )
 
 
-def test_the_command_ends_with_0_when_all_is_well(app, judged):
-    result = storm(app, judged)
+def test_the_command_exits_with_0_if_there_is_no_finding(app, tested_shop):
+    result = storm(app, tested_shop)
 
     assert result.exit_code == 0, result.output
     assert "Clean: every kopeck is where it should be" in result.output
 
 
-def test_the_command_ends_with_1_and_names_what_is_not(app):
+def test_the_command_exits_with_1_and_names_the_findings(app):
     with Shop("tells repeats by the id as text") as shop:
         result = storm(app, shop)
 
@@ -154,33 +154,33 @@ def test_the_command_ends_with_1_and_names_what_is_not(app):
         assert "double credit: organisation" in result.output
 
 
-def test_the_command_judges_shops_without_signatures(app):
+def test_the_command_tests_shops_without_signatures(app):
     with Shop("knows no signatures") as shop:
         assert storm(app, shop).exit_code == 1
         assert storm(app, shop, "--unsigned", "--day", "2").exit_code == 0
 
 
-def test_the_command_prints_json(app, judged):
-    result = storm(app, judged, "--json")
+def test_the_command_prints_json(app, tested_shop):
+    result = storm(app, tested_shop, "--json")
 
     assert json.loads(result.stdout)["clean"] is True
 
 
-def test_the_command_prints_the_plan_and_sends_nothing(app, judged):
-    first, second = (storm(app, judged, "--plan").stdout_bytes for _ in range(2))
+def test_the_command_prints_the_plan_and_sends_nothing(app, tested_shop):
+    first, second = (storm(app, tested_shop, "--plan").stdout_bytes for _ in range(2))
 
     assert first == second
     assert len(first.splitlines()) > 60
-    assert judged.heard == 0
+    assert tested_shop.received == 0
 
 
-def test_the_command_shows_how_far_it_is(app, judged):
-    result = storm(app, judged, "--operations", "300")
+def test_the_command_shows_how_far_it_is(app, tested_shop):
+    result = storm(app, tested_shop, "--operations", "300")
 
     assert "Storm" in result.stderr
 
 
-def test_the_command_says_when_there_is_nobody_to_judge(app):
+def test_the_command_fails_if_the_shop_does_not_answer(app):
     with Shop() as gone:
         places = gone
 
@@ -189,8 +189,8 @@ def test_the_command_says_when_there_is_nobody_to_judge(app):
     assert "Is it running" in result.output
 
 
-def test_the_command_wants_something_to_sign_with(make_app, judged):
-    unsigned = make_app(SANDBOX_SHOP_URL=judged.addresses.webhook)
+def test_the_command_needs_a_secret(make_app, tested_shop):
+    unsigned = make_app(SANDBOX_SHOP_URL=tested_shop.addresses.webhook)
 
-    assert "SANDBOX_BANK_SECRET" in storm(unsigned, judged).output
-    assert storm(unsigned, judged, "--secret", SECRET).exit_code == 0
+    assert "SANDBOX_BANK_SECRET" in storm(unsigned, tested_shop).output
+    assert storm(unsigned, tested_shop, "--secret", SECRET).exit_code == 0

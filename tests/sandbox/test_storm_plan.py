@@ -1,4 +1,4 @@
-"""The day of a storm is a function of its seed, and holds what it must."""
+"""The plan of a storm is a function of its seed and contains every kind of step."""
 
 import json
 import random
@@ -8,7 +8,7 @@ import pytest
 from stdnum.ru import inn as stdnum_inn
 
 from sandbox.storm import bodies
-from sandbox.storm.plan import EXTRAS, WHALE, Expect, Kind, Plan, Signed, make_plan
+from sandbox.storm.plan import EXTRAS, HUGE_AMOUNT, Expect, Kind, Plan, Signed, make_plan
 from sandbox.storm.sums import Suspect, explain
 
 
@@ -60,11 +60,11 @@ def test_a_day_of_some_hundred_operations_has_every_body_that_is_wrong():
     assert set(bodies.MALFORMED) <= details
 
 
-def test_every_operation_is_listened_to_until_it_is_acknowledged():
+def test_every_operation_is_repeated_until_it_is_acknowledged():
     plan = a_plan()
-    heard = {step.operation for step in plan.steps if step.expect == Expect.ACKNOWLEDGED}
+    acknowledged = {step.operation for step in plan.steps if step.expect == Expect.ACKNOWLEDGED}
 
-    assert heard == {operation.number for operation in plan.operations}
+    assert acknowledged == {operation.number for operation in plan.operations}
 
 
 def test_nothing_waits_for_what_comes_later():
@@ -92,13 +92,13 @@ def test_inns_are_good_and_ids_are_distinct():
 
 
 def test_one_amount_is_beyond_what_a_float_holds():
-    whales = [operation.amount for operation in a_plan().operations if operation.amount > WHALE - 1]
+    huge = [operation.amount for operation in a_plan().operations if operation.amount > HUGE_AMOUNT - 1]
 
-    assert len(whales) == 1
-    assert int(float(whales[0])) != whales[0]
+    assert len(huge) == 1
+    assert int(float(huge[0])) != huge[0]
 
 
-def test_rewritten_bodies_say_the_same_in_other_bytes():
+def test_rewritten_bodies_are_the_same_json_in_other_bytes():
     plan = a_plan()
     for step in plan.steps:
         if step.kind == Kind.REWRITTEN:

@@ -17,18 +17,18 @@ WIDTHS = (320, 1280)
 
 
 @pytest.fixture
-def judged() -> Iterator[Shop]:
+def tested_shop() -> Iterator[Shop]:
     with Shop("loses some", speaks=True) as running:
         yield running
 
 
 @pytest.fixture
-def url(make_app, monkeypatch, judged) -> Iterator[str]:
-    monkeypatch.setattr(views, "addresses_of", lambda _base, webhook: judged.addresses)
+def url(make_app, monkeypatch, tested_shop) -> Iterator[str]:
+    monkeypatch.setattr(views, "addresses_of", lambda _base, webhook: tested_shop.addresses)
     monkeypatch.setattr(views, "Storm", partial(Storm, patience=0.5, settle=0.5))
     monkeypatch.setattr(views, "watch", type(views.watch)())
     port = free_port()
-    shop = {"SANDBOX_SHOP_URL": judged.addresses.webhook, "SANDBOX_BANK_SECRET": SECRET}
+    shop = {"SANDBOX_SHOP_URL": tested_shop.addresses.webhook, "SANDBOX_BANK_SECRET": SECRET}
     with served(make_app(SANDBOX_BASE_URL=f"http://127.0.0.1:{port}", **shop), port) as address:
         yield address
     views.watch.stop()
@@ -56,7 +56,7 @@ def test_a_storm_is_followed_to_its_end(open_page, url, axe):
     page.fill("#operations", "150")
     page.fill("#organisations", "40")
     page.click("text=Let it loose")
-    expect(page.locator("[data-stage]")).to_have_text("done", timeout=PATIENCE_SECONDS * 1000)
+    expect(page.locator("[data-phase]")).to_have_text("done", timeout=PATIENCE_SECONDS * 1000)
 
     expect(page.get_by_text("acknowledged and lost").first).to_be_visible()
     for width in WIDTHS:

@@ -6,14 +6,14 @@ import pytest
 
 from tests.receivers import Receiver
 from tests.sandbox.browser.test_browser_paying import expect
-from tests.sandbox.scenes import SHORT_OF_MONEY, stage
+from tests.sandbox.scenes import SHORT_OF_MONEY, make_scene
 
 WIDTHS = (320, 768, 1280)
 
 
 @pytest.fixture
 def scene(payer, clock) -> dict[str, str]:
-    return stage(payer, clock)
+    return make_scene(payer, clock)
 
 
 def everything(visitor, scene) -> list[str]:
@@ -226,7 +226,7 @@ def test_the_dashboard_filters_shows_and_sends_a_webhook_again(visitor):
         expect(visitor.page.get_by_text("It is queued")).to_be_visible()
         visitor.payer.work()
 
-        assert [heard.headers["x-payment-id"] for heard in shop.heard] == [payment, payment]
+        assert [request.headers["x-payment-id"] for request in shop.heard] == [payment, payment]
 
 
 def test_a_payment_is_made_on_the_dashboard_and_everything_is_deleted_there(visitor):

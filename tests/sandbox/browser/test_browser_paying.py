@@ -214,7 +214,7 @@ def test_everything_works_by_keyboard_alone_in_the_order_of_the_page(visitor):
 @pytest.mark.parametrize("code", languages.NAMES)
 def test_a_payment_goes_through_in_each_language_that_the_browser_asks_for(visitor, open_page, code):
     visitor.page = open_page(locale=code)
-    say = languages.speak(code)
+    say = languages.get_language(code)
     payment = visitor.begin()
     expect(visitor.page.locator("button.main")).to_have_text(say("checkout.pay", amount=say.money(25000, "USD")))
     visitor.pay()

@@ -9,7 +9,7 @@ from sandbox.settings import ROOT
 from tests.receivers import Receiver
 from tests.sandbox.browser.pictures import shrunk
 from tests.sandbox.browser.test_browser_paying import expect
-from tests.sandbox.scenes import stage
+from tests.sandbox.scenes import make_scene
 
 FOLDER = ROOT / "docs/sandbox"
 PICTURE_BYTES_MAX = 60_000
@@ -31,7 +31,7 @@ NAMES = [f"{page}-{width}" for page in PAGES for width in WIDTHS] + [
 def test_pictures_are_made_anew(visitor, open_page, payer, clock, width, scheme):
     FOLDER.mkdir(exist_ok=True)
     with Receiver() as shop:
-        scene = {**stage(payer, clock, shop.url), "bank": "/bank/", "storm": "/bank/storm"}
+        scene = {**make_scene(payer, clock, shop.url), "bank": "/bank/", "storm": "/bank/storm"}
     scene["checkout"] = f"/checkout/{payer.create(reference='ORDER-105')}"
     visitor.page = open_page(
         color_scheme=scheme, viewport={"width": WIDTHS[width], "height": HEIGHT}, reduced_motion="reduce"

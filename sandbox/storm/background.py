@@ -1,17 +1,17 @@
-"""The storm of a page: played in a thread of its own, watched by whoever asks, one at a time.
+"""The storm of the bank's page: it runs in a thread, one at a time.
 
-Called by bank.py. Keeps the last report until the next storm; nothing of it is stored.
+The last report is kept in memory until the next storm.
 """
 
 import threading
 from typing import Any
 
+from sandbox.storm.connection import ShopSilent
 from sandbox.storm.run import Storm
-from sandbox.storm.wire import ShopSilent
 
 
-class Watch:
-    """What goes on, or went on last."""
+class BackgroundStorm:
+    """The current or last storm."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -21,11 +21,11 @@ class Watch:
 
     @property
     def is_on(self) -> bool:
-        """Tell whether a storm goes on."""
+        """Return whether a storm is running."""
         return self._thread is not None and self._thread.is_alive()
 
     def start(self, storm: Storm) -> bool:
-        """Begin a storm unless one goes on."""
+        """Start a storm; return False if one is running."""
         with self._lock:
             if self.is_on:
                 return False
@@ -35,24 +35,24 @@ class Watch:
         return True
 
     def stop(self) -> None:
-        """Ask the storm to end."""
+        """Ask the storm to stop."""
         if self.storm is not None:
             self.storm.stop()
 
     def wait(self, seconds: float) -> bool:
-        """Wait for the end and tell whether it came."""
+        """Wait for the end; return whether the storm has ended."""
         if self._thread is not None:
             self._thread.join(seconds)
         return not self.is_on
 
     def as_json(self) -> dict[str, Any]:
-        """Write down how far it has come."""
+        """Return the progress as JSON."""
         storm = self.storm
         if storm is None:
-            return {"stage": "none", "on": False, "steps": 0, "done": 0, "counts": {}, "problem": None, "report": None}
+            return {"phase": "none", "on": False, "steps": 0, "done": 0, "counts": {}, "problem": None, "report": None}
         counts = dict(storm.progress())
         return {
-            "stage": storm.stage,
+            "phase": storm.phase,
             "on": self.is_on,
             "steps": len(storm.plan.steps),
             "done": counts.get("steps", 0),
@@ -65,7 +65,7 @@ class Watch:
         try:
             storm.run()
         except ShopSilent as problem:
-            self.problem, storm.stage = str(problem), "failed"
+            self.problem, storm.phase = str(problem), "failed"
         except BaseException:
-            self.problem, storm.stage = "The storm broke off by a fault of the sandbox; its log says more.", "failed"
+            self.problem, storm.phase = "The storm broke off by a fault of the sandbox; its log says more.", "failed"
             raise

@@ -1,7 +1,4 @@
-"""The hostile bank's own sockets: requests sent in parts, answers not waited for, connections kept or torn down.
-
-Called by play.py and shop.py. Unlike Kopeck's transport it may misbehave; it never judges an answer.
-"""
+"""The HTTP connections of a storm, which can misbehave: partial requests, unread answers, resets."""
 
 import json
 import socket
@@ -17,36 +14,36 @@ from http_client import addresses
 ANSWER_SECONDS = 30
 ANSWER_BYTES_MAX = 16 * 1024 * 1024
 IDLE_SECONDS = 2
-"""A connection that was silent for longer may be closed by the shop at any moment, which would look like an outage."""
+"""A connection that was idle for longer is not reused: the shop may close it at any moment."""
 
 RESET = struct.pack("ii", 1, 0)
 
 
 class ShopSilent(Exception):
-    """Nothing that can be read came from an address; the message says why in our own words."""
+    """A shop gave no usable answer; the message says why."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer: its status, and the JSON in it if it is JSON."""
+    """An answer: its status, and its JSON if it has one."""
 
     status: int
     content: Any = None
 
     @property
-    def word(self) -> str | None:
-        """Return what the shop says became of a webhook, if it says so."""
-        word = self.content.get("status") if isinstance(self.content, dict) else None
-        return word if isinstance(word, str) else None
+    def outcome(self) -> str | None:
+        """Return the status that the shop names in its answer, if any."""
+        outcome = self.content.get("status") if isinstance(self.content, dict) else None
+        return outcome if isinstance(outcome, str) else None
 
     @property
     def is_ack(self) -> bool:
-        """Tell whether the bank need not repeat."""
+        """Return whether the answer acknowledges the webhook."""
         return 200 <= self.status < 300
 
 
-class Line:
-    """One connection to one address: opened when needed, kept between requests."""
+class BankConnection:
+    """One connection to one address; opened on demand and reused."""
 
     def __init__(self, url: str, seconds: float = ANSWER_SECONDS) -> None:
         self._target = addresses.split(url)
@@ -55,7 +52,7 @@ class Line:
         self._used_at = 0.0
 
     def begin(self, body: bytes, headers: Mapping[str, str], *, held_back: int = 1) -> None:
-        """Send a request but for the last bytes of its body; what goes wrong shows when the answer is read."""
+        """Send a request without the last bytes of its body; errors show when the answer is read."""
         if time.monotonic() > self._used_at + IDLE_SECONDS:
             self.close()
         self._rest = body[max(len(body) - held_back, 0) :]
@@ -65,7 +62,7 @@ class Line:
                 self._connection.putheader(name, value)
             self._connection.endheaders(body[: len(body) - len(self._rest)])
         except (OSError, HTTPException):
-            # A shop may answer a large body before it has read it all; that answer is still there to be read.
+            # A shop may answer a large body before it has read all of it. That answer can still be read.
             self._rest = b""
 
     def finish(self) -> None:
@@ -77,7 +74,7 @@ class Line:
             self._rest = b""
 
     def answer(self) -> Reply | None:
-        """Read the answer; None when there is none."""
+        """Read the answer; None if there is none."""
         try:
             response = self._connection.getresponse()
             text = response.read(ANSWER_BYTES_MAX)
@@ -99,7 +96,7 @@ class Line:
         return self.answer()
 
     def close(self, *, reset: bool = False) -> None:
-        """Hang up: in good order, or so that the shop's next write fails."""
+        """Close the connection, normally or with a reset."""
         if reset and self._connection.sock is not None:
             self._connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         self._connection.close()
