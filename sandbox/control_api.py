@@ -188,7 +188,7 @@ def mail_json(mail: Mail) -> dict[str, Any]:
         "code": mail.code,
         "invoice_id": mail.invoice_id,
         "created_at": _moment(mail.created_at),
-        "error": mail.error,
+        "error": mail.error and f"The mail server did not take it: {mail.error}.",
     }
 
 

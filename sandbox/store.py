@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-VERSION = 1
+VERSION = 2
 """The version of the tables. A file of another version is renamed, because its data need not be kept."""
 
 BUSY_SECONDS = 30
@@ -42,6 +42,7 @@ CREATE TABLE invoices (
     script_position INTEGER NOT NULL DEFAULT 0,
     attempts INTEGER NOT NULL DEFAULT 0,
     idempotency_key TEXT,
+    language TEXT,
     pending_decline TEXT,
     decide_at TEXT,
     otp_code TEXT,

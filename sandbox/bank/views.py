@@ -100,13 +100,14 @@ def start_storm() -> AnyResponse | tuple[str, int]:
     }
     wrong = [name for name, value in numbers.items() if value is None]
     if wrong:
-        return _render_storm(f"Not a number that can be used: {', '.join(wrong)}."), 400
+        names = ", ".join(layout.translate(f"storm.{name}") for name in wrong)
+        return _render_storm(layout.translate("storm.bad_numbers", names=names)), 400
     seed, day, operations, organisations = (value or 0 for value in numbers.values())
     plan = make_plan(seed=seed, operations=operations, organisations=organisations, day=day)
     shop = Shop(addresses_of(settings.shop_url, webhook=settings.shop_url))
     again, secret = "again" in form, settings.bank_secret
     if not watch.start(Storm(plan=plan, shop=shop, secret=secret, again=again)):
-        return _render_storm("A storm goes on already. Wait for its end, or stop it."), 409
+        return _render_storm(layout.translate("storm.running")), 409
     return redirect(url_for("bank.storm"), 303)
 
 
@@ -121,7 +122,7 @@ def stop_storm() -> AnyResponse:
 @blueprint.get("/bank/storm/progress")
 def storm_progress() -> Response:
     """Return the progress of the storm, with the report at its end."""
-    return jsonify(watch.as_json())
+    return jsonify(_progress())
 
 
 def send(members: dict[str, Any], how: str) -> Exchange:
@@ -168,19 +169,26 @@ def _render_page(given: dict[str, Any], problems: payload.Problems) -> str:
     )
 
 
+def _progress() -> dict[str, Any]:
+    """Return the progress, also as texts in the language of this request."""
+    progress, language = watch.as_json(), layout.current_language()
+    counts = ", ".join(f"{language.text(name)} {count}" for name, count in progress["counts"].items())
+    return {**progress, "phase_text": language.text(progress["phase"]), "counts_text": counts}
+
+
 def _render_storm(problem: str | None) -> str:
     storm = watch.storm
     plan = storm.plan if storm else None
     fields = [
-        ("seed", "Seed", plan.seed if plan else 1),
-        ("day", "Day", plan.day if plan else 1),
-        ("operations", "Operations", len(plan.operations) if plan else 1000),
-        ("organisations", "Organisations", len(plan.organisations) if plan else 10),
+        ("seed", plan.seed if plan else 1),
+        ("day", plan.day if plan else 1),
+        ("operations", len(plan.operations) if plan else 1000),
+        ("organisations", len(plan.organisations) if plan else 10),
     ]
     return render_template(
         "storm.html",
         here=url_for("bank.storm"),
-        now=watch.as_json(),
+        now=_progress(),
         plan=plan,
         report=storm.report if storm else None,
         columns=COLUMNS,

@@ -119,7 +119,8 @@ def verify_webhook() -> Answer:
 @blueprint.post("/api/auth/send-code")
 def send_code() -> Answer:
     """Mail a code that verifies an e-mail address."""
-    saved_cards.send_code(_email_in(validation.json_object(request.get_data())))
+    email = _email_in(validation.json_object(request.get_data()))
+    saved_cards.send_code(email, layout.current_language().code)
     return _json({"status": "sent", "message": "Code sent"})
 
 
@@ -199,6 +200,7 @@ def _card_form() -> CardForm:
         email=email,
         saved_card_id=_saved_card_id(),
         save_card=request.form.get("save_card", "").lower() == "true",
+        language=layout.current_language().code,
     )
 
 

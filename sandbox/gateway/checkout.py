@@ -292,6 +292,7 @@ def _card_columns(found: Invoice, form: CardForm, number: str, key: str | None) 
         "card_mask": model.mask(number) if number else None,
         "card_fingerprint": outcomes.fingerprint(number),
         "email": form.email,
+        "language": form.language,
         "attempts": found.attempts + 1,
         "script_position": found.script_position + (1 if found.has_steps_left else 0),
     }

@@ -170,6 +170,7 @@ def read(row: Row) -> Invoice:
         script_position=row["script_position"],
         attempts=row["attempts"],
         idempotency_key=row["idempotency_key"],
+        language=row["language"],
         created_at=store.moment(row["created_at"]),
         updated_at=store.moment(row["updated_at"]),
         expires_at=store.moment(row["expires_at"]),

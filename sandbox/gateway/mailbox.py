@@ -13,6 +13,7 @@ from email.message import EmailMessage
 from urllib.parse import unquote, urlsplit
 
 from sandbox import store
+from sandbox.gateway.mail_texts import MailText
 from sandbox.store import Connection, Row, Store
 
 SMTP_SECONDS = 10
@@ -22,7 +23,7 @@ RETRY_AFTER = timedelta(seconds=30)
 
 @dataclass(frozen=True, kw_only=True)
 class Mail:
-    """A mail; `kind` is otp, email_code or receipt, `code` is the code in it."""
+    """A mail; `kind` is otp, email_code or receipt, `code` is the code in it, `error` the class of an SMTP error."""
 
     id: int
     recipient: str
@@ -39,8 +40,7 @@ def write(
     connection: Connection,
     *,
     recipient: str,
-    subject: str,
-    body: str,
+    text: MailText,
     kind: str,
     now: datetime,
     code: str | None = None,
@@ -51,7 +51,7 @@ def write(
     connection.execute(
         "INSERT INTO mails (recipient, subject, body, kind, code, invoice_id, created_at, due_at)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (recipient, subject, body, kind, code, invoice_id, moment, moment),
+        (recipient, text.subject, text.body, kind, code, invoice_id, moment, moment),
     )
 
 
@@ -78,7 +78,7 @@ def send_due(database: Store, smtp_url: str | None, now: datetime) -> int:
             {"most": ATTEMPTS_MAX, "later": store.written(now + RETRY_AFTER), "now": store.written(now)},
         ).fetchall()
     for row in rows:
-        _save_result(database, row["id"], _problem_with_sending(smtp_url, _read(row)))
+        _save_result(database, row["id"], _send_error(smtp_url, _read(row)))
     return len(rows)
 
 
@@ -90,12 +90,12 @@ def _save_result(database: Store, mail_id: int, error: str | None) -> None:
             connection.execute("UPDATE mails SET error = ? WHERE id = ?", (error, mail_id))
 
 
-def _problem_with_sending(smtp_url: str, mail: Mail) -> str | None:
+def _send_error(smtp_url: str, mail: Mail) -> str | None:
     try:
         _send(smtp_url, mail)
     except (OSError, smtplib.SMTPException, MessageError, ValueError) as error:
         # Only the class: the server's message may contain anything.
-        return f"The mail server did not take it: {type(error).__name__}."
+        return type(error).__name__
     return None
 
 

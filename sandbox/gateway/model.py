@@ -117,6 +117,7 @@ class Invoice:
     decide_at: datetime | None
     card_fingerprint: str | None
     idempotency_key: str | None
+    language: str | None
 
     @property
     def is_payable(self) -> bool:
@@ -149,6 +150,7 @@ class CardForm:
     email: str
     saved_card_id: int | None = None
     save_card: bool = False
+    language: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

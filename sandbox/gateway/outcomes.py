@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from sandbox import context
-from sandbox.gateway import cards, invoices, mailbox, model, saved_cards, webhooks
+from sandbox.gateway import cards, invoices, mail_texts, mailbox, model, saved_cards, webhooks
 from sandbox.gateway.model import Invoice, Status
 from sandbox.store import Connection
 
@@ -33,9 +33,7 @@ def ask_for_code(connection: Connection, invoice: Invoice, *, decline: str | Non
     mailbox.write(
         connection,
         recipient=moved.email or "",
-        subject=f"Your code is {code}",
-        body=f"The code for your payment of {amount_text(moved.amount, moved.currency)} is {code}.\n"
-        f"It is good for {model.OTP_LIFETIME.seconds // 60} minutes. This is a test payment.\n",
+        text=mail_texts.otp(moved, code),
         kind="otp",
         code=code,
         invoice_id=moved.id,
@@ -73,9 +71,7 @@ def collect(
     mailbox.write(
         connection,
         recipient=moved.email or "",
-        subject=f"Receipt for {moved.reference}"[:200].replace("\n", " ").replace("\r", " "),
-        body=f"Paid: {amount_text(moved.captured, moved.currency)}\nCard: {moved.card_mask or '-'}\n"
-        f"Order: {moved.reference}\nPayment: {moved.id}\nThis was a test payment; no money has moved.\n",
+        text=mail_texts.receipt(moved),
         kind="receipt",
         invoice_id=moved.id,
         now=now,
@@ -111,11 +107,6 @@ def fingerprint(card_number: str) -> str | None:
     if not cards.is_test_card(card_number):
         return None
     return hashlib.sha256(card_number.encode()).hexdigest()
-
-
-def amount_text(amount: int, currency: str) -> str:
-    """Return minor units as text, with the currency."""
-    return f"{amount // 100}.{amount % 100:02d} {currency}"
 
 
 def _enqueue_webhook(connection: Connection, invoice: Invoice, now: datetime) -> None:

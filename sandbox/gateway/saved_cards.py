@@ -9,7 +9,7 @@ import secrets
 from datetime import datetime, timedelta
 
 from sandbox import context, store
-from sandbox.gateway import mailbox
+from sandbox.gateway import mail_texts, mailbox
 from sandbox.gateway.model import Invoice, SavedCard
 from sandbox.store import Connection
 
@@ -19,7 +19,7 @@ CODE_RESEND_AFTER = timedelta(seconds=30)
 SESSION_LIFETIME = timedelta(days=30)
 
 
-def send_code(email: str) -> None:
+def send_code(email: str, language: str) -> None:
     """Mail a code to an address, unless one was sent a moment ago."""
     email, now = normalize_email(email), context.now()
     with context.store().writing() as connection:
@@ -34,8 +34,7 @@ def send_code(email: str) -> None:
         mailbox.write(
             connection,
             recipient=email,
-            subject=f"Your code is {code}",
-            body=f"Enter {code} to see your saved cards. It is good for {CODE_LIFETIME.seconds // 60} minutes.\n",
+            text=mail_texts.email_code(language, code, CODE_LIFETIME),
             kind="email_code",
             code=code,
             now=now,

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from flask import Request
 
+from sandbox.message import Message
+
 FOLDER = Path(__file__).resolve().parents[1] / "words"
 NAMES = {"en": "English", "uk": "Українська", "de": "Deutsch", "ru": "Русский"}
 """The languages by their own names, in the order of the language switcher."""
@@ -38,6 +40,16 @@ class Language:
     def __call__(self, key: str, /, **values: object) -> str:
         """Return a translation; an unknown key is a bug and raises KeyError."""
         return self.words[key].format(**values)
+
+    def text(self, english: str) -> str:
+        """Return the translation of an English text of the code; a text without one stays as it is."""
+        if not isinstance(english, Message):
+            return self.words.get(f"text.{english}", english)
+        template = self.words.get(f"text.{english.template}", english.template)
+        if not english.values:
+            return template
+        values = {name: self.text(value) if isinstance(value, str) else value for name, value in english.values.items()}
+        return template.format(**values)
 
     def get(self, key: str, default: str) -> str:
         """Return the translation of a key that comes from data, or a default."""

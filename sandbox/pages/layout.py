@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from flask import Blueprint, Response, after_this_request, current_app, g, request, url_for
+from markupsafe import Markup, escape
 
 from sandbox import context
 from sandbox.errors import GatewayError
@@ -83,6 +84,12 @@ def translate(key: str, **values: object) -> str:
     return current_language()(key, **values)
 
 
+def translate_with_code(key: str, **values: str) -> Markup:
+    """Return a translation as HTML, with its values marked as code."""
+    template = Markup(escape(current_language().words[key]))  # noqa: S704 - escaped
+    return template.format(**{name: Markup("<code>{}</code>").format(value) for name, value in values.items()})
+
+
 def money(invoice: Invoice, minor: int | None = None) -> str:
     """Format an invoice's amount, or another amount in its currency."""
     return amount_text(invoice.amount if minor is None else minor, invoice.currency)
@@ -130,6 +137,11 @@ def card_words(card: TestCard) -> dict[str, str]:
     return {"number": " ".join(filter(None, parts)), "network": card.network, "outcome": outcome_text}
 
 
+@blueprint.app_template_filter("translated")
+def _translated(text: str) -> str:
+    return current_language().text(text)
+
+
 @blueprint.app_template_filter("clock_time")
 def _clock_time(moment: datetime) -> str:
     return languages.clock_time(moment)
@@ -151,6 +163,7 @@ def _template_values() -> dict[str, Any]:
     """Return what every template uses."""
     return {
         "t": current_language(),
+        "with_code": translate_with_code,
         "money": money,
         "amount_text": amount_text,
         "asset": lambda name: url_for("pages.static", filename=name, v=asset_version(name)),

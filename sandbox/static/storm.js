@@ -9,8 +9,8 @@ async function poll() {
     const [bar, phase, counts] = ["progress", "[data-phase]", "[data-counts]"].map((what) => storm.querySelector(what));
     bar.max = Math.max(1, now.steps);
     bar.value = now.done;
-    if (phase.textContent !== now.phase) phase.textContent = now.phase;
-    counts.textContent = Object.entries(now.counts).map(([name, count]) => `${name} ${count}`).join(", ");
+    if (phase.textContent !== now.phase_text) phase.textContent = now.phase_text;
+    counts.textContent = now.counts_text;
     if (!now.on) {
       location.replace(location.pathname);
       return;

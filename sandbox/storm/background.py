@@ -65,7 +65,7 @@ class BackgroundStorm:
         try:
             storm.run()
         except ShopSilent as problem:
-            self.problem, storm.phase = str(problem), "failed"
+            self.problem, storm.phase = problem.message, "failed"
         except BaseException:
             self.problem, storm.phase = "The storm broke off by a fault of the sandbox; its log says more.", "failed"
             raise

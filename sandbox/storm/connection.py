@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any
 
-from http_client import addresses
+import addresses
+from sandbox.message import Message
 
 ANSWER_SECONDS = 30
 ANSWER_BYTES_MAX = 16 * 1024 * 1024
@@ -20,7 +21,11 @@ RESET = struct.pack("ii", 1, 0)
 
 
 class ShopSilent(Exception):
-    """A shop gave no usable answer; the message says why."""
+    """A shop gave no usable answer; `message` says why."""
+
+    def __init__(self, message: Message) -> None:
+        self.message = message
+        super().__init__(message)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from sandbox.message import Message
 from sandbox.storm.connection import Reply
 from sandbox.storm.plan import Claim, Expect, Kind, Operation, Plan, Step
 from sandbox.storm.play import Record, Results
@@ -194,18 +195,20 @@ class _Comparison:
                     yield from self._answer(step, reply)
 
     def _answer(self, step: Step, reply: Reply | None) -> Iterator[Finding]:
-        named = {"inn": self._inn(step), "operation_id": self._operation_id(step)}
-        what = f"{step.kind}{f' ({step.detail})' if step.detail else ''}"
-        if step.expect == Expect.REFUSED and reply is not None and reply.is_ack:
-            yield Finding(kind=BELIEVED, **named, expected="4xx", found=f"{reply.status} to a {what}")
-        elif reply is None:
+        if reply is None:
             # A shop may close the connection on a huge body.
             if step.kind != Kind.HUGE:
-                yield Finding(kind=FAILED, **named, expected="an answer", found=f"none to a {what}")
-        elif reply.status >= 500:
-            yield Finding(kind=FAILED, **named, expected="4xx", found=f"{reply.status} to a {what}, again and again")
+                yield self._wrong_answer(FAILED, step, "an answer", Message("none to a {step}", step=_name(step)))
         elif step.expect == Expect.REFUSED and reply.status < 400:
-            yield Finding(kind=NOT_REFUSED, **named, expected="4xx", found=f"{reply.status} to a {what}")
+            found = Message("{status} to a {step}", status=reply.status, step=_name(step))
+            yield self._wrong_answer(BELIEVED if reply.is_ack else NOT_REFUSED, step, "4xx", found)
+        elif reply.status >= 500:
+            found = Message("{status} to a {step}, again and again", status=reply.status, step=_name(step))
+            yield self._wrong_answer(FAILED, step, "4xx", found)
+
+    def _wrong_answer(self, kind: str, step: Step, expected: str, found: str) -> Finding:
+        inn, operation_id = self._inn(step), self._operation_id(step)
+        return Finding(kind=kind, inn=inn, operation_id=operation_id, expected=expected, found=found)
 
     def _promises(self) -> Iterator[Finding]:
         for operation in self.plan.operations:
@@ -213,14 +216,16 @@ class _Comparison:
             if record.refused and not record.acknowledged:
                 yield self._about(REFUSED, operation, "2xx", str(record.refused))
             elif not record.acknowledged and not self.results.ended_early:
-                yield self._about(UNACKNOWLEDGED, operation, "2xx, sooner or later", f"none to {record.sent} sendings")
+                none = Message("none to {count} sendings", count=record.sent)
+                yield self._about(UNACKNOWLEDGED, operation, "2xx, sooner or later", none)
             if record.outcomes["credited"] > 1:
                 yield self._twice(operation, record.outcomes["credited"])
             if record.outcomes["conflict"]:
                 yield self._about(MISTAKEN, operation, "credited or duplicate", "conflict, with the same facts")
             said_held = record.outcomes[HELD_WORD] and operation.id not in self.earlier
             if said_held and self.after.held is not None and operation.id not in self.held:
-                yield self._about(HELD, operation, f"an incident that holds {operation.amount}", "none")
+                expected = Message("an incident that holds {amount}", amount=operation.amount)
+                yield self._about(HELD, operation, expected, "none")
 
     # ---- Logs
 
@@ -235,7 +240,7 @@ class _Comparison:
                         inn=inn,
                         operation_id=entry.operation_id,
                         expected="before + delta = after",
-                        found=f"version {entry.version}",
+                        found=Message("version {version}", version=entry.version),
                     )
         for id_, rows in found.items():
             if id_ in self.by_id:
@@ -251,7 +256,8 @@ class _Comparison:
         own, altered = [], {(claim.inn, claim.amount) for _, claim in self.claims.get(operation.id, ())}
         for inn, entry in rows:
             if (inn, entry.delta) in altered or entry.delta != operation.amount:
-                due, found = f"{operation.amount} for {operation.inn}", f"{entry.delta} for {inn}"
+                due = Message("{amount} for {inn}", amount=operation.amount, inn=operation.inn)
+                found = Message("{amount} for {inn}", amount=entry.delta, inn=inn)
                 yield self._about(ALTERED, operation, due, found)
                 continue
             own.append(entry)
@@ -340,15 +346,19 @@ class _Comparison:
 
     def _notes(self, accounts: tuple[Account, ...]) -> Iterator[str]:
         if self.earlier:
-            yield (
-                f"{len(self.earlier)} of {len(self.by_id)} operations were counted before this storm began "
-                "and must not be counted again; --day plays the same day with new ones."
+            yield Message(
+                "{earlier} of {all} operations were counted before this storm began "
+                "and must not be counted again; --day plays the same day with new ones.",
+                earlier=len(self.earlier),
+                all=len(self.by_id),
             )
         if self.results.ended_early:
             yield "The storm was ended early: what was not acknowledged by then may be credited or not."
         others = sum(1 for account in accounts if account.others)
         if others:
-            yield f"Somebody else paid {others} of these organisations meanwhile; that money was left out."
+            yield Message(
+                "Somebody else paid {count} of these organisations meanwhile; that money was left out.", count=others
+            )
         still = all(account.credited == 0 for account in accounts)
         if not self.has_logs and not self.again and still and all(account.before for account in accounts):
             yield "No balance moved. If this very day was played here before, say --again, or play --day 2."
@@ -364,6 +374,10 @@ class _Comparison:
 
     def _operation_id(self, step: Step) -> str:
         return step.claim.operation_id if step.claim else self.plan.operations[step.operation or 0].id
+
+
+def _name(step: Step) -> str:
+    return Message("{kind} ({detail})", kind=step.kind, detail=step.detail) if step.detail else step.kind
 
 
 def _suspect(kind: str, operation: Operation, expected: int, found: int) -> Suspect:

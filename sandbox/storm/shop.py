@@ -11,6 +11,7 @@ from urllib.parse import urlencode, urlsplit
 from uuid import UUID
 
 import addresses
+from sandbox.message import Message
 from sandbox.storm.connection import BankConnection, Reply, ShopSilent
 
 PAGES_MAX = 2000
@@ -89,7 +90,10 @@ class Shop:
             return None
         if reply.status in (401, 403):
             raise ShopSilent(
-                f"The shop does not show balances to us ({reply.status}). Give an API key that may read them."
+                Message(
+                    "The shop does not show balances to us ({status}). Give an API key that may read them.",
+                    status=reply.status,
+                )
             )
         try:
             stated = reply.content["balance"]
@@ -97,7 +101,9 @@ class Shop:
             if reply.status != 200 or isinstance(stated, bool) or kopecks != int(kopecks):
                 raise ValueError
         except (KeyError, TypeError, ValueError, InvalidOperation, OverflowError):
-            raise ShopSilent(f"The balance of {inn} cannot be read: status {reply.status}.") from None
+            raise ShopSilent(
+                Message("The balance of {inn} cannot be read: status {status}.", inn=inn, status=reply.status)
+            ) from None
         return int(kopecks)
 
     def _logs(self, balances: Mapping[str, int | None], notes: list[str]) -> dict[str, tuple[Entry, ...]] | None:
@@ -146,7 +152,13 @@ class Shop:
             reply = connection.get(target.path, self._headers)
             if reply is not None and reply.status < 500:
                 return reply
-        raise ShopSilent(f"The shop at {target.host}:{target.port} does not answer, or fails. Is it running?")
+        raise ShopSilent(
+            Message(
+                "The shop at {host}:{port} does not answer, or fails. Is it running?",
+                host=target.host,
+                port=target.port,
+            )
+        )
 
 
 class _Unreadable(Exception):

@@ -1,22 +1,34 @@
 """The words of the pages: every language has all of them, and the pages use no others."""
 
+import ast
+import inspect
 import re
 import string
 from datetime import UTC, datetime
 
 import pytest
 
+from sandbox.bank import payload
 from sandbox.gateway import cards
 from sandbox.gateway.model import Status
+from sandbox.message import Message
 from sandbox.pages import languages
 from sandbox.settings import ROOT
+from sandbox.storm import bodies, report
+from sandbox.storm.plan import Kind
+from sandbox.storm.text import ANSWERS
 
 FOLDER = ROOT / "sandbox"
 SOURCES = [
     *(FOLDER / "templates").glob("*.html"),
     *(FOLDER / "pages").glob("*.py"),
+    FOLDER / "bank/views.py",
+    FOLDER / "gateway/mail_texts.py",
 ]
-MADE_UP = re.compile(r"(status|delivery|reason|test|mail)\.|.+\.(title|text)$")
+MADE_UP = re.compile(
+    r"(status|delivery|reason|test|mail|text|signature|column)\.|storm\.(seed|day|operations|organisations)$"
+    r"|.+\.(title|text)$"
+)
 """Keys that the code puts together, of a state or of a reason."""
 
 
@@ -52,7 +64,10 @@ def test_every_language_fills_in_the_same_values(code):
 
 @pytest.mark.parametrize("code", [code for code in languages.NAMES if code != "en"])
 def test_other_languages_are_translated(code):
-    kept = {"Webhooks", "Webhook {id}", "Bank", "Sandbox", "Shop", "Code:", "Code", "E-Mail", "Kopeck Sandbox"}
+    kept = {
+        *("Webhooks", "Webhook {id}", "{milliseconds} ms", "Bank", "Sandbox", "Shop"),
+        *("Code:", "Code", "E-Mail", "Kopeck Sandbox"),
+    }
     english = get_language("en").words
 
     assert {text for key, text in get_language(code).words.items() if text == english[key]} <= kept
@@ -73,6 +88,51 @@ def test_every_state_reason_and_test_card_has_words(code):
     assert {f"status.{status.value}" for status in Status} <= words
     assert {f"reason.{reason.lower()}" for reason in cards.DECLINES} <= words
     assert {f"test.{card.title}" for card in cards.TABLE} <= words
+
+
+def texts_of_the_code() -> set[str]:
+    """Return every English text that a page may get from the code."""
+    sources = [path.read_text(encoding="utf-8") for path in FOLDER.rglob("*.py")]
+    calls = [call for source in sources for call in ast.walk(ast.parse(source)) if isinstance(call, ast.Call)]
+    messages = {call.args[0].value for call in calls if ast.unparse(call.func) == "Message"}
+    assigned = {text for source in sources for text in re.findall(r'(?:cause=|\bphase = |"phase": )"([^"]+)"', source)}
+    findings = {value for name, value in vars(report).items() if name.isupper() and isinstance(value, str)}
+    findings.remove(report.HELD_WORD)
+    expected = set(re.findall(r'"([0-9a-z][^"]*)", ', inspect.getsource(report._Comparison)))
+    problems = {
+        problem for problems in payload.problems(dict.fromkeys(payload.FIELDS)).values() for problem in problems
+    }
+    kinds = {*map(str, Kind), *bodies.MALFORMED, *bodies.HUGE, *ANSWERS, "sent", "steps", "There is no such field."}
+    return messages | assigned | findings | expected | problems | kinds
+
+
+@pytest.mark.parametrize("code", languages.NAMES)
+def test_every_text_of_the_code_has_a_translation(code):
+    words = get_language(code).words
+    needed = {text for text in texts_of_the_code() if re.search("[a-z]{3}", re.sub(r"{[a-z]+}", "", text))}
+
+    assert len(needed) > 80
+    assert {text for text in needed if f"text.{text}" not in words} == set()
+
+
+def test_no_translation_of_a_text_is_left_over():
+    kept = {key.removeprefix("text.") for key in get_language("en").words if key.startswith("text.")}
+    code = "\n".join(path.read_text(encoding="utf-8") for path in FOLDER.rglob("*.py"))
+
+    assert {text for text in kept if f'"{text}"' not in re.sub(r'"\s+"', "", code)} == set()
+
+
+@pytest.mark.parametrize("code", languages.NAMES)
+def test_messages_are_translated_with_their_values(code):
+    step = Message("{kind} ({detail})", kind=Kind.FORGED, detail="a list")
+    message = Message("{status} to a {step}", status=200, step=step)
+    language = get_language(code)
+
+    assert str(message) == "200 to a forged signature (a list)"
+    assert language.text(message) == language.words["text.{status} to a {step}"].format(
+        status=200, step=f"{language.text('forged signature')} ({language.text('a list')})"
+    )
+    assert language.text("7 of 8") == "7 of 8"
 
 
 @pytest.mark.parametrize(
