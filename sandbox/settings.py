@@ -64,11 +64,6 @@ class Settings:
     public: bool
 
     @property
-    def listen(self) -> tuple[str, ...]:
-        """The options that make `flask run` listen on this host and port."""
-        return "--host", self.host, "--port", str(self.port)
-
-    @property
     def is_https(self) -> bool:
         """Whether browsers reach the sandbox over TLS; then cookies are marked Secure."""
         return self.base_url.startswith("https://")

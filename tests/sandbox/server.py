@@ -1,4 +1,4 @@
-"""The sandbox really served: in threads of this process, or as the process that `flask run` is."""
+"""The sandbox as a real server: in threads of this process, or as a process of its own."""
 
 import os
 import signal
@@ -77,6 +77,13 @@ class Process:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
+
+    def end(self, number: int) -> int:
+        """Send a signal to all its processes, as a terminal does; return the exit status."""
+        assert self._process is not None
+        process, self._process = self._process, None
+        os.killpg(process.pid, number)
+        return process.wait(PATIENCE_SECONDS)
 
     def _answers(self) -> bool:
         assert self._process is not None

@@ -3,7 +3,6 @@
 import hashlib
 import hmac
 import json
-import re
 import threading
 
 import pytest
@@ -13,6 +12,7 @@ from flask import Flask
 from sandbox import create_app
 from tests.receivers import Receiver
 from tests.sandbox.factories import EMAIL, SECRET, make_settings
+from tests.sandbox.payer import pay_as_a_script
 from tests.sandbox.server import Process, eventually, free_port, served
 
 
@@ -42,27 +42,6 @@ class UnchangedShop:
             return 401, {}, b"{}"
         self.orders[payload["reference"]] = payload["status"]
         return 200, {"Content-Type": "application/json"}, b'{"status": "received"}'
-
-
-def pay_as_a_script(base: str, page_url: str, reference: str, pay_path: str) -> None:
-    """Do what a scripted payer does: keep cookies, read the token, pay, read the code, confirm."""
-    browser = requests.Session()
-    payment_id = page_url.rsplit("/", maxsplit=1)[-1]
-    page = browser.get(page_url, timeout=30)
-    assert page.status_code == 200
-    assert reference in page.text
-    (token,) = re.findall(r'<input[^>]*name="csrf_token"[^>]*value="([^"]+)"', page.text)[:1]
-    assert browser.cookies["csrf_token"] == token
-    card = {"card_number": "4444 4444 4444 4444", "expiry": "12/25", "cvv": "123", "email": EMAIL, "csrf_token": token}
-    paid = browser.post(f"{base}{pay_path}/{payment_id}", data=card, allow_redirects=False, timeout=30)
-    assert (paid.status_code, paid.headers["Location"]) == (303, f"/otp/{payment_id}")
-    assert browser.get(f"{base}/otp/{payment_id}", timeout=30).status_code == 200
-    code = requests.get(f"{base}/sandbox/api/invoices/{payment_id}/otp", timeout=30).json()["otp_code"]
-    confirmed = browser.post(
-        f"{base}/otp/verify/{payment_id}", data={"otp_code": code}, allow_redirects=False, timeout=30
-    )
-    assert (confirmed.status_code, confirmed.headers["Location"]) == (303, f"/success/{payment_id}")
-    assert browser.get(f"{base}/success/{payment_id}", timeout=30).status_code == 200
 
 
 CAMEL = ("webhookUrl", "redirectUrl")
