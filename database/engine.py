@@ -3,10 +3,10 @@
 Called by database.extension, and by whoever makes an engine without Flask. Knows no table.
 """
 
-import os
 import select as sockets
 import sqlite3
 import time
+from pathlib import Path
 from typing import Any
 
 from psycopg.types.array import ListBinaryDumper
@@ -49,9 +49,11 @@ def engine_options(url: URL) -> dict[str, Any]:
 
 def make_folder(url: URL) -> None:
     """Make the folder of a SQLite file, or end the process and say why that is impossible."""
-    folder = os.path.dirname(url.database or "") if url.get_backend_name() == "sqlite" else ""
+    if url.get_backend_name() != "sqlite" or not url.database:
+        return
+    folder = Path(url.database).parent
     try:
-        os.makedirs(folder or ".", exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         end_if([f"DATABASE_URL names a file in {folder}, which cannot be made: {error.strerror}"])
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 import click
 from flask import Flask
 
+from http_client import addresses
 from sandbox import cli, context, control_api, hooks, worker
 from sandbox import settings as configuration
 from sandbox.bank import views
@@ -58,7 +59,7 @@ def _fitted(given: Settings, flask_run: dict[str, object]) -> Settings:
     if not flask_run:
         return given
     host, port = str(flask_run["host"] or given.host), int(str(flask_run["port"] or given.port))
-    if not given.public and not configuration.is_loopback(host):
+    if not given.public and not addresses.is_loopback(host):
         raise SystemExit("The sandbox listens on this machine only; set SANDBOX_PUBLIC=yes to be reached by others.")
     is_default = given.base_url == f"http://127.0.0.1:{given.port}"
     base_url = f"http://127.0.0.1:{port}" if is_default else given.base_url

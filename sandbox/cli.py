@@ -64,7 +64,7 @@ def work() -> None:
 def welcome() -> None:
     """Print the addresses of the pages, as `make run` does at its start; fail if the port is taken."""
     ours = context.settings()
-    if not transport.is_free(ours.host, ours.port):
+    if not client.is_free(ours.host, ours.port):
         taken = f"The sandbox cannot listen on {ours.host} port {ours.port}."
         raise click.ClickException(f"{taken} Try: SANDBOX_PORT={ours.port + 1} make run")
     click.echo(f"The sandbox       {ours.base_url}/")

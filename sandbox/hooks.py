@@ -6,10 +6,10 @@ from urllib.parse import urlsplit
 from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 
+from http_client import addresses
 from sandbox import context
 from sandbox.errors import GatewayError
 from sandbox.pages import payer
-from sandbox.settings import is_loopback
 
 LOCAL_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?", re.ASCII)
 HEADERS = {
@@ -43,7 +43,7 @@ def refuse_strangers() -> None:
         return
     host = request.headers.get("Host", "")
     by_own_name = LOCAL_HOST.fullmatch(host) or host == urlsplit(context.settings().base_url).netloc
-    if not by_own_name or not is_loopback(request.remote_addr or ""):
+    if not by_own_name or not addresses.is_loopback(request.remote_addr or ""):
         raise GatewayError("LOOPBACK_ONLY", 403)
 
 

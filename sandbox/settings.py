@@ -3,7 +3,6 @@
 Wrong settings stop the start, with a list of all problems.
 """
 
-import ipaddress
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -89,7 +88,7 @@ class Settings:
             smtp_url=read.parsed("SANDBOX_SMTP_URL", "", _smtp_url),
             public=read.choice("SANDBOX_PUBLIC", ("no", "yes")) == "yes",
         )
-        if not settings.public and not is_loopback(host):
+        if not settings.public and not addresses.is_loopback(host):
             read.problems.append("SANDBOX_HOST must be a loopback address; set SANDBOX_PUBLIC=yes to be reached")
         if read.problems:
             raise SettingsError(read.problems)
@@ -107,16 +106,6 @@ def load(file: Path = ROOT / ".env", environ: Mapping[str, str] = os.environ) ->
         return Settings.from_env({**from_file, **{name: value for name, value in environ.items() if value.strip()}})
     except SettingsError as error:
         raise SystemExit(str(error)) from None
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether a host to listen on can be reached from this machine only."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 class _Reader:

@@ -10,11 +10,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from flask import Flask
 
+from http_client.client import Client
 from sandbox import context
 from sandbox.gateway import invoices, mailbox, outcomes, webhooks
 from sandbox.gateway.model import is_over
 from sandbox.gateway.webhooks import ClaimedWebhook
-from transport import Client
 
 SENDERS = 8
 """How many webhooks are sent at the same time, so that one slow shop does not delay the others."""

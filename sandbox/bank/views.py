@@ -10,7 +10,8 @@ from typing import Any
 from flask import Blueprint, Response, jsonify, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-import transport
+from http_client import client
+from http_client.connection import Unreachable
 from sandbox import context
 from sandbox.bank import payload, store
 from sandbox.bank.store import Exchange
@@ -139,7 +140,7 @@ def send(members: dict[str, Any], how: str) -> Exchange:
     try:
         answer = client.post(settings.shop_url, body, headers)
         status, answer_headers, text = answer.status, dict(answer.headers), answer.body.decode(errors="replace")
-    except connection.Unreachable as problem:
+    except Unreachable as problem:
         text = str(problem)
     exchange = Exchange(
         url=settings.shop_url,

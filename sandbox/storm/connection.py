@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any
 
-import addresses
+from http_client import addresses
 from sandbox.message import Message
 
 ANSWER_SECONDS = 30

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 from uuid import UUID
 
-import addresses
+from http_client import addresses
 from sandbox.message import Message
 from sandbox.storm.connection import BankConnection, Reply, ShopSilent
 

@@ -13,13 +13,13 @@ from werkzeug.test import TestResponse
 import signing
 from sandbox import context
 from sandbox.bank import store, views
-from tests.receivers import Heard, Receiver
+from tests.receivers import ReceivedRequest, Receiver
 from tests.sandbox.factories import SECRET
 
 IMITATION = "/api/v1/webhook/bank/imitation/"
 
 
-def answer(_request: Heard) -> tuple[int, dict[str, str], bytes]:
+def answer(_request: ReceivedRequest) -> tuple[int, dict[str, str], bytes]:
     return 200, {"Content-Type": "application/json"}, b'{"status": "credited"}'
 
 
@@ -39,7 +39,7 @@ def imitate(client: FlaskClient, body: object = None, **query: str) -> TestRespo
 
 
 def received_members(receiver: Receiver) -> dict[str, object]:
-    members: dict[str, object] = json.loads(receiver.heard[-1].body)
+    members: dict[str, object] = json.loads(receiver.received[-1].body)
     return members
 
 
@@ -64,7 +64,7 @@ def test_without_a_body_it_sends_the_sample(client, receiver):
 @pytest.mark.parametrize("path", [IMITATION, IMITATION.rstrip("/")])
 def test_the_last_slash_may_be_left_out(client, receiver, path):
     assert client.post(path, json={}).status_code == 200
-    assert len(receiver.heard) == 1
+    assert len(receiver.received) == 1
 
 
 def test_each_time_is_another_operation(client):
@@ -75,7 +75,7 @@ def test_each_time_is_another_operation(client):
 
 def test_the_bytes_sent_are_the_bytes_signed(client, receiver):
     imitate(client, {"document_number": "Счёт № 7"})
-    request = receiver.heard[0]
+    request = receiver.received[0]
 
     assert request.headers["x-signature"] == signing.sign(request.body, SECRET)
     assert request.headers["content-type"] == "application/json"
@@ -107,7 +107,7 @@ def test_each_field_is_checked_and_sent_as_given(client, receiver, name, good, b
     refused = imitate(client, {name: bad})
     assert refused.status_code == 400
     assert list(refused.json) == [name]
-    assert len(receiver.heard) == 1
+    assert len(receiver.received) == 1
 
 
 @pytest.mark.parametrize("body", [b"[]", b"null", b"{", b'"text"', b"\xff", b"[" * 100_000])
@@ -116,12 +116,12 @@ def test_what_is_no_object_is_refused(client, receiver, body):
 
     assert refused.status_code == 400
     assert list(refused.json) == ["body"]
-    assert receiver.heard == []
+    assert receiver.received == []
 
 
 def test_unknown_members_are_refused_unless_nothing_is_checked(client, receiver):
     assert imitate(client, {"url": "http://evil.example/"}).status_code == 400
-    assert receiver.heard == []
+    assert receiver.received == []
 
     assert imitate(client, {"url": "http://evil.example/"}, check="no").json["webhook_url"] == receiver.url
     assert received_members(receiver)["url"] == "http://evil.example/"
@@ -133,14 +133,14 @@ def test_wrong_values_can_be_sent_on_purpose(client, receiver, value):
 
     assert answered.status_code == 200
     assert received_members(receiver)["amount"] == value
-    assert signing.sign(receiver.heard[0].body, SECRET) == receiver.heard[0].headers["x-signature"]
+    assert signing.sign(receiver.received[0].body, SECRET) == receiver.received[0].headers["x-signature"]
 
 
 def test_signatures_can_be_wrong_on_purpose(client, receiver):
     for how in ("right", "wrong", "truncated", "missing"):
         assert imitate(client, signature=how).status_code == 200
-    right, wrong, truncated, missing = [request.headers.get("x-signature") for request in receiver.heard]
-    good = [signing.sign(request.body, SECRET) for request in receiver.heard]
+    right, wrong, truncated, missing = [request.headers.get("x-signature") for request in receiver.received]
+    good = [signing.sign(request.body, SECRET) for request in receiver.received]
 
     assert right == good[0]
     assert len(wrong) == 64
@@ -155,7 +155,7 @@ def test_other_ways_are_refused(client, receiver, query):
 
     assert refused.status_code == 400
     assert list(refused.json) == list(query)
-    assert receiver.heard == []
+    assert receiver.received == []
 
 
 def test_the_target_is_never_taken_from_the_request(client, receiver):
@@ -167,9 +167,9 @@ def test_the_target_is_never_taken_from_the_request(client, receiver):
     )
 
     assert answered.json["webhook_url"] == receiver.url
-    assert len(receiver.heard) == 1
+    assert len(receiver.received) == 1
     assert client.post(IMITATION, json={}, headers={"Host": "evil.example"}).status_code == 403
-    assert len(receiver.heard) == 1
+    assert len(receiver.received) == 1
 
 
 def test_what_the_shop_answers_is_passed_on_as_it_is(client, receiver):
@@ -193,7 +193,7 @@ def test_a_shop_that_is_not_there_is_no_failure_of_the_sandbox(make_app):
 def test_without_a_secret_nothing_is_signed(make_app, receiver):
     make_app(SANDBOX_SHOP_URL=receiver.url).test_client().post(IMITATION)
 
-    assert "x-signature" not in receiver.heard[0].headers
+    assert "x-signature" not in receiver.received[0].headers
 
 
 # ---- The page
@@ -213,7 +213,7 @@ def test_the_page_sends_and_shows_the_exchange(client, receiver):
     assert received_members(receiver)["amount"] == 700
     assert received_members(receiver)["payer_inn"] == "1234567890"
     shown = client.get("/bank/").get_data(as_text=True)
-    request = receiver.heard[0]
+    request = receiver.received[0]
     assert f"POST {receiver.url}" in shown
     assert f"X-Signature: {request.headers['x-signature']}" in shown
     assert "&#34;amount&#34;: 700" in shown
@@ -227,17 +227,17 @@ def test_the_page_says_at_each_field_what_is_wrong(client, receiver):
     shown = refused.get_data(as_text=True)
     assert 'id="amount-problem"' in shown
     assert 'value="&lt;b&gt;"' in shown
-    assert receiver.heard == []
+    assert receiver.received == []
 
     assert post_form(client, amount="many", payer_inn="<b>", unchecked="on", signature="wrong").status_code == 303
     assert received_members(receiver)["amount"] == "many"
-    assert receiver.heard[0].headers["x-signature"] != signing.sign(receiver.heard[0].body, SECRET)
+    assert receiver.received[0].headers["x-signature"] != signing.sign(receiver.received[0].body, SECRET)
 
 
 def test_the_page_sends_nothing_for_another_site(client, receiver):
     assert client.post("/bank/", data={}).status_code == 403
     assert client.post(IMITATION, json={}, headers={"Origin": "http://evil.example"}).status_code == 403
-    assert receiver.heard == []
+    assert receiver.received == []
 
 
 def test_what_a_shop_answers_is_shown_and_never_run(client, receiver):

@@ -128,7 +128,7 @@ def let_leases_end(folder) -> None:
 
 
 def received_ids(shop: Receiver) -> set[str]:
-    return {request.headers["x-payment-id"] for request in shop.heard}
+    return {request.headers["x-payment-id"] for request in shop.received}
 
 
 def test_killed_between_the_change_and_the_webhook_it_loses_none(process, shop, tmp_path):
@@ -144,12 +144,12 @@ def test_killed_between_the_change_and_the_webhook_it_loses_none(process, shop, 
     body = {"amount": 1, "reference": "R", "webhookUrl": shop.url, "redirectUrl": "http://a.example"}
     paid = [unchanged.create(body).split("/")[-1] for _ in range(12)]
     assert all(pay_directly(process.url, payment_id) for payment_id in paid)
-    eventually(lambda: len(shop.heard) == 8)
+    eventually(lambda: len(shop.received) == 8)
     process.kill()
     released.set()
     assert len(received_ids(shop)) == 8
 
-    shop.heard.clear()
+    shop.received.clear()
     shop.answer = unchanged.receive
     let_leases_end(tmp_path)
     process.start()

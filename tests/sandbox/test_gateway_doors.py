@@ -178,8 +178,8 @@ def test_webhooks_are_shown_with_all_that_went_out(payer, shop):
     (webhook,) = payer.client.get(f"/sandbox/api/webhooks?invoice={payment_id}&state=delivered").json["items"]
 
     (attempt,) = webhook["attempts"]
-    assert attempt["body"].encode() == shop.heard[0].body
-    assert attempt["headers"]["X-Signature"] == attempt["signature"] == shop.heard[0].headers["x-signature"]
+    assert attempt["body"].encode() == shop.received[0].body
+    assert attempt["headers"]["X-Signature"] == attempt["signature"] == shop.received[0].headers["x-signature"]
     assert (attempt["answer_status"], attempt["answer_body"], attempt["error"]) == (200, "ok", None)
     assert payer.client.get("/sandbox/api/webhooks?state=failed").json["items"] == []
 

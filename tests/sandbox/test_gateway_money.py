@@ -62,12 +62,12 @@ def test_a_hold_is_not_paid_until_it_is_captured(payer, shop):
     payer.act(payment_id, "script", capture="manual")
     payer.pay_through(payment_id)
     payer.work()
-    assert (payer.invoice(payment_id).status, shop.heard) == ("authorized", [])
+    assert (payer.invoice(payment_id).status, shop.received) == ("authorized", [])
     assert payer.invoice(payment_id).paid_at is None
 
     assert payer.act(payment_id, "capture").json["status"] == "paid"
     payer.work()
-    assert len(shop.heard) == 1
+    assert len(shop.received) == 1
 
 
 def test_a_part_can_be_captured_and_no_more_than_that_refunded(payer, held):

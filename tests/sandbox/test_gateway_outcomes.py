@@ -86,11 +86,11 @@ def test_a_silent_issuer_is_504_and_the_payment_paid_later(payer, shop, clock):
     assert payer.invoice(payment_id).status == "processing"
     assert payer.client.get(f"/checkout/{payment_id}").status_code == 409
     payer.work()
-    assert shop.heard == []
+    assert shop.received == []
     clock.move(seconds=cards.SILENT_SECONDS - cards.TIMEOUT_SECONDS)
     payer.work()
     assert payer.invoice(payment_id).status == "paid"
-    assert len(shop.heard) == 1
+    assert len(shop.received) == 1
 
 
 def test_whoever_pays_again_after_a_timeout_joins_the_payment(payer, clock):
@@ -137,7 +137,7 @@ def test_fail_fail_ok(payer, shop):
     assert [answer.status_code for answer in answers] == [402, 402, 303]
     assert answers[2].location == f"/success/{payment_id}"
     assert payer.moves(payment_id) == ["pending", "pending", "pending", "paid"]
-    assert len(shop.heard) == 1, "a decline that is not final is not told"
+    assert len(shop.received) == 1, "a decline that is not final is not told"
 
 
 def test_a_script_that_ends_in_a_decline_is_final(payer):

@@ -210,5 +210,5 @@ def test_many_workers_send_each_webhook_once(payer, rivals, shop):
         with payer.app.app_context():
             return worker.deliver_due()
 
-    assert sum(race(*[work] * 4)) == len(shop.heard) == 10
-    assert len({request.headers["x-payment-id"] for request in shop.heard}) == 10
+    assert sum(race(*[work] * 4)) == len(shop.received) == 10
+    assert len({request.headers["x-payment-id"] for request in shop.received}) == 10

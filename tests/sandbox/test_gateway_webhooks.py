@@ -77,7 +77,7 @@ def test_both_checks_accept_every_webhook(make_app, shop, reference, form):
     payer.pay_through(payment_id)
     payer.work()
 
-    (request,) = shop.heard
+    (request,) = shop.received
     signature = request.headers["x-signature"]
     assert documented_check(request.body, signature, SECRET)
     assert raw_check(request.body, signature, SECRET)
@@ -106,7 +106,7 @@ def test_failed_and_expired_are_sent_too(payer, shop, clock):
     clock.move(minutes=16)
     payer.work()
 
-    statuses = {json.loads(request.body)["payment_id"]: json.loads(request.body)["status"] for request in shop.heard}
+    statuses = {json.loads(request.body)["payment_id"]: json.loads(request.body)["status"] for request in shop.received}
     assert statuses == {failed: "failed", expired: "expired", waiting: "expired"}
 
 
@@ -120,7 +120,7 @@ def test_webhooks_about_failures_can_be_turned_off_as_upstream(make_app, shop, c
     clock.move(minutes=16)
     payer.work()
 
-    assert [json.loads(request.body)["payment_id"] for request in shop.heard] == [paid]
+    assert [json.loads(request.body)["payment_id"] for request in shop.received] == [paid]
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_only_four_statuses_are_a_success(payer, shop, status, state):
     (attempt,) = webhook.attempts
     assert webhook.state == state
     assert (attempt.answer_status, attempt.succeeded) == (status, state == "delivered")
-    assert [request.path for request in shop.heard] == ["/hook"], "a redirect is not followed"
+    assert [request.path for request in shop.received] == ["/hook"], "a redirect is not followed"
 
 
 def test_five_attempts_each_with_a_fresh_timestamp_and_signature(payer, shop, clock):
@@ -161,17 +161,17 @@ def test_five_attempts_each_with_a_fresh_timestamp_and_signature(payer, shop, cl
     (webhook,) = payer.webhooks(payment_id)
     assert (webhook.state, webhook.due_at) == ("failed", None)
     assert [attempt.number for attempt in webhook.attempts] == [1, 2, 3, 4, 5]
-    assert len(shop.heard) == 5
-    assert len({request.headers["x-signature"] for request in shop.heard}) == 5
-    assert len({json.loads(request.body)["timestamp"] for request in shop.heard}) == 5
-    assert all(documented_check(request.body, request.headers["x-signature"], SECRET) for request in shop.heard)
+    assert len(shop.received) == 5
+    assert len({request.headers["x-signature"] for request in shop.received}) == 5
+    assert len({json.loads(request.body)["timestamp"] for request in shop.received}) == 5
+    assert all(documented_check(request.body, request.headers["x-signature"], SECRET) for request in shop.received)
     # What the dashboard shows is what went out.
-    assert [attempt.body.encode() for attempt in webhook.attempts] == [request.body for request in shop.heard]
+    assert [attempt.body.encode() for attempt in webhook.attempts] == [request.body for request in shop.received]
     assert all(len(attempt.answer_body) == 1000 for attempt in webhook.attempts)
 
 
 def test_a_shop_that_recovers_gets_it(payer, shop, clock):
-    shop.answer = lambda request: (500 if len(shop.heard) < 3 else 200, {}, b"")
+    shop.answer = lambda request: (500 if len(shop.received) < 3 else 200, {}, b"")
     payment_id = payer.create(webhookUrl=shop.url)
     payer.pay_through(payment_id)
     for _ in range(5):
@@ -207,14 +207,14 @@ def test_resend_sends_once_more(payer, shop, clock, state):
     (webhook,) = payer.webhooks(payment_id)
     assert webhook.state == state
 
-    before = len(shop.heard)
+    before = len(shop.received)
     answer = payer.client.post(f"/sandbox/api/webhooks/{webhook.id}/resend", json={})
     payer.work()
     clock.move(minutes=10)
     payer.work()
 
     assert answer.status_code == 202
-    assert len(shop.heard) == before + 1
+    assert len(shop.received) == before + 1
     assert payer.webhooks(payment_id)[0].state == state
     assert payer.client.post("/sandbox/api/webhooks/999/resend", json={}).status_code == 404
 
@@ -241,7 +241,7 @@ def test_what_one_worker_has_claimed_no_other_gets_until_its_lease_ends(payer, c
         clock.move(seconds=webhooks.LEASE.seconds)
         assert worker.deliver_due() == 1
 
-    assert len(held) == len(shop.heard) == 1
+    assert len(held) == len(shop.received) == 1
 
 
 def test_a_failure_that_comes_after_the_lease_changes_nothing_and_a_success_still_counts(payer, clock, shop):
@@ -282,7 +282,7 @@ def test_a_reset_during_an_attempt_does_no_harm(payer, shop):
     shop.answer = answer
     payer.work()
 
-    assert len(shop.heard) == 1
+    assert len(shop.received) == 1
     assert payer.webhooks(payment_id) == []
 
 

@@ -422,7 +422,7 @@ def test_a_payment_shows_its_webhook_with_body_headers_signature_and_attempts(cl
         payer.pay_through(payment)
         payer.work()
         page = see(client, f"/sandbox/invoices/{payment}").text
-        (request,) = shop.heard
+        (request,) = shop.received
 
     assert request.body.decode() in page.replace("&#34;", '"')
     assert f"X-Signature: {request.headers['x-signature']}" in page
@@ -444,7 +444,7 @@ def test_a_webhook_is_sent_again_by_its_button_and_not_by_a_strangers_form(clien
         assert client.post(form["action"], data={"csrf_token": "x" * 43}, headers=BROWSER).status_code == 403
         answer = client.post(form["action"], data={"csrf_token": token}, headers=BROWSER)
         payer.work()
-        assert len(shop.heard) == 2
+        assert len(shop.received) == 2
     assert "It is queued" in see(client, answer.location).text
     assert "Attempt 2" in see(client, answer.location).text
     missing = form["action"].replace("/webhooks/1/", "/webhooks/999/")

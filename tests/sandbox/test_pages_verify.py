@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.receivers import Heard, Receiver
+from tests.receivers import ReceivedRequest, Receiver
 
 DRIVERS = {
     "Python": (
@@ -73,11 +73,11 @@ def snippet(client, tmp_path) -> Callable[[str], Snippet]:
 
 
 @pytest.fixture
-def webhook(payer) -> Heard:
+def webhook(payer) -> ReceivedRequest:
     with Receiver() as shop:
         payer.pay_through(payer.create(reference="Замовлення 5 \\ %s", webhookUrl=shop.url))
         payer.work()
-        (webhook,) = shop.heard
+        (webhook,) = shop.received
         return webhook
 
 

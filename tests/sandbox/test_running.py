@@ -61,7 +61,7 @@ def test_the_procfile_starts_a_worker_too(from_procfile, shop):
     page_url = requests.post(f"{process.url}/api/create-invoice", json=order(webhookUrl=shop.url), timeout=30)
     pay_as_a_script(process.url, page_url.json()["pageUrl"], "ORDER-123", "/pay")
 
-    eventually(lambda: [json.loads(request.body)["status"] for request in shop.heard] == ["paid"])
+    eventually(lambda: [json.loads(request.body)["status"] for request in shop.received] == ["paid"])
 
 
 def test_a_shop_may_call_the_sandbox_while_it_is_called(from_procfile, shop):

@@ -221,12 +221,12 @@ def test_the_dashboard_filters_shows_and_sends_a_webhook_again(visitor):
         visitor.page.get_by_role("button", name="Filter").click()
         expect(visitor.page.locator("tbody tr")).to_have_count(1)
         visitor.page.get_by_role("link", name="ORDER-7").click()
-        expect(visitor.page.get_by_text(shop.heard[0].headers["x-signature"]).first).to_be_visible()
+        expect(visitor.page.get_by_text(shop.received[0].headers["x-signature"]).first).to_be_visible()
         visitor.page.get_by_role("button", name="Send again").click()
         expect(visitor.page.get_by_text("It is queued")).to_be_visible()
         visitor.payer.work()
 
-        assert [request.headers["x-payment-id"] for request in shop.heard] == [payment, payment]
+        assert [request.headers["x-payment-id"] for request in shop.received] == [payment, payment]
 
 
 def test_a_payment_is_made_on_the_dashboard_and_everything_is_deleted_there(visitor):
