@@ -18,23 +18,32 @@ from sandbox.dialects import acquiremock
 from sandbox.pages import payer
 from sandbox.settings import Settings
 from sandbox.store import Store
+from sandbox.storm.background import BackgroundStorm
 
 BODY_BYTES_MAX = 256 * 1024
 
 
 def create_app(
-    settings: Settings | None = None, clock: Clock = wall_clock, pause: Pause = time.sleep, *, work: bool | None = None
+    settings: Settings | None = None,
+    clock: Clock = wall_clock,
+    pause: Pause = time.sleep,
+    *,
+    work: bool | None = None,
+    storm: BackgroundStorm | None = None,
 ) -> Flask:
     """Build the app; without `settings` they are read from the environment and `.env`.
 
     `work` decides whether a worker runs in this process. The default is yes under `flask run`, and no otherwise.
+    `storm` runs the storms of the bank's page.
     """
     flask_run = _flask_run_options()
     settings = _fitted(settings or configuration.load(), flask_run)
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = BODY_BYTES_MAX
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    sandbox = Sandbox(settings=settings, store=Store(settings.database), clock=clock, pause=pause)
+    sandbox = Sandbox(
+        settings=settings, store=Store(settings.database), clock=clock, pause=pause, storm=storm or BackgroundStorm()
+    )
     sandbox.store.prepare()
     context.init_app(app, sandbox)
     hooks.init_app(app)

@@ -13,6 +13,7 @@ from flask import Flask, current_app
 
 from sandbox.settings import Settings
 from sandbox.store import Store
+from sandbox.storm.background import BackgroundStorm
 
 Clock = Callable[[], datetime]
 Pause = Callable[[float], None]
@@ -25,13 +26,14 @@ def wall_clock() -> datetime:
 
 @dataclass(frozen=True, kw_only=True)
 class Sandbox:
-    """The state of one app; `wake_event` wakes a worker in the same process."""
+    """The state of one app; `wake_event` wakes a worker in the same process, `storm` is that of the bank's page."""
 
     settings: Settings
     store: Store
     clock: Clock = wall_clock
     pause: Pause = time.sleep
     wake_event: threading.Event = field(default_factory=threading.Event)
+    storm: BackgroundStorm = field(default_factory=BackgroundStorm)
 
 
 def init_app(app: Flask, sandbox: Sandbox) -> None:

@@ -16,9 +16,7 @@ from sandbox import context
 from sandbox.bank import payload, store
 from sandbox.bank.store import Exchange
 from sandbox.pages import layout
-from sandbox.storm.background import BackgroundStorm
 from sandbox.storm.plan import make_plan
-from sandbox.storm.run import Storm
 from sandbox.storm.shop import Shop, addresses_of
 
 SHOWN = 10
@@ -28,7 +26,6 @@ NUMBER_MAX = 2**53
 COLUMNS = ("before", "sent", "earlier", "held", "expected", "credited", "logged", "after")
 
 blueprint = Blueprint("bank", __name__)
-watch = BackgroundStorm()
 
 
 @blueprint.post("/api/v1/webhook/bank/imitation")
@@ -106,8 +103,7 @@ def start_storm() -> AnyResponse | tuple[str, int]:
     seed, day, operations, organisations = (value or 0 for value in numbers.values())
     plan = make_plan(seed=seed, operations=operations, organisations=organisations, day=day)
     shop = Shop(addresses_of(settings.shop_url, webhook=settings.shop_url))
-    again, secret = "again" in form, settings.bank_secret
-    if not watch.start(Storm(plan=plan, shop=shop, secret=secret, again=again)):
+    if not context.sandbox().storm.start(plan, shop, secret=settings.bank_secret, again="again" in form):
         return _render_storm(layout.translate("storm.running")), 409
     return redirect(url_for("bank.storm"), 303)
 
@@ -116,7 +112,7 @@ def start_storm() -> AnyResponse | tuple[str, int]:
 def stop_storm() -> AnyResponse:
     """Stop a storm early; the report covers what was played."""
     layout.check_token()
-    watch.stop()
+    context.sandbox().storm.stop()
     return redirect(url_for("bank.storm"), 303)
 
 
@@ -172,13 +168,13 @@ def _render_page(given: dict[str, Any], problems: payload.Problems) -> str:
 
 def _progress() -> dict[str, Any]:
     """Return the progress, also as texts in the language of this request."""
-    progress, language = watch.as_json(), layout.current_language()
+    progress, language = context.sandbox().storm.as_json(), layout.current_language()
     counts = ", ".join(f"{language.text(name)} {count}" for name, count in progress["counts"].items())
     return {**progress, "phase_text": language.text(progress["phase"]), "counts_text": counts}
 
 
 def _render_storm(problem: str | None) -> str:
-    storm = watch.storm
+    storm = context.sandbox().storm.storm
     plan = storm.plan if storm else None
     fields = [
         ("seed", plan.seed if plan else 1),

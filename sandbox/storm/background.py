@@ -7,13 +7,17 @@ import threading
 from typing import Any
 
 from sandbox.storm.connection import ShopSilent
-from sandbox.storm.run import Storm
+from sandbox.storm.plan import Plan
+from sandbox.storm.play import PATIENCE_SECONDS
+from sandbox.storm.run import SETTLE_SECONDS, Storm
+from sandbox.storm.shop import Shop
 
 
 class BackgroundStorm:
     """The current or last storm."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, patience: float = PATIENCE_SECONDS, settle: float = SETTLE_SECONDS) -> None:
+        self._patience, self._settle = patience, settle
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self.storm: Storm | None = None
@@ -24,11 +28,14 @@ class BackgroundStorm:
         """Return whether a storm is running."""
         return self._thread is not None and self._thread.is_alive()
 
-    def start(self, storm: Storm) -> bool:
+    def start(self, plan: Plan, shop: Shop, *, secret: str | None, again: bool) -> bool:
         """Start a storm; return False if one is running."""
         with self._lock:
             if self.is_on:
                 return False
+            storm = Storm(
+                plan=plan, shop=shop, secret=secret, again=again, patience=self._patience, settle=self._settle
+            )
             self.storm, self.problem = storm, None
             self._thread = threading.Thread(target=self._run, args=(storm,), name="sandbox-storm", daemon=True)
             self._thread.start()

@@ -8,9 +8,11 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from sandbox import create_app
+from sandbox.storm.background import BackgroundStorm
 from tests.receivers import Receiver
 from tests.sandbox.factories import Clock, make_settings
 from tests.sandbox.payer import Payer
+from tests.sandbox.scenes import make_scene
 
 
 @pytest.fixture
@@ -22,8 +24,8 @@ def clock() -> Clock:
 def make_app(tmp_path: Path, clock: Clock) -> Callable[..., Flask]:
     """Make apps on one database, with the settings that a test wants."""
 
-    def make(**overrides: str) -> Flask:
-        return create_app(make_settings(tmp_path, **overrides), clock, clock.pause, work=False)
+    def make(*, storm: BackgroundStorm | None = None, **overrides: str) -> Flask:
+        return create_app(make_settings(tmp_path, **overrides), clock, clock.pause, work=False, storm=storm)
 
     return make
 
@@ -47,3 +49,8 @@ def payer(app: Flask, client: FlaskClient) -> Payer:
 def shop() -> Iterator[Receiver]:
     with Receiver() as receiver:
         yield receiver
+
+
+@pytest.fixture
+def scene(payer, clock) -> dict[str, str]:
+    return make_scene(payer, clock)

@@ -130,3 +130,10 @@ def pay_as_a_script(base: str, page_url: str, reference: str, pay_path: str) -> 
     )
     assert (confirmed.status_code, confirmed.headers["Location"]) == (303, f"/success/{payment_id}")
     assert browser.get(f"{base}/success/{payment_id}", timeout=30).status_code == 200
+
+
+def error(answer) -> tuple[int, str, str | None]:
+    """Return status, code and payment of an error."""
+    assert set(answer.json) == {"error", "message", "payment_id"}
+    assert answer.json["message"]
+    return answer.status_code, answer.json["error"], answer.json["payment_id"]

@@ -7,15 +7,15 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import urlsplit
 from uuid import UUID
 
 import signing
 from config import ROOT
-from sandbox.storm.shop import Addresses
+from sandbox.storm.shop import Addresses, addresses_of
 from tests.databases import Database
 from tests.faults.server import WITH_US, Server
 from tests.sandbox.factories import SECRET
@@ -60,10 +60,8 @@ class Shop:
 
     @property
     def addresses(self) -> Addresses:
-        root = f"http://127.0.0.1:{self._server.server_address[1]}"
-        own = {"webhook": f"{root}/hook", "balance": f"{root}/balance/{{inn}}"}
-        logged = f"{root}/log/{{inn}}" if self.shows_log else None
-        return Addresses(**own, log=logged, incidents=f"{root}/incidents" if self.shows_log else None)
+        places = addresses_of(f"http://127.0.0.1:{self._server.server_address[1]}")
+        return places if self.shows_log else replace(places, log=None, incidents=None)
 
     def doubled(self) -> set[str]:
         """Return which operations were credited more than once."""
@@ -178,15 +176,18 @@ class Shop:
     # ---- Balances, logs, incidents
 
     def show(self, path: str) -> tuple[int, Any]:
-        _, kind, *rest = urlsplit(path).path.split("/")
+        kind = path.split("?", maxsplit=1)[0].split("/")[-2]
         with self.lock:
+            if kind != "balance" and not self.shows_log:
+                return 404, None
             if kind == "incidents":
                 return 200, {"items": [], "next": None}
-            if rest[0] not in self.balances:
+            inn = path.split("?", maxsplit=1)[0].split("/")[-3]
+            if inn not in self.balances:
                 return 404, None
             if kind == "balance":
-                return 200, {"inn": rest[0], "balance": int(self.balances[rest[0]])}
-            return 200, {"items": list(reversed(self.rows[rest[0]])), "next": None}
+                return 200, {"inn": inn, "balance": int(self.balances[inn])}
+            return 200, {"items": list(reversed(self.rows[inn])), "next": None}
 
 
 class _Server(ThreadingHTTPServer):

@@ -12,7 +12,8 @@ from werkzeug.test import TestResponse
 
 import signing
 from sandbox import context
-from sandbox.bank import store, views
+from sandbox.bank import store
+from sandbox.bank.store import Exchange
 from tests.receivers import ReceivedRequest, Receiver
 from tests.sandbox.factories import SECRET
 
@@ -249,12 +250,20 @@ def test_what_a_shop_answers_is_shown_and_never_run(client, receiver):
     assert "&lt;script&gt;alert(1)" in shown
 
 
-def test_only_the_last_exchanges_are_kept(app, client, monkeypatch):
-    monkeypatch.setattr(store, "EXCHANGES_MAX", 3)
-    for _ in range(5):
-        imitate(client)
-
+def test_only_the_last_exchanges_are_kept(app, clock):
+    exchange = Exchange(
+        url="http://127.0.0.1:9/",
+        headers={},
+        body="{}",
+        answer_status=None,
+        answer_headers={},
+        answer_body="",
+        duration_ms=1,
+        sent_at=clock(),
+    )
     with app.app_context():
-        kept = store.latest(context.store(), 100)
-    assert [exchange.id for exchange in kept] == [5, 4, 3]
-    assert views.SHOWN < 100
+        for _ in range(store.EXCHANGES_MAX + 2):
+            store.save(context.store(), exchange)
+        kept = store.latest(context.store(), store.EXCHANGES_MAX + 2)
+
+    assert [exchange.id for exchange in kept] == list(range(store.EXCHANGES_MAX + 2, 2, -1))

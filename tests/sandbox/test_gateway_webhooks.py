@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import json
+import socket
 import threading
 from datetime import UTC, datetime, timedelta
 
@@ -184,9 +185,8 @@ def test_a_shop_that_recovers_gets_it(payer, shop, clock):
 
 
 def test_a_name_that_leads_to_a_private_address_is_not_asked(payer, monkeypatch):
-    monkeypatch.setattr(
-        webhooks, "new_client", lambda: webhooks.Client(loopback_allowed=True, resolve=lambda *_: ["169.254.169.254"])
-    )
+    link_local = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("169.254.169.254", 80))
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: [link_local])
     payment_id = payer.create(webhookUrl="http://metadata.example/hook")
     payer.pay_through(payment_id)
     payer.work()
@@ -219,15 +219,17 @@ def test_resend_sends_once_more(payer, shop, clock, state):
     assert payer.client.post("/sandbox/api/webhooks/999/resend", json={}).status_code == 404
 
 
-def test_a_change_and_its_webhook_are_one_transaction(payer, monkeypatch):
+def test_a_change_and_its_webhook_are_one_transaction(payer):
     payment_id = payer.create()
     token = payer.open(payment_id)
     payer.app.config["PROPAGATE_EXCEPTIONS"] = False
-    monkeypatch.setattr(webhooks, "enqueue", lambda *_, **__: 1 / 0)
+    with payer.app.app_context(), context.store().writing() as connection:
+        connection.execute("CREATE TRIGGER broken BEFORE INSERT ON webhooks BEGIN SELECT raise(ABORT, 'broken'); END")
 
     assert payer.submit(payment_id, token, NO_3DS).status_code == 500
     assert payer.invoice(payment_id).status == "pending"
-    monkeypatch.undo()
+    with payer.app.app_context(), context.store().writing() as connection:
+        connection.execute("DROP TRIGGER broken")
     assert payer.submit(payment_id, token, NO_3DS).status_code == 303
     assert [webhook.status for webhook in payer.webhooks(payment_id)] == ["paid"]
 

@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Callable, Iterator
-from functools import partial
 
 import pytest
 from click.testing import Result
@@ -11,8 +10,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from sandbox.bank import views
-from sandbox.storm.run import Storm
+from sandbox.storm.background import BackgroundStorm
 from tests.sandbox.factories import SECRET
 from tests.sandbox.server import PATIENCE_SECONDS, eventually
 from tests.sandbox.shops import Shop
@@ -26,17 +24,11 @@ def tested_shop() -> Iterator[Shop]:
 
 @pytest.fixture
 def app(make_app: Callable[..., Flask], tested_shop: Shop) -> Iterator[Flask]:
-    yield make_app(SANDBOX_SHOP_URL=tested_shop.addresses.webhook, SANDBOX_BANK_SECRET=SECRET)
-    views.watch.stop()
-    assert views.watch.wait(PATIENCE_SECONDS)
-    views.watch = type(views.watch)()
-
-
-@pytest.fixture(autouse=True)
-def places(monkeypatch: pytest.MonkeyPatch, tested_shop: Shop) -> None:
-    """Have the page read balances where this shop has them."""
-    monkeypatch.setattr(views, "addresses_of", lambda _base, webhook: tested_shop.addresses)
-    monkeypatch.setattr(views, "Storm", partial(Storm, patience=0.5, settle=0.5))
+    background = BackgroundStorm(patience=0.5, settle=0.5)
+    settings = {"SANDBOX_SHOP_URL": tested_shop.addresses.webhook, "SANDBOX_BANK_SECRET": SECRET}
+    yield make_app(storm=background, **settings)
+    background.stop()
+    assert background.wait(PATIENCE_SECONDS)
 
 
 def post(client: FlaskClient, path: str, **fields: object) -> TestResponse:
@@ -95,10 +87,10 @@ def test_findings_are_named_on_the_page(client, tested_shop):
     assert findings[0]["operation_id"] in shown
 
 
-def test_a_shop_that_does_not_answer_is_reported(client, tested_shop, monkeypatch):
+def test_a_shop_that_does_not_answer_is_reported(make_app):
     with Shop() as gone:
         nowhere = gone.addresses
-    monkeypatch.setattr(views, "addresses_of", lambda _base, webhook: nowhere)
+    client = make_app(SANDBOX_SHOP_URL=nowhere.webhook, SANDBOX_BANK_SECRET=SECRET).test_client()
     begin(client)
     eventually(lambda: not progress(client)["on"])
 

@@ -1,12 +1,10 @@
 """The bank's pages in a browser: an exchange is shown, a storm is followed to its end without a click."""
 
 from collections.abc import Iterator
-from functools import partial
 
 import pytest
 
-from sandbox.bank import views
-from sandbox.storm.run import Storm
+from sandbox.storm.background import BackgroundStorm
 from tests.sandbox.browser.test_browser_pages import complaints
 from tests.sandbox.browser.test_browser_paying import expect
 from tests.sandbox.factories import SECRET
@@ -23,16 +21,14 @@ def tested_shop() -> Iterator[Shop]:
 
 
 @pytest.fixture
-def url(make_app, monkeypatch, tested_shop) -> Iterator[str]:
-    monkeypatch.setattr(views, "addresses_of", lambda _base, webhook: tested_shop.addresses)
-    monkeypatch.setattr(views, "Storm", partial(Storm, patience=0.5, settle=0.5))
-    monkeypatch.setattr(views, "watch", type(views.watch)())
-    port = free_port()
+def url(make_app, tested_shop) -> Iterator[str]:
+    port, background = free_port(), BackgroundStorm(patience=0.5, settle=0.5)
     shop = {"SANDBOX_SHOP_URL": tested_shop.addresses.webhook, "SANDBOX_BANK_SECRET": SECRET}
-    with served(make_app(SANDBOX_BASE_URL=f"http://127.0.0.1:{port}", **shop), port) as address:
+    app = make_app(storm=background, SANDBOX_BASE_URL=f"http://127.0.0.1:{port}", **shop)
+    with served(app, port) as address:
         yield address
-    views.watch.stop()
-    assert views.watch.wait(PATIENCE_SECONDS)
+    background.stop()
+    assert background.wait(PATIENCE_SECONDS)
 
 
 def test_a_webhook_is_sent_and_the_exchange_is_shown(open_page, url, axe):
