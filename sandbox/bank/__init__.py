@@ -1,0 +1,1 @@
+"""The mock bank: signs webhooks, sends them to a shop, shows what came back."""

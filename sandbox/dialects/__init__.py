@@ -1,0 +1,1 @@
+"""How the mock gateway speaks: one file for each acquirer whose API it imitates."""
