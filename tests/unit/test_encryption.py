@@ -61,7 +61,7 @@ def test_what_was_never_encrypted_is_refused(text):
 
 
 @pytest.mark.parametrize("keys", [[], [""], ["n" * 31], [NEW, "short"]], ids=str)
-def test_vault_without_good_keys_is_not_made(keys):
+def test_cipher_without_good_keys_is_not_made(keys):
     with pytest.raises(ValueError, match="SECRETS_KEYS") as caught:
         SecretCipher(keys)
 

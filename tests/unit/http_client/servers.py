@@ -162,7 +162,7 @@ WITNESS = Witness()
 """Hooks cannot be taken away again, so there is one."""
 
 
-def arrivals(listeners: list[socket.socket]) -> int:
+def received(listeners: list[socket.socket]) -> int:
     """Count connections; the kernel makes those to this machine at once, so that none is still on its way."""
     count = 0
     for listener in listeners:

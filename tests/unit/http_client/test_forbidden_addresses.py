@@ -10,7 +10,7 @@ from tests.unit.http_client.servers import (
     Rebinding,
     always,
     answering,
-    arrivals,
+    received,
     never_asked,
 )
 
@@ -44,7 +44,7 @@ def test_forbidden_address_is_refused_before_a_byte_is_sent(host, listeners, con
         client.post(f"http://{host}:{listeners[0].getsockname()[1]}/hook", b"{}", {})
 
     assert connects == []
-    assert arrivals(listeners) == 0
+    assert received(listeners) == 0
 
 
 @pytest.mark.parametrize("host", ["localhost", "localhost.", "LOCALHOST", "LocalHost.", "ⓛⓞⓒⓐⓛⓗⓞⓢⓣ"])
@@ -55,7 +55,7 @@ def test_names_of_this_machine_are_refused_with_the_system_s_own_resolver(host, 
         client.post(f"http://{host}:{listeners[0].getsockname()[1]}/hook", b"{}", {})
 
     assert connects == []
-    assert arrivals(listeners) == 0
+    assert received(listeners) == 0
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_name_that_leads_nowhere_public_is_refused(found, listeners, connects, m
         client.post(f"http://customer.ru:{listeners[0].getsockname()[1]}/hook", b"{}", {})
 
     assert connects == []
-    assert arrivals(listeners) == 0
+    assert received(listeners) == 0
 
 
 @pytest.mark.parametrize("host", ["10.0.0.1", "[::ffff:127.0.0.1]", "169.254.169.254", "0.0.0.0", "[::]"])
@@ -89,7 +89,7 @@ def test_loopback_lets_nothing_else_through(host, listeners, connects, client):
         client.post(f"http://{host}:{listeners[0].getsockname()[1]}/hook", b"{}", {})
 
     assert connects == []
-    assert arrivals(listeners) == 0
+    assert received(listeners) == 0
 
 
 def test_only_the_allowed_ones_of_several_addresses_are_tried(receive, connects, make_client):
@@ -119,7 +119,7 @@ def test_dns_cannot_change_its_mind_between_check_and_connect(listeners, make_cl
     with pytest.raises(AddressRefused):
         client.post(f"http://customer.ru:{port}/", b"{}", {})
     assert (rebinding.asked, tried) == (2, [(PUBLIC, port)])
-    assert arrivals(listeners) == 0
+    assert received(listeners) == 0
 
 
 def test_connection_that_is_kept_is_not_led_elsewhere(receive, connects, make_client):
