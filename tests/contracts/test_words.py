@@ -24,11 +24,11 @@ GONE = {
         "arrivals",
     ),
     *("park", "parked", "heard", "told", "untold", "foretell", "wish", "turns", "truth", "stage", "room"),
-    *("wording", "intake", "shapes", "serving", "desk", "speech", "postman", "hangup"),
+    *("wording", "intake", "shapes", "desk", "speech", "postman", "hangup"),
 }
 """Parts of names, as `park` is one of `_park_due` and of `ParkDue`; docs/decisions.md says what they are called now."""
 
-SENTENCES = GONE - {"told", "heard", "ring", "park", "room", "serving"}
+SENTENCES = GONE - {"told", "heard", "ring", "park", "room"}
 
 FOLDERS = (
     "api",
