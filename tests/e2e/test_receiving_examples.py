@@ -1,4 +1,4 @@
-"""The examples of docs/events.md, run as they are printed, on deliveries made by delivery.wire()."""
+"""The examples of docs/events.md, run as they are printed, on deliveries made by channels.webhook.build_request()."""
 
 import re
 import shutil
@@ -16,7 +16,7 @@ from config import ROOT
 from enums import Scheme
 from outbox import endpoint_keys
 from outbox.channels import webhook
-from outbox.delivery import ClaimedDelivery, Receiver
+from outbox.delivery import ClaimedDelivery, EndpointSnapshot
 from outbox.endpoint_keys import Key
 
 LANGUAGES = {"sh": ["sh"], "python": [sys.executable], "javascript": ["node"]}
@@ -90,12 +90,12 @@ def asymmetric(tmp_path) -> Example:
     return example(WITH_PUBLIC_KEY, "python", tmp_path)
 
 
-def make_parcel(scheme: Scheme, *keys: Key) -> ClaimedDelivery:
+def make_delivery(scheme: Scheme, *keys: Key) -> ClaimedDelivery:
     return ClaimedDelivery(
         delivery_id=1,
         lease=uuid.uuid4(),
         cause="schedule",
-        receiver=Receiver(id=2, url="https://receiver.example/events", scheme=scheme, keys=keys),
+        endpoint=EndpointSnapshot(id=2, url="https://receiver.example/events", scheme=scheme, keys=keys),
         event_id=uuid.uuid4(),
         event_type="balance.credited",
         occurred_at=datetime.now(UTC),
@@ -104,7 +104,7 @@ def make_parcel(scheme: Scheme, *keys: Key) -> ClaimedDelivery:
 
 
 def packed(scheme: Scheme, *keys: Key, age_seconds: int = 0) -> tuple[bytes, dict[str, str]]:
-    return webhook.wire(make_parcel(scheme, *keys), now=datetime.now(UTC) - timedelta(seconds=age_seconds))
+    return webhook.build_request(make_delivery(scheme, *keys), now=datetime.now(UTC) - timedelta(seconds=age_seconds))
 
 
 def ending(key: Key, after: timedelta) -> Key:

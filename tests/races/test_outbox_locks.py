@@ -58,7 +58,7 @@ def test_locked_endpoint_holds_up_the_settling_of_no_delivery(context, clock):
     failing, well = open_endpoint(), open_endpoint("http://127.0.0.1:10/")
     pay(1)
     deliveries = claims.claim(cipher(), capacity=lambda _: 1, now=START)
-    came_of = [(delivery, came(500 if delivery.receiver.id == failing else 200)) for delivery in deliveries]
+    came_of = [(delivery, came(500 if delivery.endpoint.id == failing else 200)) for delivery in deliveries]
 
     with held("endpoints", f"id = {failing}"):
         results.settle(came_of, now=clock())
