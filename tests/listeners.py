@@ -13,6 +13,15 @@ from worker import jobs
 
 Row = dict[str, Any]
 
+NOBODY = "http://127.0.0.1:9/"
+"""An address on this machine where nothing answers."""
+
+ELSEWHERE = "https://billing.example.com/kopeck"
+"""An address of the public internet, for endpoints that nothing is sent to."""
+
+EARLY = "2026-01-01T00:00:00Z"
+"""A moment before everything that a test does."""
+
 PATIENCE_SECONDS = 60
 """How long a thread or a process may take before the test gives up on it; nothing is measured by it."""
 
@@ -85,3 +94,13 @@ def moment(text: str) -> datetime:
 def members(rows: Iterable[Row], *names: str) -> list[tuple[Any, ...]]:
     """Return these members of each."""
     return [tuple(row[name] for name in names) for row in rows]
+
+
+def amounts(receiver: Receiver) -> list[int]:
+    """Return the amounts of the credits that an endpoint has received."""
+    return [body["data"]["amount"] for body in told(receiver)]
+
+
+def statuses(delivery: Row) -> list[tuple[Any, ...]]:
+    """Return number, cause and status of each attempt at a delivery."""
+    return members(delivery["attempts"], "number", "cause", "status_code")

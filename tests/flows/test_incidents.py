@@ -3,9 +3,7 @@
 import pytest
 
 from tests.callers import Bank
-from tests.factories import INN, make_body, make_org
-
-OTHER_INN = "7707083893"
+from tests.factories import INN, OTHER_INN, make_body, make_org
 
 
 @pytest.fixture

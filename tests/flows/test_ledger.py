@@ -22,9 +22,7 @@ from models import BalanceLog, Organization
 from rules import Facts
 from tests import databases
 from tests.databases import only
-from tests.factories import INN, START, make_org
-
-OTHER_INN = "7707083893"
+from tests.factories import INN, OTHER_INN, START, make_org
 
 
 def make_credit(

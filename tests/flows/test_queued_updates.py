@@ -8,10 +8,9 @@ from sqlalchemy import text
 
 from database.session import transaction
 from tests.callers import Bank, Operator
-from tests.factories import INN, OLD_SECRET, START, make_body, make_org
+from tests.factories import INN, OLD_SECRET, OTHER_INN, START, make_body, make_org
 from tests.listeners import PATIENCE_SECONDS, credit, deliver, deliveries, members, replay, subscribe, told
 
-OTHER_INN = "7707083893"
 ACCEPTED = {"status": "accepted"}
 
 

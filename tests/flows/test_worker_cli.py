@@ -21,8 +21,9 @@ from ledger import audit
 from outbox import claims
 from tests.callers import Bank, Operator
 from tests.databases import Database
-from tests.factories import INN, SECRET, SECRETS_KEY, START, make_config, make_org
+from tests.factories import INN, OTHER_INN, SECRET, SECRETS_KEY, START, make_config, make_org
 from tests.listeners import (
+    ELSEWHERE,
     PATIENCE_SECONDS,
     always,
     answering,
@@ -34,9 +35,6 @@ from tests.listeners import (
     told,
 )
 from tests.receivers import Answer, ReceivedRequest, Receiver
-
-OTHER_INN = "7707083893"
-ELSEWHERE = "https://billing.example.com/kopeck"
 
 
 @pytest.fixture

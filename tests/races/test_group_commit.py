@@ -25,11 +25,10 @@ from models import Organization
 from server.problems import render
 from tests import databases
 from tests.databases import only
-from tests.factories import SECRET, SECRETS_KEY, make_config, make_org
+from tests.factories import OTHER_INN, SECRET, SECRETS_KEY, make_config, make_org
 from tests.flows.test_ledger import make_credit
 
 PATIENCE_SECONDS = 60
-OTHER_INN = "7707083893"
 
 
 def until(condition: Callable[[], bool]) -> None:

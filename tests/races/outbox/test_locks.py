@@ -18,13 +18,12 @@ from errors import LimitReached
 from outbox import claims, endpoints, replays, results
 from tests import databases
 from tests.callers import Bank
-from tests.factories import INN, START, make_org
+from tests.factories import INN, OTHER_INN, START, make_org
 from tests.flows.test_ledger import make_credit
 from tests.outboxes import ENDPOINTS, came, next_due, open_endpoint, pay, read_deliveries
 from worker import jobs
 
 LOCKING = [family for family in databases.FAMILIES if family != "sqlite"]
-OTHER = "7707083893"
 
 
 @contextmanager
@@ -42,9 +41,9 @@ def test_locked_organisation_holds_up_no_queued_webhook_of_others(make_app, data
     bank = Bank(app.test_client())
     with app.app_context():
         make_org(INN)
-        make_org(OTHER)
+        make_org(OTHER_INN)
         bank.send(payer_inn=INN)
-        bank.send(payer_inn=OTHER)
+        bank.send(payer_inn=OTHER_INN)
         with held("organizations", f"inn = '{INN}'"):
             for _ in range(2):
                 jobs.credit_some()
