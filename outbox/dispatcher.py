@@ -6,7 +6,7 @@ Used by the worker and by the Celery task, in whose thread it speaks to the data
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, SimpleQueue
 
@@ -35,10 +35,19 @@ UNTRIED_AFTER_SECONDS = LEASE_SECONDS - 2 * DELIVERY_SECONDS
 class Dispatcher:
     """Sends deliveries until it is closed; one endpoint that is slow, or fails, keeps few of its threads busy."""
 
-    def __init__(self, cipher: SecretCipher, client: Client, *, clock: Clock) -> None:
+    def __init__(
+        self,
+        cipher: SecretCipher,
+        client: Client,
+        *,
+        clock: Clock,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._cipher = cipher
         self._client = client
         self._clock = clock
+        # Leases are measured by this one: it is never set back.
+        self._monotonic = monotonic
         self._pool = ThreadPoolExecutor(SENDERS_MAX, thread_name_prefix="dispatcher")
         self._lock = threading.Lock()
         self._queues: dict[int, _EndpointQueue] = {}
@@ -53,7 +62,7 @@ class Dispatcher:
         """
         settled = self._settle()
         # Leases begin when the claim is asked for, however long the database takes over it.
-        until = time.monotonic() + UNTRIED_AFTER_SECONDS
+        until = self._monotonic() + UNTRIED_AFTER_SECONDS
         claimed = claims.claim(self._cipher, capacity=self._capacity, now=self._clock())
         self._load(claimed, until)
         return settled + len(claimed)
@@ -73,9 +82,9 @@ class Dispatcher:
 
     def drain(self) -> None:
         """Take no more from endpoints that are slow, and serve the others until nothing slow is under way."""
-        ends_at = time.monotonic() + DELIVERY_SECONDS
+        ends_at = self._monotonic() + DELIVERY_SECONDS
         self._draining = True
-        while self._let_slow_end() and time.monotonic() < ends_at:
+        while self._let_slow_end() and self._monotonic() < ends_at:
             if not self.step():
                 self.wait(TICK_SECONDS)
 
@@ -168,7 +177,7 @@ class Dispatcher:
         with self._lock:
             while queue.waiting and queue.running <= queue.senders_max:
                 delivery, until = queue.waiting.popleft()
-                if time.monotonic() < until:
+                if self._monotonic() < until:
                     return delivery
                 # Its lease could run out while it is tried, and another worker would try it too.
                 self._results.put((delivery, None))

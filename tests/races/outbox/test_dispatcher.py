@@ -1,63 +1,86 @@
 """A dispatcher whose database is slow, or away for a moment."""
 
-from datetime import datetime
-from types import SimpleNamespace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
-from sqlalchemy import exc
+from sqlalchemy import event, exc
 
 import limits
-from context import cipher
-from outbox import claims
-from outbox import dispatcher as dispatcher_module
-from outbox.delivery import ClaimedDelivery
-from tests.factories import START
-from tests.outboxes import PATIENCE_SECONDS, came, check_attempts, open_endpoint, pay, read_deliveries
+from context import cipher, clock
+from database.extension import db
+from http_client.client import Client
+from outbox.dispatcher import Dispatcher
+from tests.outboxes import PATIENCE_SECONDS, check_attempts, open_endpoint, pay, read_attempts, read_deliveries
 from tests.races.outbox.helpers import the_delivery
 from worker import jobs
 
 
-def test_attempt_is_written_down_once_although_giving_back_others_failed(context, receiver, monkeypatch):
-    """The database went away between the two: what was settled before must not be settled again."""
+@contextmanager
+def listening(moment: str, listener: Callable[..., None]) -> Iterator[None]:
+    """Have a listener called whenever the database comes to this moment."""
+    event.listen(db.engine, moment, listener)
+    try:
+        yield
+    finally:
+        event.remove(db.engine, moment, listener)
+
+
+class Outage:
+    """A database that is away once, right after a commit."""
+
+    def __init__(self) -> None:
+        self.is_next = False
+
+    def on_commit(self, _connection: object) -> None:
+        self.is_next = True
+
+    def on_statement(self, *_: object) -> None:
+        if self.is_next:
+            self.is_next = False
+            raise exc.OperationalError("", {}, Exception("gone"))
+
+
+def test_attempt_is_written_down_once_although_giving_back_others_failed(context, receiver):
+    """The database goes away between the two: what was settled before must not be settled again."""
+    receiver.answer = lambda _: (410, {}, b"gone")
     open_endpoint(receiver.url)
-    pay(2)
-    release, refusals = claims.release, iter([exc.OperationalError("", {}, Exception("gone"))])
-
-    def release_later(deliveries: list[ClaimedDelivery], *, now: datetime) -> None:
-        for refusal in refusals:
-            raise refusal
-        release(deliveries, now=now)
-
-    monkeypatch.setattr(claims, "release", release_later)
-    dispatcher = jobs.new_dispatcher()
-    tried, untried = claims.claim(cipher(), capacity=lambda _: 2, now=START)
-    dispatcher._unsettled = [(tried, came(200)), (untried, None)]
-    with pytest.raises(exc.OperationalError):
-        dispatcher._settle()
+    pay(6)
+    dispatcher, outage = jobs.new_dispatcher(), Outage()
+    claimed = dispatcher.step()
+    for _ in range(claimed):
+        # Whoever answers 410 is sent no more: the others come back untried.
+        dispatcher.wait(PATIENCE_SECONDS)
+    with (
+        listening("commit", outage.on_commit),
+        listening("before_cursor_execute", outage.on_statement),
+        pytest.raises(exc.OperationalError),
+    ):
+        dispatcher.step()
+    sent = len(receiver.received)
+    attempts_before, leases_before = read_attempts(), [row.lease for row in read_deliveries()]
     dispatcher.close()
 
-    assert [(row.status, row.attempt_count, row.lease) for row in read_deliveries()] == [
-        ("delivered", 1, None),
-        ("pending", 0, None),
-    ]
+    assert sum(lease is not None for lease in leases_before) == claimed - sent > 0
+    assert {row.lease for row in read_deliveries()} == {None}
+    assert read_attempts() == attempts_before
+    assert sum(row.attempt_count for row in read_deliveries()) == sent == len(receiver.received)
     check_attempts()
 
 
 @pytest.mark.parametrize(("took", "begun"), [(1, 1), (limits.LEASE_SECONDS - limits.DELIVERY_SECONDS, 0)])
-def test_delivery_is_begun_unless_its_lease_could_run_out_meanwhile(context, receiver, monkeypatch, took, begun):
+def test_delivery_is_begun_unless_its_lease_could_run_out_meanwhile(context, receiver, took, begun):
     open_endpoint(receiver.url)
     pay(1)
-    claim, seconds = claims.claim, [0.0]
+    seconds = 0.0
 
-    def claim_slowly(*args: object, **kwargs: object) -> list[ClaimedDelivery]:
-        deliveries = claim(*args, **kwargs)
-        seconds[0] += took
-        return deliveries
+    def be_slow(_connection: object) -> None:
+        nonlocal seconds
+        seconds = took
 
-    monkeypatch.setattr(claims, "claim", claim_slowly)
-    monkeypatch.setattr(dispatcher_module, "time", SimpleNamespace(monotonic=lambda: seconds[0]))
-    dispatcher = jobs.new_dispatcher()
-    dispatcher.step()
+    dispatcher = Dispatcher(cipher(), Client(loopback_allowed=True), clock=clock(), monotonic=lambda: seconds)
+    with listening("commit", be_slow):
+        assert dispatcher.step() == 1
     dispatcher.wait(PATIENCE_SECONDS)
     dispatcher.close()
 
