@@ -35,7 +35,7 @@ rm -rf "$3"
 
 
 def available() -> tuple[str, ...]:
-    """Tell of which databases a server can be started here."""
+    """Return for which databases a server can be started here."""
     found = {"postgresql": _find("initdb"), "mariadb": _find("mariadbd") and _find("mariadb-install-db")}
     return tuple(family for family, binary in found.items() if binary)
 

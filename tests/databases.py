@@ -138,7 +138,7 @@ class Database:
                     connection.execute(text(statement))
 
     def rows(self) -> dict[str, list[tuple[object, ...]]]:
-        """Return every row of every table, to return whether anything changed at all."""
+        """Return every row of every table, to see whether anything changed at all."""
         with self._raw() as connection:
             return {
                 table: sorted((tuple(row) for row in connection.execute(text(f"SELECT * FROM {table}"))), key=repr)

@@ -11,7 +11,7 @@ from ledger import organizations
 
 SECRET = "a-secret-that-is-only-for-tests-0123456789"
 OLD_SECRET = "the-secret-before-that-one-0123456789abcdef"
-SECRETS_KEY = "a-key-that-locks-secrets-only-in-tests-0123456789"
+SECRETS_KEY = "a-key-that-encrypts-secrets-only-in-tests-0123456789"
 INN = "1234567890"
 OTHER_INN = "7707083893"
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

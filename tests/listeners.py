@@ -51,16 +51,16 @@ def replay(app: Flask) -> int:
         return jobs.replay()
 
 
-def told(receiver: Receiver) -> list[Row]:
+def bodies(receiver: Receiver) -> list[Row]:
     """Return the bodies that an endpoint has received, the first one first."""
-    return [json.loads(received.body) for received in receiver.received]
+    return [json.loads(request.body) for request in receiver.received]
 
 
 def answering(*statuses: int, headers: Mapping[str, str] | None = None) -> Callable[[ReceivedRequest], Answer]:
     """Answer with each of these in turn, and with 200 from then on."""
     left = iter(statuses)
 
-    def answer(_received: ReceivedRequest) -> Answer:
+    def answer(_request: ReceivedRequest) -> Answer:
         status = next(left, None)
         return (200, {}, b"ok") if status is None else (status, dict(headers or {}), b"not now")
 
@@ -70,7 +70,7 @@ def answering(*statuses: int, headers: Mapping[str, str] | None = None) -> Calla
 def always(
     status: int, headers: Mapping[str, str] | None = None, body: bytes = b""
 ) -> Callable[[ReceivedRequest], Answer]:
-    return lambda _received: (status, dict(headers or {}), body)
+    return lambda _request: (status, dict(headers or {}), body)
 
 
 def deliveries(operator: Operator, **filters: object) -> list[Row]:
@@ -98,7 +98,7 @@ def members(rows: Iterable[Row], *names: str) -> list[tuple[Any, ...]]:
 
 def amounts(receiver: Receiver) -> list[int]:
     """Return the amounts of the credits that an endpoint has received."""
-    return [body["data"]["amount"] for body in told(receiver)]
+    return [body["data"]["amount"] for body in bodies(receiver)]
 
 
 def statuses(delivery: Row) -> list[tuple[Any, ...]]:

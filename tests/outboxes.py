@@ -93,7 +93,7 @@ def count_leased() -> int:
     return int(look_up(select(func.count()).where(DELIVERIES.c.lease.is_not(None)))[0][0])
 
 
-def came(status: int | None, *, at: datetime = START) -> Attempt:
+def attempt_with(status: int | None, *, at: datetime = START) -> Attempt:
     """Return an attempt that brought this status, or no answer."""
     return Attempt(
         started_at=at,

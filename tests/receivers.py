@@ -19,7 +19,7 @@ class ReceivedRequest:
 Answer = tuple[int, dict[str, str], bytes]
 
 
-def accept(_received: ReceivedRequest) -> Answer:
+def accept(_request: ReceivedRequest) -> Answer:
     return 200, {}, b"ok"
 
 

@@ -4,11 +4,9 @@ import os
 import re
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
-from werkzeug.serving import make_server
 
 from app import create_app
 from auth import api_keys
@@ -16,6 +14,7 @@ from config import ROOT
 from context import wall_clock
 from database.extension import db
 from ledger import audit
+from tests import wsgi
 from tests.callers import Bank
 from tests.databases import Database
 from tests.factories import START, make_config, make_org
@@ -37,13 +36,8 @@ def address():
     with app.app_context():
         make_org("7707083893")
         token = api_keys.create(name="schemathesis", scopes=list(api_keys.SCOPES), now=START)
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.port}/api/v1/openapi.json", token
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with wsgi.listening(app) as url:
+        yield f"{url}/api/v1/openapi.json", token
     with app.app_context():
         assert [step for step in audit.verify() if isinstance(step, audit.Finding)] == []
         db.engine.dispose()

@@ -60,7 +60,8 @@ def parts(name: str) -> set[str]:
 
 @pytest.mark.parametrize("file", FILES, ids=str)
 def test_names_hold_no_word_that_is_gone(file):
-    text = (ROOT / file).read_text()
+    # A module of Werkzeug is called so, and none of ours.
+    text = re.sub(r"^from werkzeug\.serving import .*$", "", (ROOT / file).read_text(), flags=re.MULTILINE)
     names = {
         token.string for token in tokenize.generate_tokens(io.StringIO(text).readline) if token.type == tokenize.NAME
     }

@@ -27,11 +27,11 @@ def served(
     to_group: bool = False,
     access_log: Path = Path(os.devnull),
     environ: Mapping[str, str] | None = None,
-    told: list[str] | None = None,
+    log_lines: list[str] | None = None,
 ) -> Iterator[int]:
     """Run gunicorn as `make run` does, on a database of its own, and give its port; end it in good order.
 
-    Settings in `environ` win, and `told` gets each line of its log as it is written.
+    Settings in `environ` win, and `log_lines` gets each line of its log as it is written.
     """
     database = Database("sqlite")
     app = create_app(make_config(database.url))
@@ -60,13 +60,13 @@ def served(
             start_new_session=True,
         )
     _wait_until_served(server, port)
-    lines: list[str] = [] if told is None else told
-    listener = threading.Thread(target=_listen, args=(server, lines))
-    listener.start()
+    lines: list[str] = [] if log_lines is None else log_lines
+    reader = threading.Thread(target=_read_log, args=(server, lines))
+    reader.start()
     yield port
     os.killpg(server.pid, end_with) if to_group else server.send_signal(end_with)
     server.wait(PATIENCE_SECONDS)
-    listener.join()
+    reader.join()
     database.drop()
     errors = "".join(lines)
     assert server.returncode == 0
@@ -74,10 +74,10 @@ def served(
     assert "SIGKILL" not in errors, errors
 
 
-def _listen(server: subprocess.Popen[str], told: list[str]) -> None:
+def _read_log(server: subprocess.Popen[str], lines: list[str]) -> None:
     with server.stderr:
         for line in server.stderr:
-            told.append(line)
+            lines.append(line)
 
 
 def _wait_until_served(server: subprocess.Popen[str], port: int) -> None:

@@ -46,7 +46,7 @@ def wait_until(true: Callable[[], object], what: str) -> None:
 
 
 class Process:
-    """One `celery -A tasks …`, whose log can be read while it runs."""
+    """One `celery -A worker.tasks …`, whose log can be read while it runs."""
 
     def __init__(self, log: Path, environ: dict[str, str], *arguments: str) -> None:
         self.log = log
@@ -60,7 +60,7 @@ class Process:
                 start_new_session=True,
             )
 
-    def has_said(self, words: str) -> bool:
+    def has_logged(self, words: str) -> bool:
         assert self.popen.poll() is None, self.log.read_text()
         return words in self.log.read_text()
 
@@ -74,7 +74,7 @@ class Process:
             raise
 
 
-class Stage:
+class Deployment:
     """A database, a broker behind a proxy, one Celery worker, and an app of the test's own that has no broker."""
 
     def __init__(self, folder: Path, broker: str) -> None:
@@ -109,7 +109,7 @@ class Stage:
         environ = {"PATH": os.environ["PATH"], **secrets, **self.settings}
         process = Process(self.folder / f"{arguments[0]}-{time.monotonic_ns()}.log", environ, *arguments)
         try:
-            wait_until(lambda: process.has_said(ready), f"celery {arguments[0]} is ready")
+            wait_until(lambda: process.has_logged(ready), f"celery {arguments[0]} is ready")
             yield process
         finally:
             process.end()
@@ -142,21 +142,21 @@ class Stage:
 
 
 @pytest.fixture(scope="module", params=brokers.CANDIDATES)
-def crew(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    with Stage(tmp_path_factory.mktemp("celery"), request.param) as stage:
-        yield stage
+def shared_deployment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    with Deployment(tmp_path_factory.mktemp("celery"), request.param) as deployment:
+        yield deployment
 
 
 @pytest.fixture
-def stage(crew: Stage) -> Stage:
-    crew.database.clean()
-    return crew
+def deployment(shared_deployment: Deployment) -> Deployment:
+    shared_deployment.database.clean()
+    return shared_deployment
 
 
 @pytest.fixture
-def receiver(stage: Stage) -> Iterator[Receiver]:
+def receiver(deployment: Deployment) -> Iterator[Receiver]:
     with Receiver() as receiver:
-        stage.endpoint(receiver)
+        deployment.endpoint(receiver)
         yield receiver
 
 
@@ -172,56 +172,56 @@ def announce(port: int) -> tuple[int, dict[str, object]]:
     return status, json.loads(answer)
 
 
-def delivered(stage: Stage) -> int:
-    with stage.app.app_context():
+def delivered(deployment: Deployment) -> int:
+    with deployment.app.app_context():
         return db.session.execute(db.text("SELECT count(*) FROM deliveries WHERE status = 'delivered'")).scalar_one()
 
 
 @pytest.mark.parametrize(("updates", "word"), [("immediate", "credited"), ("queued", "accepted")])
-def test_webhook_wakes_a_worker_that_delivers_without_beat(stage, receiver, updates, word):
-    with served(environ={**stage.settings, "BALANCE_UPDATES": updates}) as port:
+def test_webhook_wakes_a_worker_that_delivers_without_beat(deployment, receiver, updates, word):
+    with served(environ={**deployment.settings, "BALANCE_UPDATES": updates}) as port:
         status, answer = announce(port)
         wait_until(lambda: receiver.received, "the event arrives")
-        wait_until(lambda: delivered(stage) == 1, "its delivery is settled")
+        wait_until(lambda: delivered(deployment) == 1, "its delivery is settled")
 
     assert (status, answer["status"]) == (200, word)
     assert json.loads(receiver.received[0].body)["data"]["organization"] == INN
 
 
-def test_next_tick_delivers_what_nobody_was_woken_for(stage, receiver):
-    stage.credit_unseen()
-    with stage.beat():
-        wait_until(lambda: delivered(stage) == 1, "the event is delivered")
+def test_next_tick_delivers_what_nobody_was_woken_for(deployment, receiver):
+    deployment.credit_unseen()
+    with deployment.beat():
+        wait_until(lambda: delivered(deployment) == 1, "the event is delivered")
 
     assert len(receiver.received) == 1
 
 
-def test_two_workers_deliver_each_event_once(stage, receiver):
-    second = stage.celery("worker", *WORKER, "-n", "second@%h", ready="ready.")
-    with second, stage.beat():
+def test_two_workers_deliver_each_event_once(deployment, receiver):
+    second = deployment.celery("worker", *WORKER, "-n", "second@%h", ready="ready.")
+    with second, deployment.beat():
         for _ in range(5):
-            stage.credit_unseen(20)
-        wait_until(lambda: delivered(stage) == 100, "all are delivered")
-    received = [received.headers["webhook-id"] for received in receiver.received]
+            deployment.credit_unseen(20)
+        wait_until(lambda: delivered(deployment) == 100, "all are delivered")
+    event_ids = [request.headers["webhook-id"] for request in receiver.received]
 
-    assert (len(received), len(set(received))) == (100, 100)
+    assert (len(event_ids), len(set(event_ids))) == (100, 100)
 
 
-def test_without_a_broker_requests_go_on_and_the_tick_after_it_makes_up_for_it(stage, receiver):
-    told: list[str] = []
-    stage.credit_unseen()
-    with stage.beat() as beat, served(environ=stage.settings, told=told) as port:
-        wait_until(lambda: delivered(stage) == 1, "all are at work")
-        with barred(stage.proxy):
+def test_without_a_broker_requests_go_on_and_the_tick_after_it_makes_up_for_it(deployment, receiver):
+    log_lines: list[str] = []
+    deployment.credit_unseen()
+    with deployment.beat() as beat, served(environ=deployment.settings, log_lines=log_lines) as port:
+        wait_until(lambda: delivered(deployment) == 1, "all are at work")
+        with barred(deployment.proxy):
             answers = [announce(port)[0] for _ in range(20)]
-            wait_until(lambda: warnings(told), "the outage is told by the server")
-            wait_until(lambda: beat.has_said("broker not available"), "and by beat")
+            wait_until(lambda: warnings(log_lines), "the outage is in the log of the server")
+            wait_until(lambda: beat.has_logged("broker not available"), "and in that of beat")
             answers += [announce(port)[0] for _ in range(20)]
-        wait_until(lambda: delivered(stage) == 41, "all are delivered")
+        wait_until(lambda: delivered(deployment) == 41, "all are delivered")
 
     assert answers == [200] * 40
     # One of each gunicorn worker that was asked.
-    assert 1 <= len(warnings(told)) <= 2
+    assert 1 <= len(warnings(log_lines)) <= 2
     assert len(warnings(beat.log.read_text().splitlines())) == 1
     assert "Traceback" not in beat.log.read_text()
 
@@ -235,16 +235,16 @@ def barred(proxy: Proxy) -> Iterator[None]:
         proxy.open()
 
 
-def warnings(told: list[str]) -> list[str]:
-    return [line for line in told if "broker not available" in line]
+def warnings(log_lines: list[str]) -> list[str]:
+    return [line for line in log_lines if "broker not available" in line]
 
 
-def test_flower_shows_the_workers_to_those_who_know_its_password(stage):
+def test_flower_shows_the_workers_to_those_who_know_its_password(deployment):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     arguments = ("--address=127.0.0.1", f"--port={port}", "--basic-auth=duty:a-password")
-    with stage.celery("flower", *arguments, ready="Connected to"):
+    with deployment.celery("flower", *arguments, ready="Connected to"):
         wait_until(lambda: workers_in_flower(port, "duty:a-password"), "flower knows the worker")
         (worker,) = workers_in_flower(port, "duty:a-password").values()
 

@@ -103,7 +103,7 @@ def make_delivery(scheme: Scheme, *keys: Key) -> ClaimedDelivery:
     )
 
 
-def packed(scheme: Scheme, *keys: Key, age_seconds: int = 0) -> tuple[bytes, dict[str, str]]:
+def sent(scheme: Scheme, *keys: Key, age_seconds: int = 0) -> tuple[bytes, dict[str, str]]:
     return webhook.build_request(make_delivery(scheme, *keys), now=datetime.now(UTC) - timedelta(seconds=age_seconds))
 
 
@@ -117,7 +117,7 @@ def changed(body: bytes) -> bytes:
 
 def test_standard_example_accepts_what_was_sent_and_nothing_else(standard):
     key, other = endpoint_keys.new_key(Scheme.STANDARD), endpoint_keys.new_key(Scheme.STANDARD)
-    body, headers = packed(Scheme.STANDARD, key)
+    body, headers = sent(Scheme.STANDARD, key)
 
     assert standard.accepts(body, headers, SECRET=key.secret)
     assert standard.accepts(body, headers, SECRET=key.secret.removeprefix("whsec_"))
@@ -132,7 +132,7 @@ def test_standard_example_accepts_what_was_sent_and_nothing_else(standard):
 @pytest.mark.parametrize(("age_seconds", "accepted"), [(290, True), (-290, True), (310, False), (-310, False)])
 def test_standard_examples_refuse_what_is_old(standard, age_seconds, accepted):
     key = endpoint_keys.new_key(Scheme.STANDARD)
-    body, headers = packed(Scheme.STANDARD, key, age_seconds=age_seconds)
+    body, headers = sent(Scheme.STANDARD, key, age_seconds=age_seconds)
 
     assert standard.accepts(body, headers, SECRET=key.secret) is accepted
     fresh = {**headers, "webhook-timestamp": str(int(datetime.now(UTC).timestamp()) - 1)}
@@ -141,8 +141,8 @@ def test_standard_examples_refuse_what_is_old(standard, age_seconds, accepted):
 
 def test_standard_examples_accept_either_secret_during_rotation(standard):
     new, old = endpoint_keys.new_key(Scheme.STANDARD), endpoint_keys.new_key(Scheme.STANDARD)
-    during = packed(Scheme.STANDARD, new, ending(old, HOUR))
-    after = packed(Scheme.STANDARD, new, ending(old, -HOUR))
+    during = sent(Scheme.STANDARD, new, ending(old, HOUR))
+    after = sent(Scheme.STANDARD, new, ending(old, -HOUR))
 
     assert [standard.accepts(*during, SECRET=key.secret) for key in (new, old)] == [True, True]
     assert [standard.accepts(*after, SECRET=key.secret) for key in (new, old)] == [True, False]
@@ -150,7 +150,7 @@ def test_standard_examples_accept_either_secret_during_rotation(standard):
 
 def test_standard_examples_without_a_secret_accept_nothing(standard):
     """An HMAC with an empty key is one that anybody can make."""
-    body, headers = packed(Scheme.STANDARD, Key(secret="", private_key=None, until=None))
+    body, headers = sent(Scheme.STANDARD, Key(secret="", private_key=None, until=None))
 
     assert not standard.accepts(body, headers, SECRET="")
     assert not standard.accepts(body, headers, SECRET="whsec_")
@@ -158,8 +158,8 @@ def test_standard_examples_without_a_secret_accept_nothing(standard):
 
 def test_public_key_example_accepts_what_was_sent_and_nothing_else(asymmetric):
     key, other = endpoint_keys.new_key(Scheme.STANDARD), endpoint_keys.new_key(Scheme.STANDARD)
-    body, headers = packed(Scheme.STANDARD, key)
-    stale = packed(Scheme.STANDARD, key, age_seconds=310)
+    body, headers = sent(Scheme.STANDARD, key)
+    stale = sent(Scheme.STANDARD, key, age_seconds=310)
     public_key = endpoint_keys.public_key(key)
 
     assert asymmetric.accepts(body, headers, PUBLIC_KEY=public_key)
@@ -172,8 +172,8 @@ def test_public_key_example_accepts_what_was_sent_and_nothing_else(asymmetric):
 
 def test_public_key_example_accepts_either_key_during_rotation(asymmetric):
     new, old = endpoint_keys.new_key(Scheme.STANDARD), endpoint_keys.new_key(Scheme.STANDARD)
-    during = packed(Scheme.STANDARD, new, ending(old, HOUR))
-    after = packed(Scheme.STANDARD, new, ending(old, -HOUR))
+    during = sent(Scheme.STANDARD, new, ending(old, HOUR))
+    after = sent(Scheme.STANDARD, new, ending(old, -HOUR))
 
     assert [asymmetric.accepts(*during, PUBLIC_KEY=endpoint_keys.public_key(key)) for key in (new, old)] == [True, True]
     assert [asymmetric.accepts(*after, PUBLIC_KEY=endpoint_keys.public_key(key)) for key in (new, old)] == [True, False]
@@ -182,7 +182,7 @@ def test_public_key_example_accepts_either_key_during_rotation(asymmetric):
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_flat_examples_accept_what_was_sent_and_nothing_else(flat, scheme):
     key, other = endpoint_keys.new_key(scheme), endpoint_keys.new_key(scheme)
-    body, headers = packed(scheme, key)
+    body, headers = sent(scheme, key)
 
     assert flat.accepts(body, headers, SECRET=key.secret)
     assert not flat.accepts(changed(body), headers, SECRET=key.secret)
@@ -196,14 +196,14 @@ def test_flat_examples_accept_what_was_sent_and_nothing_else(flat, scheme):
 def test_flat_examples_with_both_secrets_get_over_a_rotation(flat, scheme):
     new, old = endpoint_keys.new_key(scheme), endpoint_keys.new_key(scheme)
     both = f"{new.secret},{old.secret}"
-    during, after = (packed(scheme, new, ending(old, span)) for span in (HOUR, -HOUR))
+    during, after = (sent(scheme, new, ending(old, span)) for span in (HOUR, -HOUR))
 
     assert [flat.accepts(*during, SECRET=secret) for secret in (both, new.secret, old.secret)] == [True, False, True]
     assert [flat.accepts(*after, SECRET=secret) for secret in (both, new.secret, old.secret)] == [True, True, False]
 
 
 def test_flat_examples_without_a_secret_accept_nothing(flat):
-    body, headers = packed(Scheme.X_SIGNATURE, Key(secret="", private_key=None, until=None))
+    body, headers = sent(Scheme.X_SIGNATURE, Key(secret="", private_key=None, until=None))
 
     assert not flat.accepts(body, headers, SECRET="")
     assert not flat.accepts(body, headers, SECRET=",")

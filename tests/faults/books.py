@@ -23,10 +23,10 @@ def compare(books: Books, url: URL) -> list[str]:
     rows = _read(url)
     found = Counter(str(UUID(str(row.operation_id))) for row in rows)
     findings = [f"operation {id_} is there {times} times" for id_, times in found.items() if times > 1]
-    findings += [finding for row in rows for finding in _judge_row(books, row)]
+    findings += [finding for row in rows for finding in _check_row(books, row)]
     lost = [operation for operation in books.operations.values() if operation.acknowledged and not found[operation.id]]
     findings += [f"operation {operation.id} was acknowledged and is not there" for operation in lost]
-    return findings + list(_judge_balances(rows))
+    return findings + list(_check_balances(rows))
 
 
 def compare_balances(tables: Callable[[], URL], port: int) -> list[str]:
@@ -35,11 +35,11 @@ def compare_balances(tables: Callable[[], URL], port: int) -> list[str]:
     What the bank has given up may still arrive, so each balance is read between two looks at the tables.
     """
     before = _sums(_read(tables()))
-    told = {inn: _balance(port, inn) for inn in (BUSY_INN, *OTHER_INNS) if inn in before}
+    stated = {inn: _balance(port, inn) for inn in (BUSY_INN, *OTHER_INNS) if inn in before}
     after = _sums(_read(tables()))
     return [
         f"the balance of {inn} is said to be {kopecks}, its payments are {before[inn]} to {after[inn]}"
-        for inn, kopecks in told.items()
+        for inn, kopecks in stated.items()
         if not before[inn] <= kopecks <= after[inn]
     ]
 
@@ -52,7 +52,7 @@ def _read(url: URL) -> list[Row[Any]]:
     return rows
 
 
-def _judge_row(books: Books, row: Row[Any]) -> Iterator[str]:
+def _check_row(books: Books, row: Row[Any]) -> Iterator[str]:
     id_ = str(UUID(str(row.operation_id)))
     operation = books.operations.get(id_)
     if operation is None:
@@ -64,7 +64,7 @@ def _judge_row(books: Books, row: Row[Any]) -> Iterator[str]:
         yield f"operation {id_} is payment {row.id}, and was acknowledged as {operation.payment_id}"
 
 
-def _judge_balances(rows: list[Row[Any]]) -> Iterator[str]:
+def _check_balances(rows: list[Row[Any]]) -> Iterator[str]:
     balances = {row.inn: row.balance for row in rows}
     for inn, kopecks in _sums(rows).items():
         if balances[inn] != kopecks:

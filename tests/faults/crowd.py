@@ -48,7 +48,7 @@ class Answer(Exception):
 
 
 def status_of(request: Request) -> int | None:
-    """Tell what a kind answers; None closes the connection."""
+    """Return what a kind answers; None closes the connection."""
     if request.kind == "slow":
         time.sleep(random.uniform(*SLOW_SECONDS))
     fixed = {"failing": 500, "redirecting": 302, "gone": 410}

@@ -90,21 +90,21 @@ class Books:
         with self.lock:
             self.counts["connection errors"] += 1
 
-    def hear(self, operation: Operation, status: int, headers: Mapping[str, str], body: bytes) -> bool:
-        """Write down an answer and judge it; return whether it acknowledges the operation."""
+    def record_answer(self, operation: Operation, status: int, headers: Mapping[str, str], body: bytes) -> bool:
+        """Write down an answer and check it; return whether it acknowledges the operation."""
         with self.lock:
             if status == 503:
                 self.counts["refusals"] += 1
-                problem = _judge_refusal(headers, body)
+                problem = _problem_with_refusal(headers, body)
             elif status == 200:
-                problem = self._judge_acknowledgement(operation, body)
+                problem = self._problem_with_acknowledgement(operation, body)
             else:
                 problem = "is neither a 2xx nor a 503"
             if problem:
                 self.findings.append(f"operation {operation.id}: {problem}: {status} {body[:300]!r}")
             return status == 200
 
-    def _judge_acknowledgement(self, operation: Operation, body: bytes) -> str | None:
+    def _problem_with_acknowledgement(self, operation: Operation, body: bytes) -> str | None:
         answer = json.loads(body)
         self.counts["acknowledged"] += not operation.acknowledged
         operation.acknowledged = True
@@ -121,7 +121,7 @@ class Books:
         return None
 
 
-def _judge_refusal(headers: Mapping[str, str], body: bytes) -> str | None:
+def _problem_with_refusal(headers: Mapping[str, str], body: bytes) -> str | None:
     kind = headers.get("Content-Type")
     if kind != "application/problem+json" or not headers.get("Retry-After", "").isdigit():
         return f"the refusal is {kind} and says to come back after {headers.get('Retry-After')}"
@@ -209,4 +209,4 @@ class Bank:
             self.books.fail()
             connection.close()
             return False
-        return self.books.hear(operation, response.status, response.headers, body)
+        return self.books.record_answer(operation, response.status, response.headers, body)

@@ -64,7 +64,7 @@ def receiver():
 
 
 @pytest.fixture
-def hire(database, clock, tmp_path) -> Callable[..., Worker]:
+def new_worker(database, clock, tmp_path) -> Callable[..., Worker]:
     """Make workers on this database."""
     numbers = iter(range(1000))
 
@@ -83,8 +83,8 @@ def outcomes(delivery_id: int) -> list[str | int]:
     return [attempt.status_code or attempt.error for attempt in read_attempts()[delivery_id]]
 
 
-def heard_ids(receiver: Receiver) -> Counter[str]:
-    return Counter(received.headers["webhook-id"] for received in receiver.received)
+def received_ids(receiver: Receiver) -> Counter[str]:
+    return Counter(request.headers["webhook-id"] for request in receiver.received)
 
 
 def nobody_holds_or_waits() -> bool:
@@ -103,10 +103,12 @@ def nobody_holds_or_waits() -> bool:
         ("after settle", 1, [200]),
     ],
 )
-def test_event_whose_worker_was_killed_arrives_by_way_of_another(context, clock, hire, receiver, point, requests, log):
+def test_event_whose_worker_was_killed_arrives_by_way_of_another(
+    context, clock, new_worker, receiver, point, requests, log
+):
     open_endpoint(receiver.url, now=clock())
     pay(1, now=clock())
-    with hire(point) as victim:
+    with new_worker(point) as victim:
         assert victim.status() == -signal.SIGKILL, victim.written()
     (row,) = read_deliveries()
     assert (row.status, row.lease is None, row.attempt_count) == (
@@ -114,7 +116,7 @@ def test_event_whose_worker_was_killed_arrives_by_way_of_another(context, clock,
     )
 
     clock.move(seconds=LEASE_SECONDS)
-    with hire() as rescuer:
+    with new_worker() as rescuer:
         wait_until(nobody_holds_or_waits, why=rescuer.written)
         rescuer.end()
 
@@ -122,15 +124,15 @@ def test_event_whose_worker_was_killed_arrives_by_way_of_another(context, clock,
     assert (row.status, row.lease, row.attempt_count) == ("delivered", None, len(log))
     assert outcomes(row.id) == log
     assert len(receiver.received) == requests
-    assert len(heard_ids(receiver)) == 1
+    assert len(received_ids(receiver)) == 1
     attempts = read_attempts()[row.id]
     assert [attempt.started_at for attempt in attempts] == sorted(attempt.started_at for attempt in attempts)
 
 
-def test_worker_waits_for_the_lease_of_one_that_was_killed(context, clock, hire, receiver):
+def test_worker_waits_for_the_lease_of_one_that_was_killed(context, clock, new_worker, receiver):
     open_endpoint(receiver.url, now=clock())
     pay(1, now=clock())
-    with hire("before send") as victim:
+    with new_worker("before send") as victim:
         assert victim.status() == -signal.SIGKILL
     pay(1, now=clock())
 
@@ -140,7 +142,7 @@ def test_worker_waits_for_the_lease_of_one_that_was_killed(context, clock, hire,
     clock.move(seconds=LEASE_SECONDS)
     jobs.deliver()
     assert statuses() == {"delivered": 2}
-    assert set(heard_ids(receiver).values()) == {1}
+    assert set(received_ids(receiver).values()) == {1}
 
 
 def killed_within_settle(database: Database, clock: FileClock, number: int) -> bool:
@@ -206,7 +208,7 @@ def pay_and_die(url: str, clock_file: str) -> None:
 
 
 def test_event_of_a_web_process_that_was_killed_after_its_commit_arrives(
-    context, database, clock, hire, receiver, check_ledger
+    context, database, clock, new_worker, receiver, check_ledger
 ):
     open_endpoint(receiver.url, now=clock())
     arguments = (database.url.render_as_string(hide_password=False), str(clock.file))
@@ -216,12 +218,12 @@ def test_event_of_a_web_process_that_was_killed_after_its_commit_arrives(
     assert process.exitcode == -signal.SIGKILL
     assert statuses() == {"pending": 1}
 
-    with hire() as worker:
+    with new_worker() as worker:
         wait_until(nobody_holds_or_waits, why=worker.written)
         worker.end()
 
     assert statuses() == {"delivered": 1}
-    assert [json.loads(received.body)["type"] for received in receiver.received] == ["balance.credited"]
+    assert [json.loads(request.body)["type"] for request in receiver.received] == ["balance.credited"]
     check_ledger()
 
 
@@ -234,19 +236,19 @@ class Gate:
     def __init__(self) -> None:
         self.opened = threading.Event()
 
-    def answer(self, _received: ReceivedRequest) -> Answer:
+    def answer(self, _request: ReceivedRequest) -> Answer:
         assert self.opened.wait(PATIENCE_SECONDS)
         return 200, {}, b"ok"
 
 
 def test_worker_told_to_end_while_it_sends_finishes_what_it_began_and_gives_back_the_rest(
-    context, clock, hire, receiver
+    context, clock, new_worker, receiver
 ):
     gate, count = Gate(), 20
     receiver.answer = gate.answer
     open_endpoint(receiver.url, now=clock())
     pay(count, now=clock())
-    with hire() as worker:
+    with new_worker() as worker:
         wait_until(lambda: len(receiver.received) == 2, why=worker.written)
         wait_until(lambda: count_leased() > 2, why=worker.written)
         worker.begin_to_end()
@@ -259,11 +261,11 @@ def test_worker_told_to_end_while_it_sends_finishes_what_it_began_and_gives_back
     assert begun < count
     assert statuses() == {"delivered": begun, "pending": count - begun}
     assert count_leased() == 0
-    with hire() as second:
+    with new_worker() as second:
         wait_until(nobody_holds_or_waits, why=second.written)
         second.end()
     assert statuses() == {"delivered": count}
-    assert sorted(heard_ids(receiver).values()) == [1] * count
+    assert sorted(received_ids(receiver).values()) == [1] * count
     assert {row.attempt_count for row in read_deliveries()} == {1}
     check_attempts()
 
@@ -305,6 +307,6 @@ def test_worker_outlives_its_database_and_settles_what_ended_meanwhile(cluster, 
         worker.end()
 
     assert statuses() == {"delivered": 3}
-    assert sorted(heard_ids(receiver).values()) == [1, 1, 1]
+    assert sorted(received_ids(receiver).values()) == [1, 1, 1]
     assert {row.attempt_count for row in read_deliveries()} == {1}
     check_attempts()

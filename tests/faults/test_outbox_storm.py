@@ -95,7 +95,7 @@ class Storm:
     inns: Sequence[str]
     begun_at: datetime
     workers: list[Worker]
-    hire: Any
+    start_worker: Any
     count: int = 0
     moves: int = 0
     waits: Counter[int] = field(default_factory=Counter)
@@ -162,7 +162,7 @@ class Storm:
             for worker in self.workers:
                 worker.kill()
             self.killed = True
-            self.workers += [self.hire() for _ in range(WORKERS)]
+            self.workers += [self.start_worker() for _ in range(WORKERS)]
 
     def next_group(self) -> datetime | None:
         """Return when all is due that comes next: what failed together comes back within the jitter."""
@@ -216,13 +216,13 @@ def test_storm_of_events_reaches_every_endpoint_that_ever_answers(
         paths[open_endpoint(f"http://127.0.0.1:{port}{path}", inn=inn, ordered=kind == "ordered", now=clock())] = path
     paths[open_endpoint(f"http://127.0.0.1:{crowd}/all/all", now=clock())] = "/all/all"
 
-    with ExitStack() as hired:
+    with ExitStack() as running:
         numbers = iter(range(100))
 
-        def hire() -> Worker:
-            return hired.enter_context(Worker(database.url, clock.file, tmp_path / f"worker-{next(numbers)}"))
+        def start_worker() -> Worker:
+            return running.enter_context(Worker(database.url, clock.file, tmp_path / f"worker-{next(numbers)}"))
 
-        storm = Storm(clock, inns, clock(), [hire() for _ in range(WORKERS)], hire)
+        storm = Storm(clock, inns, clock(), [start_worker() for _ in range(WORKERS)], start_worker)
         storm.run()
         for worker in storm.workers[WORKERS:]:
             worker.end()
@@ -262,13 +262,13 @@ def check_deliveries(storm: Storm, paths: dict[int, str], received: dict[str, li
 
 
 def check_log(paths: dict[int, str], received: dict[str, list[dict[str, Any]]]) -> None:
-    """Check that attempts follow each other, in the log and at the receivers, and that both tell the same."""
+    """Check that attempts follow each other, in the log and at the receivers, and that both say the same."""
     deliveries, attempts = {row.id: row for row in read_deliveries()}, read_attempts()
-    told: Counter[tuple[str, str]] = Counter()
+    logged: Counter[tuple[str, str]] = Counter()
     for id_, row in deliveries.items():
         tried = attempts[id_]
         assert [attempt.number for attempt in tried] == list(range(1, row.attempt_count + 1))
-        told[paths[row.endpoint_id], str(row.event_id)] = sum(attempt.error != LOST for attempt in tried)
+        logged[paths[row.endpoint_id], str(row.event_id)] = sum(attempt.error != LOST for attempt in tried)
         for before, after in pairwise(tried):
             lasted = LEASE if before.error == LOST else timedelta(milliseconds=before.duration_ms)
             # Milliseconds are rounded.
@@ -280,7 +280,7 @@ def check_log(paths: dict[int, str], received: dict[str, list[dict[str, Any]]]) 
         for event_id, those in by_event.items():
             assert all(after["began"] >= before["ended"] for before, after in pairwise(those)), those
             # One that was lost may have been received, and is the only one that may not be in the log.
-            assert told[path, event_id] <= len(those) <= told[path, event_id] + 1
+            assert logged[path, event_id] <= len(those) <= logged[path, event_id] + 1
 
 
 def check_endpoints(paths: dict[int, str]) -> None:

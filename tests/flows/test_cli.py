@@ -9,11 +9,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from click.testing import Result
-from werkzeug.serving import make_server
 
 import signing
 from auth import api_keys
 from config import ROOT
+from tests import wsgi
 from tests.factories import INN, OLD_SECRET, SECRET, SECRETS_KEY, make_org
 
 
@@ -265,13 +265,8 @@ def test_rotation_guidance_names_keys_but_no_current_secret(run, bank):
 class TestBankSend:
     @pytest.fixture
     def server(self, app):
-        server = make_server("127.0.0.1", 0, app, threaded=True)
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.port}/api/v1/webhook/bank/"
-        server.shutdown()
-        thread.join()
-        server.server_close()
+        with wsgi.listening(app) as url:
+            yield f"{url}/api/v1/webhook/bank/"
 
     def test_sends_a_signed_webhook_and_shows_both_sides(self, run, server, check_ledger):
         result = run("bank", "send", "--url", server, "--repeat", "2", "--amount", "100")

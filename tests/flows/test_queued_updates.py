@@ -9,7 +9,7 @@ from sqlalchemy import text
 from database.session import transaction
 from tests.callers import Bank, Operator
 from tests.factories import INN, OLD_SECRET, OTHER_INN, START, make_body, make_org
-from tests.listeners import PATIENCE_SECONDS, credit, deliver, deliveries, members, replay, subscribe, told
+from tests.listeners import PATIENCE_SECONDS, bodies, credit, deliver, deliveries, members, replay, subscribe
 
 ACCEPTED = {"status": "accepted"}
 
@@ -250,13 +250,13 @@ class TestStuck:
         assert waited == [(0, 1)] * 12
 
     def test_person_is_told_at_the_fifth_failure_and_once(self, operator, app, clock, database, caplog, stuck):
-        told_after = []
+        incident_counts = []
         for _ in range(8):
             credit(app)
-            told_after.append(len(incidents(operator)))
+            incident_counts.append(len(incidents(operator)))
             clock.move(hours=1)
 
-        assert told_after == [0, 0, 0, 0, 1, 1, 1, 1]
+        assert incident_counts == [0, 0, 0, 0, 1, 1, 1, 1]
         (incident,) = incidents(operator)
         assert (incident["kind"], incident["source"], incident["seen_count"]) == ("stuck_webhook", "vanished", 1)
         assert incident["facts"]["received_at"] == "2026-03-01T12:00:00Z"
@@ -383,7 +383,7 @@ class TestEvents:
         credit(app)
         deliver(app)
 
-        (event,) = told(receiver)
+        (event,) = bodies(receiver)
         assert (event["data"]["amount"], event["data"]["version"], event["timestamp"]) == (7, 1, "2026-03-01T12:00:00Z")
         assert operator.get("/events/", organization=INN).json["items"] == [event]
         assert members(deliveries(operator), "status", "attempt_count") == [("delivered", 1)]
@@ -396,7 +396,7 @@ class TestEvents:
         credit(app)
         deliver(app)
 
-        data = [event["data"] for event in told(receiver)]
+        data = [event["data"] for event in bodies(receiver)]
         assert members(data, "version", "amount", "balance_before", "balance_after") == [
             (1, 3, 0, 3),
             (2, 1, 3, 4),

@@ -27,12 +27,12 @@ from tests.listeners import (
     PATIENCE_SECONDS,
     always,
     answering,
+    bodies,
     credit,
     deliver,
     deliveries,
     only_delivery,
     subscribe,
-    told,
 )
 from tests.receivers import Answer, ReceivedRequest, Receiver
 
@@ -153,7 +153,7 @@ class TestEndpoints:
         result = run("endpoints", "ping", number)
 
         assert (result.exit_code, result.output) == (0, "< 200 after 0 ms\n< ok\n")
-        assert [body["type"] for body in told(receiver)] == ["ping"]
+        assert [body["type"] for body in bodies(receiver)] == ["ping"]
 
     def test_ping_shows_a_refusal_and_nothing_in_it_can_move_the_terminal(self, run, number, receiver):
         receiver.answer = always(401, body=b"\x1b[31mno\nsuch signature")
@@ -175,11 +175,11 @@ class TestEndpoints:
         assert (result.exit_code, result.output) == (1, "Error: No answer: Nothing answers at this address.\n")
         assert only_delivery(operator)["attempt_count"] == 1
 
-    def test_ping_without_the_key_of_the_vault_names_the_setting(self, make_app, number, caplog):
+    def test_ping_without_the_key_that_decrypts_the_secret_names_the_setting(self, make_app, number, caplog):
         claims._log_unreadable.cache_clear()  # as in a process of its own
-        stranger = make_app(ENDPOINTS_ON_LOOPBACK="allow", SECRETS_KEYS="another-key-that-locks-0123456789abcdef")
+        other = make_app(ENDPOINTS_ON_LOOPBACK="allow", SECRETS_KEYS="another-key-that-encrypts-0123456789abcdef")
 
-        result = stranger.test_cli_runner().invoke(args=["endpoints", "ping", number])
+        result = other.test_cli_runner().invoke(args=["endpoints", "ping", number])
 
         assert result.output.startswith("Not sent here: ")
         assert "SECRETS_KEYS" in caplog.text
@@ -338,7 +338,7 @@ class TestWorker:
         database, app = served_from
         all_came = threading.Event()
 
-        def answer(_received: ReceivedRequest) -> Answer:
+        def answer(_request: ReceivedRequest) -> Answer:
             if len(receiver.received) == 3:
                 all_came.set()
             return 200, {}, b"ok"
@@ -353,11 +353,11 @@ class TestWorker:
                 assert process.stdout.readline().rstrip() == self.HELLO
                 owner.post(f"/endpoints/{endpoint_id}/replays/", since="2026-01-01T00:00:00Z")
                 bank.send(amount=3)
-                assert all_came.wait(PATIENCE_SECONDS), told(receiver)
+                assert all_came.wait(PATIENCE_SECONDS), bodies(receiver)
                 status, output, errors = end(process, number)
 
         assert (status, output.splitlines(), errors) == (0, [self.GOODBYE], "")
-        assert {body["data"]["amount"] for body in told(receiver)} == {1, 2, 3}
+        assert {body["data"]["amount"] for body in bodies(receiver)} == {1, 2, 3}
         assert {row["status"] for row in deliveries(owner)} == {"delivered"}
         assert owner.get(f"/organizations/{INN}/balance/").json["balance"] == 6
         with app.app_context():
@@ -367,7 +367,7 @@ class TestWorker:
         database, app = served_from
         began, go_on = threading.Event(), threading.Event()
 
-        def answer(_received: ReceivedRequest) -> Answer:
+        def answer(_request: ReceivedRequest) -> Answer:
             began.set()
             assert go_on.wait(PATIENCE_SECONDS)
             return 200, {}, b"late"

@@ -13,7 +13,7 @@ from database.session import transaction
 from models import ApiKey
 from tests.callers import Bank, Operator
 from tests.factories import INN, START, make_body, make_org
-from tests.races.stage import run_rivals
+from tests.races.rivals import run_rivals
 
 ROUNDS = 200
 INNS = [f"{7_700_000_000 + number}" for number in range(20)]

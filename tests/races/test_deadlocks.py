@@ -14,7 +14,7 @@ from models import Organization
 from tests import databases
 from tests.factories import make_org
 from tests.flows.test_ledger import make_credit
-from tests.races.stage import run_rivals
+from tests.races.rivals import run_rivals
 
 INNS = ("7707083893", "7736050003")
 

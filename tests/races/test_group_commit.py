@@ -1,4 +1,4 @@
-"""Callers that share a transaction: who comes along, who hears what, and that nobody is left waiting."""
+"""Callers that share a transaction: who comes along, who gets which result, and that nobody is left waiting."""
 
 import os
 import subprocess
@@ -42,7 +42,7 @@ def echo(_session: Any, items: Sequence[Any]) -> list[Any]:
     return [f"took {item}" for item in items]
 
 
-class Meeting:
+class HeldGroup:
     """A group whose first transaction is held open, so that a test decides who comes along in the second."""
 
     def __init__(self, app, take=echo) -> None:
@@ -60,29 +60,29 @@ class Meeting:
             return [None if item == "first" else item for item in items]
         return self.take(session, items)
 
-    def come(self, item: Any) -> "Future[Any]":
+    def submit(self, item: Any) -> "Future[Any]":
         def run() -> Any:
             with self.app.app_context():
                 return self.group.run(item)
 
         return self.pool.submit(run)
 
-    def gather(self, items: Sequence[Any]) -> "list[Future[Any]]":
+    def submit_all(self, items: Sequence[Any]) -> "list[Future[Any]]":
         """Let these come, in this order, while the first transaction is held open; then let it go on."""
-        self.come("first")
+        self.submit("first")
         until(lambda: bool(self.batches))
         callers = []
         for number, item in enumerate(items, 1):
-            callers.append(self.come(item))
+            callers.append(self.submit(item))
             until(lambda number=number: self.waiting() == number)
         return callers
 
     def waiting(self) -> int:
-        return sum(len(line.waiting) for line in self.group._lines.values())
+        return sum(len(queue.waiting) for queue in self.group._queues.values())
 
     def result_of(self, items: Sequence[Any]) -> list[Any]:
         """Return what each of these received: its result, or its error."""
-        callers = self.gather(items)
+        callers = self.submit_all(items)
         self.held.set()
         return [caller.exception(PATIENCE_SECONDS) or caller.result() for caller in callers]
 
@@ -92,23 +92,23 @@ class Meeting:
 
 
 @pytest.fixture
-def meet(app):
-    meetings: list[Meeting] = []
+def make_group(app):
+    groups: list[HeldGroup] = []
 
-    def make(take=echo, of=app) -> Meeting:
-        meetings.append(Meeting(of, take))
-        return meetings[-1]
+    def make(take=echo, of=app) -> HeldGroup:
+        groups.append(HeldGroup(of, take))
+        return groups[-1]
 
     yield make
-    for meeting in meetings:
-        meeting.close()
+    for group in groups:
+        group.close()
 
 
-def test_those_who_come_during_a_transaction_share_the_next_one(meet):
-    meeting = meet()
+def test_those_who_come_during_a_transaction_share_the_next_one(make_group):
+    group = make_group()
 
-    assert meeting.result_of("abc") == ["took a", "took b", "took c"]
-    assert meeting.batches == [["first"], ["a", "b", "c"]]
+    assert group.result_of("abc") == ["took a", "took b", "took c"]
+    assert group.batches == [["first"], ["a", "b", "c"]]
 
 
 def test_lone_caller_has_its_transaction_to_itself(context):
@@ -119,10 +119,10 @@ def test_lone_caller_has_its_transaction_to_itself(context):
     assert batches == [["a"], ["b"]]
 
 
-def test_nobody_hears_anything_before_the_commit(meet, app):
-    meeting = meet()
+def test_nobody_gets_a_result_before_the_commit(make_group, app):
+    group = make_group()
     answered_at_commit: list[int] = []
-    callers = meeting.gather("abc")
+    callers = group.submit_all("abc")
     with app.app_context():
         engine = db.engine
 
@@ -131,7 +131,7 @@ def test_nobody_hears_anything_before_the_commit(meet, app):
 
     event.listen(engine, "commit", note)
     try:
-        meeting.held.set()
+        group.held.set()
         for caller in callers:
             caller.result(PATIENCE_SECONDS)
     finally:
@@ -140,11 +140,11 @@ def test_nobody_hears_anything_before_the_commit(meet, app):
     assert answered_at_commit == [0, 0]
 
 
-def test_credits_that_share_a_transaction_are_all_counted(meet, context, check_ledger):
-    meeting = meet(posting.post)
+def test_credits_that_share_a_transaction_are_all_counted(make_group, context, check_ledger):
+    group = make_group(posting.post)
     repeated = make_credit(amount=3)
 
-    outcomes = meeting.result_of([make_credit(amount=1), make_credit(inn=OTHER_INN, amount=2), repeated, repeated])
+    outcomes = group.result_of([make_credit(amount=1), make_credit(inn=OTHER_INN, amount=2), repeated, repeated])
 
     assert [outcome.status for outcome in outcomes] == [PostingStatus.CREDITED] * 3 + [PostingStatus.DUPLICATE]
     balances = {row.inn: row.balance for row in db.session.execute(select(Organization.inn, Organization.balance))}
@@ -152,50 +152,50 @@ def test_credits_that_share_a_transaction_are_all_counted(meet, context, check_l
     check_ledger()
 
 
-def test_one_bad_credit_fails_alone(meet, context, check_ledger):
+def test_one_bad_credit_fails_alone(make_group, context, check_ledger):
     """A CHECK of the database refuses the one in the middle, and with it, at first, the transaction of all."""
     make_org()
-    meeting = meet(posting.post)
+    group = make_group(posting.post)
 
-    first, bad, last = meeting.result_of([make_credit(amount=1), make_credit(amount=-5), make_credit(amount=2)])
+    first, bad, last = group.result_of([make_credit(amount=1), make_credit(amount=-5), make_credit(amount=2)])
 
     assert (first.status, last.status) == (PostingStatus.CREDITED, PostingStatus.CREDITED)
     assert isinstance(bad, exc.DBAPIError)
-    assert [len(batch) for batch in meeting.batches] == [1, 3, 1, 1, 1]
+    assert [len(batch) for batch in group.batches] == [1, 3, 1, 1, 1]
     assert db.session.scalar(select(Organization.balance)) == 3
     check_ledger()
 
 
-def test_outage_is_told_to_all_at_once_and_not_tried_for_each(meet):
+def test_outage_is_reported_to_all_at_once_and_not_tried_for_each(make_group):
     def fail(_session: Any, _items: Sequence[Any]) -> Sequence[Any]:
         raise exc.TimeoutError("no connection in the pool")
 
-    meeting = meet(fail)
+    group = make_group(fail)
 
-    leader, *followers = meeting.result_of("abc")
+    leader, *followers = group.result_of("abc")
 
     assert isinstance(leader, exc.TimeoutError)
     assert [type(error) for error in followers] == [DatabaseUnavailable] * 2
-    assert len(meeting.batches) == 2
+    assert len(group.batches) == 2
 
 
 @pytest.mark.parametrize("migrated", databases.SERVERS, indirect=True)  # SQLite has no connection that could be lost
 @pytest.mark.parametrize("losses", [1, 2])
-def test_lost_connection_is_tried_once_more_and_not_twice(meet, losses):
+def test_lost_connection_is_tried_once_more_and_not_twice(make_group, losses):
     def lose(session: Any, items: Sequence[Any]) -> Sequence[Any]:
-        if len(meeting.batches) <= 1 + losses:
+        if len(group.batches) <= 1 + losses:
             disconnect(session)
         return echo(session, items)
 
-    meeting = meet(lose)
-    received = meeting.result_of("ab")
+    group = make_group(lose)
+    results = group.result_of("ab")
 
     if losses == 1:
-        assert received == ["took a", "took b"]
+        assert results == ["took a", "took b"]
     else:
-        assert received[0].connection_invalidated
-        assert isinstance(received[1], DatabaseUnavailable)
-    assert [len(batch) for batch in meeting.batches] == [1, 2, 2]
+        assert results[0].connection_invalidated
+        assert isinstance(results[1], DatabaseUnavailable)
+    assert [len(batch) for batch in group.batches] == [1, 2, 2]
 
 
 def disconnect(session: Any) -> None:
@@ -208,16 +208,16 @@ def disconnect(session: Any) -> None:
 
 
 @only("postgresql")  # an address can shorten the limit here alone
-def test_locked_organisation_holds_up_its_own_credits_and_no_others(meet, database, context):
+def test_locked_organisation_holds_up_its_own_credits_and_no_others(make_group, database, context):
     for inn in ("1234567890", OTHER_INN):
         make_org(inn)
     url = database.url.update_query_dict({"options": "-c lock_timeout=200ms"})
     impatient = create_app(make_config(url))
-    meeting = meet(posting.post, of=impatient)
-    callers = meeting.gather([make_credit(), make_credit(inn=OTHER_INN)])
+    group = make_group(posting.post, of=impatient)
+    callers = group.submit_all([make_credit(), make_credit(inn=OTHER_INN)])
     with transaction() as session:
         session.execute(select(Organization.id).where(Organization.inn == "1234567890").with_for_update())
-        meeting.held.set()
+        group.held.set()
         locked, free = (caller.exception(PATIENCE_SECONDS) for caller in callers)
 
     assert isinstance(locked, exc.OperationalError)
@@ -226,54 +226,54 @@ def test_locked_organisation_holds_up_its_own_credits_and_no_others(meet, databa
         db.engine.dispose()
 
 
-def test_transaction_holds_no_more_than_its_limit(meet):
-    meeting = meet()
+def test_transaction_holds_no_more_than_its_limit(make_group):
+    group = make_group()
 
-    meeting.result_of(range(BATCH_CREDITS_MAX + 10))
+    group.result_of(range(BATCH_CREDITS_MAX + 10))
 
-    assert [len(batch) for batch in meeting.batches] == [1, BATCH_CREDITS_MAX, 10]
+    assert [len(batch) for batch in group.batches] == [1, BATCH_CREDITS_MAX, 10]
 
 
 @only("sqlite")  # no database has a part in it
-def test_more_than_may_wait_are_refused_at_once_and_nothing_is_stored(meet, database, app):
-    meeting = meet()
-    meeting.gather(range(QUEUE_CREDITS_MAX))
+def test_more_than_may_wait_are_refused_at_once_and_nothing_is_stored(make_group, database, app):
+    group = make_group()
+    group.submit_all(range(QUEUE_CREDITS_MAX))
 
-    refusal = meeting.come("one too many").exception(PATIENCE_SECONDS)
+    refusal = group.submit("one too many").exception(PATIENCE_SECONDS)
 
     assert isinstance(refusal, Busy)
     with app.test_request_context():
         answer = render(refusal)
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
-    meeting.held.set()
-    until(lambda: meeting.waiting() == 0)
-    assert "one too many" not in [item for batch in meeting.batches for item in batch]
+    group.held.set()
+    until(lambda: group.waiting() == 0)
+    assert "one too many" not in [item for batch in group.batches for item in batch]
 
 
-def test_leader_that_is_stopped_leaves_nobody_waiting(meet):
+def test_leader_that_is_stopped_leaves_nobody_waiting(make_group):
     def stop(_session: Any, _items: Sequence[Any]) -> Sequence[Any]:
-        if len(meeting.batches) == 2:
+        if len(group.batches) == 2:
             raise SystemExit
         return echo(None, _items)
 
-    meeting = meet(stop)
-    leader, follower = meeting.result_of("ab")
+    group = make_group(stop)
+    leader, follower = group.result_of("ab")
 
     assert isinstance(leader, SystemExit)
     assert isinstance(follower, DatabaseUnavailable)
-    assert meeting.come("c").result(PATIENCE_SECONDS) == "took c"
+    assert group.submit("c").result(PATIENCE_SECONDS) == "took c"
 
 
-def test_deadlock_in_a_batch_is_run_again_for_all(meet):
+def test_deadlock_in_a_batch_is_run_again_for_all(make_group):
     def give_in_once(_session: Any, items: Sequence[Any]) -> Sequence[Any]:
-        if len(meeting.batches) == 2:
+        if len(group.batches) == 2:
             raise TryAgain("Two requests got in each other's way.")
         return echo(None, items)
 
-    meeting = meet(give_in_once)
+    group = make_group(give_in_once)
 
-    assert meeting.result_of("ab") == ["took a", "took b"]
-    assert [len(batch) for batch in meeting.batches] == [1, 2, 2]
+    assert group.result_of("ab") == ["took a", "took b"]
+    assert [len(batch) for batch in group.batches] == [1, 2, 2]
 
 
 GREENLETS = """
@@ -282,7 +282,7 @@ monkey.patch_all()
 import gevent
 from sqlalchemy import make_url
 from app import create_app
-from groupcommit import GroupCommit
+from database.group_commit import GroupCommit
 from tests.factories import make_config
 
 app = create_app(make_config(make_url({url!r})))

@@ -36,7 +36,7 @@ def test_every_key_decrypts_and_the_newest_encrypts():
         SecretCipher([OLD]).decrypt(during.encrypt(TEXT))
 
 
-def test_key_that_was_taken_out_is_told_by_its_setting():
+def test_key_that_was_taken_out_is_an_error_that_names_the_setting():
     with pytest.raises(SecretUnreadable, match="SECRETS_KEYS") as caught:
         SecretCipher([NEW, OTHER]).decrypt(SecretCipher([OLD]).encrypt(TEXT))
 

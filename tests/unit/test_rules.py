@@ -119,7 +119,7 @@ def test_exhausted_is_exhausted_whatever_the_jitter(jitter):
         (999_999_999, 86_400),
     ],
 )
-def test_endpoint_that_asks_to_wait_is_heard_within_bounds(status, asked, seconds):
+def test_endpoint_that_asks_to_wait_is_obeyed_within_bounds(status, asked, seconds):
     # At every step of the schedule, and without jitter: it was asked for exactly.
     for failures in (1, 5, 9):
         for jitter in (0, 0.5, 1):

@@ -4,7 +4,7 @@ import json
 
 from tests.callers import Bank
 from tests.factories import INN, OTHER_INN, START, make_body, make_org
-from tests.listeners import NOBODY, deliver, deliveries, members, subscribe, told
+from tests.listeners import NOBODY, bodies, deliver, deliveries, members, subscribe
 
 
 class TestAnnouncing:
@@ -63,7 +63,7 @@ class TestAnnouncing:
 
         deliver(app)
 
-        (body,) = told(receiver)
+        (body,) = bodies(receiver)
         assert (body["data"]["organization"], body["data"]["payer_inn"], body["data"]["amount"]) == (OTHER_INN, INN, 7)
         assert body["data"]["operation_id"] == held["operation_id"]
         (listed,) = operator.get("/events/", organization=OTHER_INN).json["items"]
@@ -76,11 +76,11 @@ class TestAnnouncing:
 
         deliver(app)
 
-        (received,) = receiver.received
-        assert received.headers["content-type"] == "application/json"
-        body = json.loads(received.body)
+        (request,) = receiver.received
+        assert request.headers["content-type"] == "application/json"
+        body = json.loads(request.body)
         assert body == {
-            "id": received.headers["webhook-id"],
+            "id": request.headers["webhook-id"],
             "type": "balance.credited",
             "timestamp": "2026-03-01T12:00:00Z",
             "data": {
@@ -99,14 +99,14 @@ class TestAnnouncing:
                 "source": "plain",
             },
         }
-        assert int(received.headers["webhook-timestamp"]) == START.timestamp()
+        assert int(request.headers["webhook-timestamp"]) == START.timestamp()
 
     def test_versions_have_no_gap_and_balances_join_up(self, operator, bank, app, receiver, check_ledger, endpoint_id):
         for amount in (5, 1, 2**62, 7):
             bank.send(amount=amount)
         deliver(app)
 
-        moves = sorted((body["data"] for body in told(receiver)), key=lambda data: data["version"])
+        moves = sorted((body["data"] for body in bodies(receiver)), key=lambda data: data["version"])
         assert [data["version"] for data in moves] == [1, 2, 3, 4]
         assert [data["delta"] for data in moves] == [5, 1, 2**62, 7]
         afters = [data["balance_after"] for data in moves]
@@ -136,7 +136,7 @@ class TestWhoHears:
         bank.send()
         deliver(app)
 
-        assert [body["type"] for body in told(receiver)] == ["balance.credited"]
+        assert [body["type"] for body in bodies(receiver)] == ["balance.credited"]
 
     def test_endpoint_hears_of_nothing_that_came_before_it(self, operator, bank, database, receiver):
         bank.send()

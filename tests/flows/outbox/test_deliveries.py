@@ -47,12 +47,12 @@ class TestAnswers:
             clock.move(hours=1)
 
         assert len(receiver.received) == 4
-        assert len({received.body for received in receiver.received}) == 1
+        assert len({request.body for request in receiver.received}) == 1
         (event,) = operator.get("/events/", organization=INN).json["items"]
-        assert {received.headers["webhook-id"] for received in receiver.received} == {event["id"]}
+        assert {request.headers["webhook-id"] for request in receiver.received} == {event["id"]}
         # The time and the signature are those of the request.
-        assert len({received.headers["webhook-timestamp"] for received in receiver.received}) == 4
-        assert len({received.headers["webhook-signature"] for received in receiver.received}) == 4
+        assert len({request.headers["webhook-timestamp"] for request in receiver.received}) == 4
+        assert len({request.headers["webhook-signature"] for request in receiver.received}) == 4
 
     def test_410_disables_and_an_incident_says_so(self, operator, bank, app, receiver, database, endpoint_id):
         receiver.answer = always(410)
@@ -109,7 +109,7 @@ class TestAnswers:
         deliver(app)
         assert statuses(only_delivery(operator)) == [(1, "schedule", status), (2, "schedule", 200)]
 
-    def test_retry_after_of_any_other_answer_is_not_heard(self, operator, bank, app, clock, receiver, endpoint_id):
+    def test_retry_after_of_any_other_answer_is_ignored(self, operator, bank, app, clock, receiver, endpoint_id):
         receiver.answer = answering(500, headers={"Retry-After": "3600"})
         bank.send()
         deliver(app)

@@ -8,7 +8,7 @@ from tests.listeners import NOBODY, deliver, deliveries, members, subscribe
 
 class TestList:
     @pytest.fixture
-    def told_apart(self, operator, bank, app, receiver, endpoint_id):
+    def four_deliveries(self, operator, bank, app, receiver, endpoint_id):
         """Four deliveries: two organisations, two endpoints, one delivered and one failed at each."""
         broken = subscribe(operator, NOBODY)["id"]
         bank.send(payer_inn=INN)
@@ -16,8 +16,8 @@ class TestList:
         deliver(app)
         return endpoint_id, broken
 
-    def test_each_filter_narrows_the_list(self, operator, told_apart):
-        well, broken = told_apart
+    def test_each_filter_narrows_the_list(self, operator, four_deliveries):
+        well, broken = four_deliveries
         everything = deliveries(operator)
         event_id = everything[0]["event_id"]
 
@@ -32,7 +32,7 @@ class TestList:
         assert deliveries(operator, organization="500100732259") == []
         assert deliveries(operator, endpoint=999) == []
 
-    def test_deliveries_come_newest_first_in_pages(self, operator, told_apart):
+    def test_deliveries_come_newest_first_in_pages(self, operator, four_deliveries):
         ids = [row["id"] for row in deliveries(operator)]
 
         first = operator.get("/deliveries/", limit=3).json

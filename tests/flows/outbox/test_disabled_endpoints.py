@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from tests.listeners import answering, deliver, deliveries, members, moment, only_delivery, replay, told
+from tests.listeners import answering, bodies, deliver, deliveries, members, moment, only_delivery, replay
 from tests.receivers import ReceivedRequest
 
 
@@ -22,7 +22,7 @@ class TestDisable:
         deliver(app)
 
         assert (enabled.status_code, enabled.json["disabled_at"], enabled.json["disabled_because"]) == (200, None, None)
-        assert [body["data"]["amount"] for body in told(receiver)] == [1]
+        assert [body["data"]["amount"] for body in bodies(receiver)] == [1]
         assert members(deliveries(operator), "status", "attempt_count") == [("delivered", 1)]
 
     def test_what_happens_meanwhile_comes_with_a_replay_only(
@@ -39,9 +39,9 @@ class TestDisable:
         replay(app)
         deliver(app)
 
-        assert [body["data"]["amount"] for body in told(receiver)] == [2]
+        assert [body["data"]["amount"] for body in bodies(receiver)] == [2]
 
-    def test_parked_delivery_goes_on_with_its_schedule_where_it_was(
+    def test_paused_delivery_goes_on_with_its_schedule_where_it_was(
         self, operator, bank, app, clock, receiver, endpoint_id
     ):
         receiver.answer = answering(500, 500, 500)
@@ -66,7 +66,7 @@ class TestDisable:
     def test_delivery_under_way_when_the_endpoint_is_disabled_is_still_counted(
         self, operator, bank, app, receiver, endpoint_id
     ):
-        def answer(_received: ReceivedRequest):
+        def answer(_request: ReceivedRequest):
             assert operator.post(f"/endpoints/{endpoint_id}/disable/").status_code == 200
             return 200, {}, b""
 

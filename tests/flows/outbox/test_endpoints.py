@@ -58,8 +58,8 @@ class TestListAndDelete:
 
     def test_secrets_of_an_endpoint_that_was_deleted_are_wiped(self, operator, database):
         endpoint_id = subscribe(operator, ELSEWHERE)["id"]
-        locked = [cell for row in database.rows()["endpoints"] for cell in row if str(cell).startswith("gAAAA")]
-        assert len(locked) == 1
+        encrypted = [cell for row in database.rows()["endpoints"] for cell in row if str(cell).startswith("gAAAA")]
+        assert len(encrypted) == 1
 
         operator.delete(f"/endpoints/{endpoint_id}/")
 

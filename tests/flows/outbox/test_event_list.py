@@ -3,7 +3,7 @@
 import pytest
 
 from tests.factories import INN, OTHER_INN
-from tests.listeners import EARLY, deliver, replay, subscribe, told
+from tests.listeners import EARLY, bodies, deliver, replay, subscribe
 
 
 class TestListOfEvents:
@@ -13,7 +13,7 @@ class TestListOfEvents:
 
         page = operator.get("/events/", organization=INN).json
 
-        assert page == {"items": told(receiver), "next": None}
+        assert page == {"items": bodies(receiver), "next": None}
 
     def test_events_that_nobody_listened_to_are_listed_and_keep_their_ids(self, operator, bank, app, receiver):
         bank.send(amount=1)
@@ -23,7 +23,7 @@ class TestListOfEvents:
         replay(app)
         deliver(app)
 
-        assert told(receiver) == before
+        assert bodies(receiver) == before
         assert operator.get("/events/", organization=INN).json["items"] == before
 
     def test_gap_is_filled_page_by_page_from_a_version_on(self, operator, bank, endpoint_id):

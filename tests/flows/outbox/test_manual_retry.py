@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.listeners import always, answering, deliver, moment, only_delivery, statuses, told
+from tests.listeners import always, answering, bodies, deliver, moment, only_delivery, statuses
 from tests.receivers import Answer, ReceivedRequest
 
 
@@ -94,12 +94,12 @@ class TestRetryByAPerson:
         deliver(app)
 
         assert len(receiver.received) == 3
-        assert {body["id"] for body in told(receiver)} == {failed["event_id"]}
+        assert {body["id"] for body in bodies(receiver)} == {failed["event_id"]}
 
     def test_delivery_that_is_being_tried_is_not_tried_beside_that(self, operator, app, receiver, failed):
         path, answers = f"/deliveries/{failed['id']}/retry/", []
 
-        def answer(_received: ReceivedRequest) -> Answer:
+        def answer(_request: ReceivedRequest) -> Answer:
             answers.append(operator.post(path))
             return 500, {}, b""
 

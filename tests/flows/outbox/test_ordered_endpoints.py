@@ -3,7 +3,7 @@
 import json
 
 from tests.factories import INN, OTHER_INN
-from tests.listeners import amounts, answering, deliver, deliveries, members, moment, subscribe, told
+from tests.listeners import amounts, answering, bodies, deliver, deliveries, members, moment, subscribe
 from tests.receivers import Answer, ReceivedRequest
 
 
@@ -29,23 +29,23 @@ class TestOrdered:
     def test_one_organisation_does_not_hold_up_another(self, operator, bank, app, receiver):
         subscribe(operator, receiver.url, ordered=True)
 
-        def answer(received: ReceivedRequest) -> Answer:
-            return (500 if json.loads(received.body)["data"]["organization"] == INN else 200), {}, b""
+        def answer(request: ReceivedRequest) -> Answer:
+            return (500 if json.loads(request.body)["data"]["organization"] == INN else 200), {}, b""
 
         receiver.answer = answer
         for inn in (INN, INN, OTHER_INN, OTHER_INN):
             bank.send(payer_inn=inn)
         deliver(app)
 
-        received = [(body["data"]["organization"], body["data"]["version"]) for body in told(receiver)]
+        received = [(body["data"]["organization"], body["data"]["version"]) for body in bodies(receiver)]
         assert [version for inn, version in received if inn == INN] == [1]
         assert [version for inn, version in received if inn == OTHER_INN] == [1, 2]
 
     def test_one_that_is_exhausted_lets_the_next_one_go(self, operator, bank, app, clock, receiver):
         subscribe(operator, receiver.url, ordered=True)
 
-        def answer(received: ReceivedRequest) -> Answer:
-            return (500 if json.loads(received.body)["data"]["version"] == 1 else 200), {}, b""
+        def answer(request: ReceivedRequest) -> Answer:
+            return (500 if json.loads(request.body)["data"]["version"] == 1 else 200), {}, b""
 
         receiver.answer = answer
         bank.send()
@@ -70,4 +70,4 @@ class TestOrdered:
         operator.post(f"/endpoints/{endpoint_id}/ping/")
         deliver(app)
 
-        assert told(receiver)[-1]["type"] == "ping"
+        assert bodies(receiver)[-1]["type"] == "ping"

@@ -3,7 +3,6 @@
 import hashlib
 import hmac
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -11,7 +10,6 @@ from datetime import UTC, datetime
 from flask import Flask
 from sqlalchemy import text
 from standardwebhooks.webhooks import Webhook
-from werkzeug.serving import make_server
 
 import signing
 from app import create_app
@@ -19,9 +17,10 @@ from database.extension import db
 from database.session import transaction
 from enums import Scheme
 from ledger import audit
+from tests import wsgi
 from tests.databases import Database
 from tests.factories import INN, make_config
-from tests.listeners import PATIENCE_SECONDS, deliver, only_delivery, subscribe
+from tests.listeners import deliver, only_delivery, subscribe
 from tests.receivers import Receiver
 
 
@@ -32,15 +31,10 @@ def another_kopeck(secret: str, clock) -> Iterator[tuple[Flask, str]]:
     database.create()
     app = create_app(make_config(database.url, BANK_WEBHOOK_SECRETS=secret), clock)
     database.migrate(app)
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
     try:
-        yield app, f"http://127.0.0.1:{server.port}/api/v1/webhook/bank/"
+        with wsgi.listening(app) as url:
+            yield app, f"{url}/api/v1/webhook/bank/"
     finally:
-        server.shutdown()
-        thread.join(PATIENCE_SECONDS)
-        server.server_close()
         with app.app_context():
             db.engine.dispose()
         database.drop()
@@ -73,11 +67,11 @@ class TestOtherReceivers:
         bank.send(document_number="ПЛ «7» \u2028", amount=2**63 - 1)
         deliver(app)
 
-        (received,) = receiver.received
-        read = json.loads(received.body)
+        (request,) = receiver.received
+        read = json.loads(request.body)
         written = json.dumps(read, sort_keys=True).encode()
-        assert hmac.new(secret.encode(), written, hashlib.sha256).hexdigest() == received.headers["x-signature"]
-        assert received.headers["x-payment-id"] == read["payment_id"]
+        assert hmac.new(secret.encode(), written, hashlib.sha256).hexdigest() == request.headers["x-signature"]
+        assert request.headers["x-payment-id"] == read["payment_id"]
         assert (read["type"], read["amount"], read["document_number"]) == (
             "balance.credited",
             2**63 - 1,

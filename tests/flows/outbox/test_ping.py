@@ -1,7 +1,7 @@
 """A ping: an event that says nothing, for one endpoint alone."""
 
 from tests.factories import INN
-from tests.listeners import answering, deliver, deliveries, members, subscribe, told
+from tests.listeners import answering, bodies, deliver, deliveries, members, subscribe
 from tests.receivers import Receiver
 
 
@@ -14,7 +14,7 @@ class TestPing:
 
         assert queued.status_code == 202
         delivery = operator.get(f"/deliveries/{queued.json['id']}/").json
-        (body,) = told(receiver)
+        (body,) = bodies(receiver)
         assert body == {
             "id": delivery["event_id"],
             "type": "ping",

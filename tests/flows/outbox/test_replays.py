@@ -9,6 +9,7 @@ from tests.listeners import (
     always,
     amounts,
     answering,
+    bodies,
     deliver,
     deliveries,
     members,
@@ -17,7 +18,6 @@ from tests.listeners import (
     replay,
     statuses,
     subscribe,
-    told,
 )
 from tests.receivers import Receiver
 
@@ -55,7 +55,7 @@ class TestReplay:
         assert (queued["queued"], queued["open"], queued["finished_at"]) == (3, 3, "2026-03-01T14:00:00Z")
         assert (after["queued"], after["open"]) == (3, 0)
         assert sorted(amounts(receiver)) == [1, 2, 3, 3]
-        assert {body["id"] for body in told(receiver)} == {
+        assert {body["id"] for body in bodies(receiver)} == {
             event["id"] for event in operator.get("/events/", organization=INN).json["items"]
         }
         check_ledger()
@@ -133,7 +133,7 @@ class TestReplay:
         replay(app)
         deliver(app)
 
-        assert [body["data"]["organization"] for body in told(receiver)] == [OTHER_INN]
+        assert [body["data"]["organization"] for body in bodies(receiver)] == [OTHER_INN]
 
     def test_others_hear_nothing_of_a_replay(self, operator, bank, app, receiver, endpoint_id):
         bank.send()

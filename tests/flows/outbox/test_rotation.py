@@ -30,12 +30,12 @@ class TestRotate:
         deliver(app)
 
         *during, after = receiver.received
-        assert [new.verify(received.body, received.headers)["data"]["amount"] for received in receiver.received] == [
+        assert [new.verify(request.body, request.headers)["data"]["amount"] for request in receiver.received] == [
             1,
             2,
             3,
         ]
-        assert [old.verify(received.body, received.headers)["data"]["amount"] for received in during] == [1, 2]
+        assert [old.verify(request.body, request.headers)["data"]["amount"] for request in during] == [1, 2]
         with pytest.raises(WebhookVerificationError):
             old.verify(after.body, after.headers)
 
@@ -67,10 +67,10 @@ class TestRotate:
         bank.send()
         deliver(app)
 
-        signatures = [received.headers["x-signature"] for received in receiver.received]
+        signatures = [request.headers["x-signature"] for request in receiver.received]
         assert signatures == [
-            signing.sign(received.body, secret)
-            for received, secret in zip(receiver.received, (created["secret"], new), strict=True)
+            signing.sign(request.body, secret)
+            for request, secret in zip(receiver.received, (created["secret"], new), strict=True)
         ]
 
     def test_rotation_without_overlap_ends_every_old_secret_at_once(self, operator, bank, app, clock, receiver):
@@ -82,11 +82,11 @@ class TestRotate:
         bank.send()
         deliver(app)
 
-        (received,) = receiver.received
-        Webhook(third).verify(received.body, received.headers)
+        (request,) = receiver.received
+        Webhook(third).verify(request.body, request.headers)
         for ended in (created["secret"], second):
             with pytest.raises(WebhookVerificationError):
-                Webhook(ended).verify(received.body, received.headers)
+                Webhook(ended).verify(request.body, request.headers)
 
     def test_second_rotation_does_not_prolong_the_first_secret(self, operator, bank, app, clock, receiver):
         clock.moment = datetime.now(UTC)
@@ -98,10 +98,10 @@ class TestRotate:
         bank.send()
         deliver(app)
 
-        (received,) = receiver.received
-        Webhook(second).verify(received.body, received.headers)
+        (request,) = receiver.received
+        Webhook(second).verify(request.body, request.headers)
         with pytest.raises(WebhookVerificationError):
-            Webhook(created["secret"]).verify(received.body, received.headers)
+            Webhook(created["secret"]).verify(request.body, request.headers)
 
     def test_overlap_out_of_bounds_is_pointed_at(self, operator):
         created = subscribe(operator, ELSEWHERE)

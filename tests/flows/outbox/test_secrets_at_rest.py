@@ -10,65 +10,66 @@ import signing
 from limits import CLAIM_ENDPOINTS_MAX
 from outbox import claims
 from tests.callers import Operator
+from tests.factories import SECRET
 from tests.listeners import ELSEWHERE, deliver, deliveries, members, subscribe
 
 
 class TestSecretsAtRest:
     """An app whose SECRETS_KEYS do not fit what an endpoint is signed with."""
 
-    OTHER_KEY = "another-key-that-locks-secrets-0123456789abcdef"
+    OTHER_KEY = "another-key-that-encrypts-secrets-0123456789abcdef"
 
     @pytest.fixture
-    def stranger(self, make_app) -> Flask:
+    def app_with_another_key(self, make_app) -> Flask:
         # As in a process of its own, which says it once.
         claims._log_unreadable.cache_clear()
         return make_app(ENDPOINTS_ON_LOOPBACK="allow", SECRETS_KEYS=self.OTHER_KEY)
 
     def test_worker_without_the_key_says_so_and_serves_the_others(
-        self, stranger, app, operator, bank, receiver, caplog
+        self, app_with_another_key, app, operator, bank, receiver, caplog
     ):
-        locked = subscribe(operator, receiver.url)["id"]
-        fine = subscribe(Operator(stranger.test_client(), operator.key), receiver.url)["id"]
+        unreadable = subscribe(operator, receiver.url)["id"]
+        fine = subscribe(Operator(app_with_another_key.test_client(), operator.key), receiver.url)["id"]
         bank.send()
 
-        deliver(stranger)
-        deliver(stranger)
+        deliver(app_with_another_key)
+        deliver(app_with_another_key)
 
-        assert caplog.text.count(f"endpoint {locked} cannot be signed for") == 1
+        assert caplog.text.count(f"endpoint {unreadable} cannot be signed for") == 1
         assert "SECRETS_KEYS" in caplog.text
         assert f"endpoint {fine} " not in caplog.text
         assert members(deliveries(operator), "endpoint_id", "status", "attempt_count") == [
-            (locked, "pending", 0),
+            (unreadable, "pending", 0),
             (fine, "delivered", 1),
         ]
 
     def test_endpoints_that_cannot_be_signed_for_do_not_starve_those_behind_them(
-        self, stranger, operator, bank, receiver
+        self, app_with_another_key, operator, bank, receiver
     ):
         for _ in range(CLAIM_ENDPOINTS_MAX + 1):
             subscribe(operator, receiver.url)
-        fine = subscribe(Operator(stranger.test_client(), operator.key), receiver.url)["id"]
+        fine = subscribe(Operator(app_with_another_key.test_client(), operator.key), receiver.url)["id"]
         bank.send()
 
-        deliver(stranger)
+        deliver(app_with_another_key)
 
         delivered = operator.get("/deliveries/", status="delivered").json["items"]
         assert [delivery["endpoint_id"] for delivery in delivered] == [fine]
 
-    def test_rotation_with_an_overlap_needs_the_key_and_says_so(self, stranger, operator, receiver):
+    def test_rotation_with_an_overlap_needs_the_key_and_says_so(self, app_with_another_key, operator, receiver):
         endpoint_id = subscribe(operator, receiver.url)["id"]
 
-        answer = Operator(stranger.test_client(), operator.key).post(f"/endpoints/{endpoint_id}/rotate/")
+        answer = Operator(app_with_another_key.test_client(), operator.key).post(f"/endpoints/{endpoint_id}/rotate/")
 
         assert (answer.status_code, answer.json["type"]) == (409, "urn:kopeck:problem:secret-unreadable")
         assert "SECRETS_KEYS" in answer.json["detail"]
 
-    def test_deliveries_wait_until_the_key_is_back(self, stranger, app, operator, bank, clock, receiver):
+    def test_deliveries_wait_until_the_key_is_back(self, app_with_another_key, app, operator, bank, clock, receiver):
         subscribe(operator, receiver.url)
         bank.send()
-        deliver(stranger)
+        deliver(app_with_another_key)
         clock.move(hours=1)
-        deliver(stranger)
+        deliver(app_with_another_key)
         assert members(deliveries(operator), "status", "attempt_count", "due_at") == [
             ("pending", 0, "2026-03-01T12:00:00Z")
         ]
@@ -78,13 +79,13 @@ class TestSecretsAtRest:
         assert members(deliveries(operator), "status", "attempt_count") == [("delivered", 1)]
         assert operator.get("/endpoints/").json["items"][0]["disabled_at"] is None
 
-    def test_money_is_credited_whatever_the_key(self, stranger, operator, check_ledger):
+    def test_money_is_credited_whatever_the_key(self, app_with_another_key, operator, check_ledger):
         subscribe(operator, ELSEWHERE)
         body = b'{"operation_id": "ccf0a86d-041b-4991-bcf7-e2352f7b8a4a", "amount": 1, "payer_inn": "1234567890", '
         body += b'"document_number": "1", "document_date": "2024-04-27T21:00:00Z"}'
-        headers = {"X-Signature": signing.sign(body, stranger.extensions["kopeck"].settings.bank_secrets["plain"][0])}
+        headers = {"X-Signature": signing.sign(body, SECRET)}
 
-        answer = stranger.test_client().post(
+        answer = app_with_another_key.test_client().post(
             "/api/v1/webhook/bank/", data=body, headers=headers, content_type="application/json"
         )
 
@@ -93,22 +94,22 @@ class TestSecretsAtRest:
         check_ledger()
 
     def test_new_secret_without_overlap_is_the_way_out_when_the_key_is_lost(
-        self, stranger, app, operator, bank, clock, receiver
+        self, app_with_another_key, app, operator, bank, clock, receiver
     ):
         clock.moment = datetime.now(UTC)
         endpoint_id = subscribe(operator, receiver.url)["id"]
         bank.send()
 
-        rotated = Operator(stranger.test_client(), operator.key).post(
+        rotated = Operator(app_with_another_key.test_client(), operator.key).post(
             f"/endpoints/{endpoint_id}/rotate/", overlap_seconds=0
         )
-        deliver(stranger)
+        deliver(app_with_another_key)
 
         assert rotated.status_code == 200
-        (received,) = receiver.received
-        Webhook(rotated.json["secret"]).verify(received.body, received.headers)
+        (request,) = receiver.received
+        Webhook(rotated.json["secret"]).verify(request.body, request.headers)
 
-    def test_key_that_is_listed_second_still_unlocks(self, make_app, app, operator, bank, receiver):
+    def test_key_that_is_listed_second_still_decrypts(self, make_app, app, operator, bank, receiver):
         subscribe(operator, receiver.url)
         old_key = app.extensions["kopeck"].settings.secrets_keys[0]
         bank.send()

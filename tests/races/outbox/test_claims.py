@@ -17,7 +17,7 @@ from tests import databases
 from tests.factories import INN, START, make_org
 from tests.outboxes import PATIENCE_SECONDS, count_leased, open_endpoint, pay, read_deliveries
 from tests.races.outbox.helpers import INNS, LATER, LEASE
-from tests.races.stage import run_rivals
+from tests.races.rivals import run_rivals
 
 TOO_MANY = 300
 
@@ -75,17 +75,17 @@ def test_delivery_that_somebody_is_looking_at_keeps_no_worker_waiting(app, conte
     assert [delivery.delivery_id for delivery in deliveries] == others
 
 
-def test_room_that_shrinks_meanwhile_does_not_break_the_claim(context):
+def test_capacity_that_shrinks_meanwhile_does_not_break_the_claim(context):
     open_endpoint()
     pay(20)
-    room = iter([5, -2, -2, -2])
+    capacity = iter([5, -2, -2, -2])
 
-    assert len(claims.claim(cipher(), capacity=lambda _: next(room), now=START)) == 5
+    assert len(claims.claim(cipher(), capacity=lambda _: next(capacity), now=START)) == 5
     assert count_leased() == 5
 
 
 @pytest.mark.parametrize("migrated", databases.SERVERS, indirect=True)
-def test_endpoint_enabled_while_a_worker_sets_its_deliveries_aside_gets_them_all_the_same(app, context):
+def test_endpoint_enabled_while_a_worker_pauses_its_deliveries_receives_them_all_the_same(app, context):
     """The worker has read that it is disabled, and writes what follows from that after it was enabled."""
     endpoint_id = open_endpoint()
     pay(3)

@@ -12,7 +12,7 @@ from outbox import claims, endpoints, replays, results
 from outbox.claims import LOST
 from outbox.delivery import ClaimedDelivery
 from tests.factories import START
-from tests.outboxes import came, check_attempts, open_endpoint, pay, read_attempts, read_deliveries, together
+from tests.outboxes import attempt_with, check_attempts, open_endpoint, pay, read_attempts, read_deliveries, together
 from tests.races.outbox.helpers import LATER, LEASE, the_attempts, the_delivery
 
 
@@ -50,7 +50,7 @@ def test_neither_a_person_nor_a_replay_takes_away_what_a_worker_holds(context, c
     assert claims.claim(cipher(), capacity=lambda _: 1, now=clock()) == []
     assert (the_delivery().lease, the_delivery().due_at) == (delivery.lease, START + LEASE)
 
-    results.settle([(delivery, came(200))], now=clock())
+    results.settle([(delivery, attempt_with(200))], now=clock())
     assert the_attempts() == [(1, 200, None)]
     assert the_delivery().status == "delivered"
 
@@ -65,13 +65,13 @@ def test_attempt_of_a_worker_that_vanished_is_in_the_log(taken_over):
 
 def test_late_failure_changes_nothing_for_the_worker_that_took_over(taken_over, clock):
     first, second = taken_over
-    results.settle([(first, came(500))], now=clock())
+    results.settle([(first, attempt_with(500))], now=clock())
 
     row = the_delivery()
     assert (row.status, row.step, row.lease, row.due_at) == ("pending", 0, second.lease, clock() + LEASE)
     assert the_attempts() == [(1, None, LOST), (2, 500, None)]
 
-    results.settle([(second, came(200))], now=clock())
+    results.settle([(second, attempt_with(200))], now=clock())
     assert (the_delivery().status, the_delivery().due_at, the_delivery().lease) == ("delivered", None, None)
     assert the_attempts() == [(1, None, LOST), (2, 500, None), (3, 200, None)]
 
@@ -79,11 +79,11 @@ def test_late_failure_changes_nothing_for_the_worker_that_took_over(taken_over, 
 @pytest.mark.parametrize("status", [200, 500, None])
 def test_late_success_counts_and_the_worker_that_took_over_cannot_undo_it(taken_over, clock, status):
     first, second = taken_over
-    results.settle([(first, came(204))], now=clock())
+    results.settle([(first, attempt_with(204))], now=clock())
     assert (the_delivery().status, the_delivery().due_at, the_delivery().lease) == ("delivered", None, None)
     assert claims.claim(cipher(), capacity=lambda _: 1, now=LATER) == []
 
-    results.settle([(second, came(status))], now=LATER)
+    results.settle([(second, attempt_with(status))], now=LATER)
     row = the_delivery()
     assert (row.status, row.due_at, row.lease, row.step, row.attempt_count) == ("delivered", None, None, 0, 3)
     assert [attempt[1] for attempt in the_attempts()] == [None, 204, status]
@@ -91,8 +91,8 @@ def test_late_success_counts_and_the_worker_that_took_over_cannot_undo_it(taken_
 
 def test_late_failure_does_not_undo_the_success_of_the_worker_that_took_over(taken_over, clock):
     first, second = taken_over
-    results.settle([(second, came(200))], now=clock())
-    results.settle([(first, came(500))], now=clock())
+    results.settle([(second, attempt_with(200))], now=clock())
+    results.settle([(first, attempt_with(500))], now=clock())
 
     row = the_delivery()
     assert (row.status, row.due_at, row.lease, row.attempt_count) == ("delivered", None, None, 3)
@@ -102,7 +102,7 @@ def test_late_failure_does_not_undo_the_success_of_the_worker_that_took_over(tak
 def test_both_attempts_settled_by_one_worker_at_once_are_counted_in_turn(taken_over, clock):
     """As when it could not settle the first before its own lease ran out, because the database was away."""
     first, second = taken_over
-    results.settle([(first, came(500)), (second, came(500))], now=clock())
+    results.settle([(first, attempt_with(500)), (second, attempt_with(500))], now=clock())
 
     row = the_delivery()
     assert (row.status, row.step, row.attempt_count, row.lease) == ("pending", 1, 3, None)
@@ -118,7 +118,7 @@ def test_both_attempts_settled_by_two_workers_at_once_are_both_in_the_log(contex
 
     def settle(deliveries: list[ClaimedDelivery], status: int) -> None:
         for delivery in random.sample(deliveries, len(deliveries)):
-            results.settle([(delivery, came(status))], now=clock())
+            results.settle([(delivery, attempt_with(status))], now=clock())
 
     together(context, partial(settle, first, 500), partial(settle, second, 200))
 
@@ -128,7 +128,7 @@ def test_both_attempts_settled_by_two_workers_at_once_are_both_in_the_log(contex
     check_attempts()
 
 
-def test_lost_attempt_is_told_of_as_it_was_although_a_person_asked_again(context, clock):
+def test_lost_attempt_is_logged_as_it_was_although_a_person_asked_again(context, clock):
     open_endpoint()
     pay(1)
     claims.claim(cipher(), capacity=lambda _: 1, now=START)
@@ -141,7 +141,7 @@ def test_lost_attempt_is_told_of_as_it_was_although_a_person_asked_again(context
     assert (attempt.number, attempt.error, attempt.started_at) == (1, LOST, START)
 
 
-def test_lost_attempt_is_told_of_although_the_endpoint_was_disabled(context, clock):
+def test_lost_attempt_is_logged_although_the_endpoint_was_disabled(context, clock):
     endpoint_id = open_endpoint()
     pay(1)
     claims.claim(cipher(), capacity=lambda _: 1, now=START)

@@ -20,7 +20,7 @@ from tests import databases
 from tests.callers import Bank
 from tests.factories import INN, OTHER_INN, START, make_org
 from tests.flows.test_ledger import make_credit
-from tests.outboxes import ENDPOINTS, came, next_due, open_endpoint, pay, read_deliveries
+from tests.outboxes import ENDPOINTS, attempt_with, next_due, open_endpoint, pay, read_deliveries
 from worker import jobs
 
 LOCKING = [family for family in databases.FAMILIES if family != "sqlite"]
@@ -57,10 +57,10 @@ def test_locked_endpoint_holds_up_the_settling_of_no_delivery(context, clock):
     failing, well = open_endpoint(), open_endpoint("http://127.0.0.1:10/")
     pay(1)
     deliveries = claims.claim(cipher(), capacity=lambda _: 1, now=START)
-    came_of = [(delivery, came(500 if delivery.endpoint.id == failing else 200)) for delivery in deliveries]
+    attempts = [(delivery, attempt_with(500 if delivery.endpoint.id == failing else 200)) for delivery in deliveries]
 
     with held("endpoints", f"id = {failing}"):
-        results.settle(came_of, now=clock())
+        results.settle(attempts, now=clock())
 
     assert {row.endpoint_id: (row.status, row.attempt_count) for row in read_deliveries()} == {
         failing: ("pending", 1),
@@ -69,7 +69,7 @@ def test_locked_endpoint_holds_up_the_settling_of_no_delivery(context, clock):
 
 
 @pytest.mark.parametrize("migrated", LOCKING, indirect=True)
-def test_replay_hears_of_a_credit_that_was_under_way_when_it_began(app: Flask, context, clock):
+def test_replay_finds_a_credit_that_was_under_way_when_it_began(app: Flask, context, clock):
     make_org()
     endpoint_id = open_endpoint()
     endpoints.disable(endpoint_id, now=START)
@@ -102,12 +102,13 @@ def test_sweep_sends_nothing_a_second_time(context, clock):
     endpoint_id = open_endpoint()
     pay(3)
     results.settle(
-        [(delivery, came(200)) for delivery in claims.claim(cipher(), capacity=lambda _: 9, now=START)], now=START
+        [(delivery, attempt_with(200)) for delivery in claims.claim(cipher(), capacity=lambda _: 9, now=START)],
+        now=START,
     )
     replays.start(endpoint_id, since=START - timedelta(days=1), by="test", now=clock())
     jobs.replay()
     again = claims.claim(cipher(), capacity=lambda _: 9, now=clock())
-    results.settle([(delivery, came(200)) for delivery in again], now=clock())
+    results.settle([(delivery, attempt_with(200)) for delivery in again], now=clock())
 
     clock.move(seconds=limits.LEASE_SECONDS)
     jobs.replay()
@@ -138,7 +139,7 @@ def test_replay_of_a_delivery_that_a_persons_retry_holds_sends_it_again(context,
     (row,) = read_deliveries()
     for _ in range(10):
         (delivery,) = claims.claim(cipher(), capacity=lambda _: 1, now=clock())
-        results.settle([(delivery, came(500))], now=clock())
+        results.settle([(delivery, attempt_with(500))], now=clock())
         clock.moment = next_due() or clock.moment
     assert read_deliveries()[0].status == "exhausted"
     endpoints.retry(row.id, now=clock())
@@ -146,7 +147,7 @@ def test_replay_of_a_delivery_that_a_persons_retry_holds_sends_it_again(context,
     replays.start(endpoint_id, since=START - timedelta(days=1), by="test", now=clock())
     jobs.replay()
 
-    results.settle([(delivery, came(500))], now=clock())
+    results.settle([(delivery, attempt_with(500))], now=clock())
 
     (row,) = read_deliveries()
     assert (row.status, row.step) == ("pending", 1)
@@ -193,13 +194,13 @@ def test_retry_of_a_finished_delivery_is_woken_by_the_one_before_it(context, clo
     first, second = read_deliveries()
     for _ in range(2):
         (delivery,) = claims.claim(cipher(), capacity=lambda _: 1, now=clock())
-        results.settle([(delivery, came(200))], now=clock())
+        results.settle([(delivery, attempt_with(200))], now=clock())
     for row in (first, second):
         endpoints.retry(row.id, now=clock())
     (delivery,) = claims.claim(cipher(), capacity=lambda _: 5, now=clock())
     assert delivery.delivery_id == first.id
 
-    results.settle([(delivery, came(200))], now=clock())
+    results.settle([(delivery, attempt_with(200))], now=clock())
 
     (delivery,) = claims.claim(cipher(), capacity=lambda _: 5, now=clock())
     assert delivery.delivery_id == second.id

@@ -24,16 +24,16 @@ from worker import jobs
 
 
 @dataclass
-class Listener:
-    """A receiver that fails at random and keeps what it received when, and what it had taken by then."""
+class UnreliableReceiver:
+    """A receiver that fails at random and notes what it has taken, and what came too early."""
 
     failures: Counter[str] = field(default_factory=Counter)
     taken: dict[str, set[int]] = field(default_factory=dict)
     findings: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def answer(self, received: ReceivedRequest) -> Answer:
-        body = json.loads(received.body)
+    def answer(self, request: ReceivedRequest) -> Answer:
+        body = json.loads(request.body)
         inn, version = body["data"]["organization"], body["data"]["version"]
         with self.lock:
             taken = self.taken.setdefault(inn, set())
@@ -42,7 +42,7 @@ class Listener:
             if random.random() < 0.3 and self.failures[body["id"]] < 3:
                 self.failures[body["id"]] += 1
                 return 500, {}, b"not now"
-        # Slower than the couriers look around, so that they meet what is under way.
+        # Slower than the dispatchers look, so that they meet what is under way.
         time.sleep(random.uniform(0, 0.02))
         with self.lock:
             taken.add(version)
@@ -50,11 +50,11 @@ class Listener:
 
 
 def test_ordered_endpoint_hears_of_a_move_only_after_it_has_taken_the_one_before(app, context, clock):
-    listener = Listener()
+    unreliable = UnreliableReceiver()
     events_each = 12
     for inn in INNS:
         make_org(inn)
-    with Receiver(listener.answer) as receiver:
+    with Receiver(unreliable.answer) as receiver:
         open_endpoint(receiver.url, ordered=True)
         for inn in random.sample(INNS, 3) * events_each:
             pay(1, inn=inn)
@@ -83,10 +83,10 @@ def test_ordered_endpoint_hears_of_a_move_only_after_it_has_taken_the_one_before
 
         together(app, *[run_dispatcher] * 4, move_clock)
 
-    assert listener.findings == []
-    assert listener.taken == {inn: set(range(1, events_each + 1)) for inn in INNS}
+    assert unreliable.findings == []
+    assert unreliable.taken == {inn: set(range(1, events_each + 1)) for inn in INNS}
     assert {row.status for row in read_deliveries()} == {"delivered"}
-    assert sum(listener.failures.values()) > 0
+    assert sum(unreliable.failures.values()) > 0
     check_attempts()
     # Exactly once, because nobody vanished: one request for each failure and one more.
-    assert len(receiver.received) == 3 * events_each + sum(listener.failures.values())
+    assert len(receiver.received) == 3 * events_each + sum(unreliable.failures.values())

@@ -34,7 +34,7 @@ class Presence:
     gone: int = 0
 
     def expects(self, inn: str, begun: int, ended: int) -> int | None:
-        """Tell how many deliveries a credit must have; None when it may be either way."""
+        """Return how many deliveries a credit must have; None when it may be either way."""
         if self.inn not in (None, inn) or begun > self.gone or ended < self.coming:
             return 0
         return 1 if begun > self.there and ended < self.leaving else None
@@ -51,9 +51,9 @@ class Traffic:
     over: threading.Event = field(default_factory=threading.Event)
 
     def send(self) -> None:
-        bank, dice = Bank(self.app.test_client()), random.Random()
+        bank, rng = Bank(self.app.test_client()), random.Random()
         while not self.over.is_set():
-            inn, begun = dice.choice(INNS), time.monotonic_ns()
+            inn, begun = rng.choice(INNS), time.monotonic_ns()
             answer = bank.send(operation_id=str(uuid.uuid4()), payer_inn=inn)
             assert (answer.status_code, answer.json["status"]) == (200, "credited")
             self.sent.append((answer.json["payment_id"], inn, begun, time.monotonic_ns()))

@@ -26,7 +26,7 @@ from banks.plain import PlainBank
 from enums import Scheme
 from errors import SignatureRejected
 from http_client.connection import Answer, Unreachable
-from outbox import delivery, endpoint_keys
+from outbox import endpoint_keys
 from outbox.channels.webhook import build_request, send
 from outbox.delivery import Attempt, ClaimedDelivery, EndpointSnapshot
 from outbox.endpoint_keys import Key
@@ -383,7 +383,7 @@ def ticking(*milliseconds: int) -> Callable[[], datetime]:
     return lambda: next(moments)
 
 
-def attempt(**answer) -> delivery.Attempt:
+def attempt(**answer) -> Attempt:
     return send(FakeClient(make_answer(**answer)), make_delivery(), clock=ticking(0, 0))
 
 

@@ -100,7 +100,7 @@ def test_one_process_has_one_thread_however_many_ask_first(broker, notifier):
     assert started[0].daemon
 
 
-def test_outage_is_told_once_without_the_password_and_the_next_one_again(broker, notifier, caplog):
+def test_outage_is_logged_once_without_the_password_and_the_next_one_again(broker, notifier, caplog):
     for outage in (1, 2):
         broker.is_away, tried = True, broker.tried
         while broker.tried < tried + 3:
@@ -115,7 +115,7 @@ def test_outage_is_told_once_without_the_password_and_the_next_one_again(broker,
     assert "a-password" not in caplog.text
 
 
-def test_broker_that_is_not_there_is_told_without_the_password(caplog):
+def test_broker_that_is_not_there_is_logged_without_the_password(caplog):
     notifier = new_notifier(AWAY)
     for _ in range(100):
         notifier.notify(Job.DELIVER)
@@ -159,11 +159,11 @@ os.wait()
 def test_child_of_a_fork_has_a_thread_of_its_own():
     command = [sys.executable, "-u", "-c", FORKED]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
-        received = [parent.stdout.readline().split() for _ in range(3)]
+        lines = [parent.stdout.readline().split() for _ in range(3)]
         parent.stdin.close()
 
-    assert sorted(job for _, job in received) == ["credit", "credit", "deliver"]
-    assert len({process for process, job in received if job == "credit"}) == 2
+    assert sorted(job for _, job in lines) == ["credit", "credit", "deliver"]
+    assert len({process for process, job in lines if job == "credit"}) == 2
 
 
 def test_a_process_that_ends_at_once_has_sent_its_message():

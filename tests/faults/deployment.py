@@ -1,4 +1,4 @@
-"""Where outages are played: a database of its own, the real server on it, and a bank that pays all the while."""
+"""What outages happen to: a database of its own, the real server on it, and a bank that pays all the while."""
 
 import os
 import tempfile
@@ -29,7 +29,7 @@ FAMILIES = ("sqlite", *clusters.available())
 MISSING = tuple(family for family in ("postgresql", "mariadb") if family not in FAMILIES)
 
 
-class Stage:
+class Deployment:
     """One database with one server and one bank; `sound` as long as nothing was found wrong with it."""
 
     cluster: PostgresqlCluster | MariadbCluster
@@ -65,7 +65,7 @@ class Stage:
     def rounds(self, *, every: int = 1) -> Iterator[None]:
         """Count the rounds of a fault, or every so manieth, and begin anew when checking all takes too long."""
         for _ in range(ceil(ROUNDS / every)):
-            # The small disk keeps its file; it is played on by one fault alone.
+            # The small disk keeps its file; one fault alone is tried on it.
             if len(self.books.operations) > OPERATIONS_MAX and self.disk is None:
                 self.__exit__()
                 self.__enter__()
@@ -131,24 +131,24 @@ class Stage:
             raise
 
 
-class Stages:
-    """One stage for each family, kept from test to test until something was found wrong with it."""
+class Deployments:
+    """One deployment for each family, kept from test to test until something was found wrong with it."""
 
     def __init__(self) -> None:
-        self.kept: dict[str, Stage] = {}
+        self.kept: dict[str, Deployment] = {}
 
-    def get(self, family: str) -> Stage:
-        """Return the stage of a family, a new one when the last one is no longer sound."""
+    def get(self, family: str) -> Deployment:
+        """Return the deployment of a family, a new one when the last one is no longer sound."""
         if family in self.kept and not self.kept[family].sound:
             self.kept.pop(family).__exit__()
         if family not in self.kept:
-            self.kept[family] = Stage(family).__enter__()
+            self.kept[family] = Deployment(family).__enter__()
         return self.kept[family]
 
     def close(self) -> None:
         """End them all."""
-        for stage in self.kept.values():
-            stage.__exit__()
+        for deployment in self.kept.values():
+            deployment.__exit__()
 
 
 def report_line(name: str, counts: Counter[str], findings: int) -> str:
