@@ -8,6 +8,8 @@ from sqlalchemy import URL
 
 from config import Config
 from ledger import organizations
+from ledger.posting import Credit
+from rules import Facts
 
 SECRET = "a-secret-that-is-only-for-tests-0123456789"
 OLD_SECRET = "the-secret-before-that-one-0123456789abcdef"
@@ -45,3 +47,27 @@ def make_announcement(**overrides: object) -> dict[str, object]:
 
 def make_body(**overrides: object) -> bytes:
     return json.dumps(make_announcement(**overrides), ensure_ascii=False).encode()
+
+
+def make_credit(
+    *,
+    inn: str = INN,
+    amount: int = 100,
+    operation_id: uuid.UUID | None = None,
+    payer_inn: str | None = None,
+    may_create: bool = True,
+    received_at: datetime = START,
+) -> Credit:
+    facts = Facts(
+        source="plain", amount=amount, payer_inn=payer_inn or inn, document_number="PAY-328", document_date=START
+    )
+    return Credit(
+        operation_id=operation_id or uuid.uuid4(),
+        inn=inn,
+        facts=facts,
+        external_id=None,
+        body=b"{}",
+        key_id="test",
+        received_at=received_at,
+        may_create=may_create,
+    )

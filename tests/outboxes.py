@@ -20,8 +20,7 @@ from ledger.posting import Credit
 from limits import BATCH_CREDITS_MAX
 from outbox import claims, endpoints, results
 from outbox.delivery import Attempt
-from tests.factories import INN, START
-from tests.flows.test_ledger import make_credit
+from tests.factories import INN, START, make_credit
 
 PATIENCE_SECONDS = 120
 """How long something may take before the test gives up on it; nothing is measured by it."""

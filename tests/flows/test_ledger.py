@@ -1,52 +1,26 @@
-"""ledger.post(): many credits, one outcome each, running balances, a constant number of statements."""
+"""posting.post(): many credits, one outcome each, running balances, a constant number of statements."""
 
 import sqlite3
 import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from datetime import datetime, timedelta
 
 import pytest
 from sqlalchemy import event, select, text
-from sqlalchemy.exc import DatabaseError, DataError, OperationalError
+from sqlalchemy.exc import DatabaseError, DataError
 
 import rules
 from database.extension import db
-from database.session import snapshot, survives_deadlock, transaction
+from database.session import transaction
 from enums import PostingStatus
 from ledger import posting
 from ledger.posting import Credit
 from limits import BATCH_CREDITS_MAX
 from models import BalanceLog, Organization
-from rules import Facts
 from tests import databases
 from tests.databases import only
-from tests.factories import INN, OTHER_INN, START, make_org
-
-
-def make_credit(
-    *,
-    inn: str = INN,
-    amount: int = 100,
-    operation_id: uuid.UUID | None = None,
-    payer_inn: str | None = None,
-    may_create: bool = True,
-    received_at: datetime = START,
-) -> Credit:
-    facts = Facts(
-        source="plain", amount=amount, payer_inn=payer_inn or inn, document_number="PAY-328", document_date=START
-    )
-    return Credit(
-        operation_id=operation_id or uuid.uuid4(),
-        inn=inn,
-        facts=facts,
-        external_id=None,
-        body=b"{}",
-        key_id="test",
-        received_at=received_at,
-        may_create=may_create,
-    )
+from tests.factories import INN, OTHER_INN, make_credit, make_org
 
 
 def post(*credits: Credit) -> list[PostingStatus]:
@@ -263,34 +237,6 @@ def test_balance_below_zero_is_refused_by_the_database(context):
         session.execute(text("UPDATE organizations SET balance = -1"))
 
 
-def test_transaction_refuses_to_nest(context):
-    with transaction(), pytest.raises(RuntimeError, match="inside another"), transaction():
-        pass
-
-
-def test_transaction_rolls_back_on_any_exception(context, database):
-    def interrupted() -> None:
-        with transaction() as session:
-            posting.post(session, [make_credit()])
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-
-    assert all(rows == [] for rows in database.rows().values())
-    assert post(make_credit()) == [PostingStatus.CREDITED]
-
-
-def test_times_come_back_aware_in_utc_to_the_microsecond(context):
-    moment = START + timedelta(microseconds=123456)
-    with transaction() as session:
-        posting.post(session, [make_credit(received_at=moment)])
-
-    (created_at,) = db.session.scalars(select(BalanceLog.created_at))
-    assert created_at == moment
-    assert created_at.utcoffset() == timedelta(0)
-
-
 def test_several_unknown_payers_of_one_operation_leave_no_empty_organisation(context, database, check_ledger):
     operation_id = uuid.uuid4()
 
@@ -306,11 +252,6 @@ def test_more_credits_than_a_statement_holds_are_refused(context):
         post(*[make_credit() for _ in range(BATCH_CREDITS_MAX + 1)])
 
 
-def test_snapshot_refuses_to_throw_a_transaction_away(context):
-    with transaction(), pytest.raises(RuntimeError, match="throw away"), snapshot():
-        pass
-
-
 @only("sqlite")  # only here a connection chooses whether REPLACE asks the triggers
 def test_log_of_sqlite_refuses_replacement_from_any_connection(context, database, check_ledger):
     post(make_credit())
@@ -318,30 +259,3 @@ def test_log_of_sqlite_refuses_replacement_from_any_connection(context, database
     with closing(sqlite3.connect(database.url.database)) as stranger, pytest.raises(sqlite3.IntegrityError):
         stranger.execute("REPLACE INTO balance_log SELECT * FROM balance_log")
     check_ledger()
-
-
-def test_lost_deadlock_is_run_again_and_other_errors_are_not(context):
-    class Deadlock(Exception):
-        sqlstate = "40P01"
-
-    class Refusal(Exception):
-        sqlstate = "53300"
-
-    def failing(times: int, error: Exception) -> list[int]:
-        tries: list[int] = []
-
-        @survives_deadlock
-        def use_case() -> None:
-            tries.append(1)
-            if len(tries) <= times:
-                raise OperationalError("SELECT 1", {}, error)
-
-        try:
-            use_case()
-        except OperationalError:
-            tries.append(0)
-        return tries
-
-    assert failing(2, Deadlock()) == [1, 1, 1]
-    assert failing(99, Deadlock()) == [1] * 5 + [0]
-    assert failing(1, Refusal()) == [1, 0]

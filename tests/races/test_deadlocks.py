@@ -12,8 +12,7 @@ import services
 from database.session import survives_deadlock, transaction
 from models import Organization
 from tests import databases
-from tests.factories import make_org
-from tests.flows.test_ledger import make_credit
+from tests.factories import make_credit, make_org
 from tests.races.rivals import run_rivals
 
 INNS = ("7707083893", "7736050003")

@@ -25,8 +25,7 @@ from models import Organization
 from server.problems import render
 from tests import databases
 from tests.databases import only
-from tests.factories import OTHER_INN, SECRET, SECRETS_KEY, make_config, make_org
-from tests.flows.test_ledger import make_credit
+from tests.factories import OTHER_INN, SECRET, SECRETS_KEY, make_config, make_credit, make_org
 
 PATIENCE_SECONDS = 60
 

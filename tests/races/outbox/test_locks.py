@@ -18,8 +18,7 @@ from errors import LimitReached
 from outbox import claims, endpoints, replays, results
 from tests import databases
 from tests.callers import Bank
-from tests.factories import INN, OTHER_INN, START, make_org
-from tests.flows.test_ledger import make_credit
+from tests.factories import INN, OTHER_INN, START, make_credit, make_org
 from tests.outboxes import ENDPOINTS, attempt_with, next_due, open_endpoint, pay, read_deliveries
 from worker import jobs
 
