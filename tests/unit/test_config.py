@@ -3,8 +3,11 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import certifi
 import pytest
@@ -13,6 +16,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from config import ROOT, Config, ConfigError, load
+
+NOBODY = 65534
+"""The number of the user who owns nothing."""
 
 STRONG = "0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3d2e1f0"
 
@@ -228,13 +234,28 @@ def test_file_of_authorities_must_be_there(tmp_path, kind):
     assert problem.startswith(f"CA_BUNDLE names {file}, which is no file")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_file_of_authorities_must_be_readable(tmp_path):
-    file = tmp_path / "ca.pem"
-    file.write_bytes(Path(certifi.where()).read_bytes())
-    file.chmod(0)
+@contextmanager
+def ordinary_user() -> Iterator[None]:
+    """Be somebody else for a moment where root runs the tests: root may read everything."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
 
-    (problem,) = problems(CA_BUNDLE=str(file))
+
+def test_file_of_authorities_must_be_readable():
+    with TemporaryDirectory() as folder:
+        # Unlike pytest's own folders, one that everybody may look into: only the file itself is closed to them.
+        Path(folder).chmod(0o755)
+        file = Path(folder) / "ca.pem"
+        file.write_bytes(Path(certifi.where()).read_bytes())
+        file.chmod(0)
+
+        with ordinary_user():
+            (problem,) = problems(CA_BUNDLE=str(file))
 
     assert "may not read" in problem
 
