@@ -10,7 +10,7 @@
 BEGIN;
 SELECT organizations.inn, organizations.id, organizations.balance, organizations.version, EXISTS (SELECT endpoints.id
     FROM endpoints WHERE endpoints.disabled_at IS NULL
-    AND (endpoints.organization_id IS NULL OR endpoints.organization_id = organizations.id)) AS heard
+    AND (endpoints.organization_id IS NULL OR endpoints.organization_id = organizations.id)) AS has_subscribers
 FROM organizations WHERE organizations.inn = ANY (ARRAY[:inn]::varchar(12)[])
 ORDER BY organizations.inn FOR NO KEY UPDATE \gset
 \set after :balance + :amount

@@ -35,7 +35,7 @@ FROM balance_log JOIN payments USING (organization_id) WHERE payments.id = payme
 """  # noqa: S608 - put together from the constants above
 
 DELIVERIES = """
-INSERT INTO deliveries (event_id, endpoint_id, organization_id, version, status, cause, step, tries, created_at,
+INSERT INTO deliveries (event_id, endpoint_id, organization_id, version, status, cause, step, attempt_count, created_at,
     settled_at)
 SELECT events.id, endpoints.id, events.organization_id, version, 'delivered', 'schedule', 0, 1, occurred_at,
     occurred_at + interval '1 second'

@@ -24,7 +24,7 @@ NOWHERE = "http://127.0.0.1:9/"
 """For endpoints of which nobody is to send anything."""
 
 STANDING = text("""
-SELECT count(*) AS deliveries, count(*) FILTER (WHERE status = 'delivered' AND tries = 1) AS delivered,
+SELECT count(*) AS deliveries, count(*) FILTER (WHERE status = 'delivered' AND attempt_count = 1) AS delivered,
     count(due_at) AS open, (SELECT count(*) FROM delivery_attempts) AS attempts
 FROM deliveries
 """)
