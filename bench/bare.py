@@ -1,6 +1,6 @@
-"""What most people would send events with: a `requests.Session` in each thread, and nothing that is kept or signed.
+"""The usual way to send events: a `requests.Session` in each thread. Nothing is stored or signed.
 
-`python -m bench.bare URL FILE COUNT`: FILE holds what is sent, over and over, until it is COUNT in all.
+`python -m bench.bare URL FILE COUNT` repeats the requests of FILE until it has sent COUNT of them.
 """
 
 import json
@@ -18,29 +18,33 @@ Request = tuple[dict[str, str], bytes]
 
 
 def main(url: str, file: str, count: int) -> int:
-    """Send from as many threads as a worker uses for one endpoint; 0 when every answer was a good one."""
-    kept: list[Request] = [(headers, body.encode("latin-1")) for headers, body in json.loads(Path(file).read_text())]
-    left = islice(cycle(kept), count)
-    lock, bad = threading.Lock(), list[int]()
-    threads = [threading.Thread(target=_send, args=(url, left, lock, bad)) for _ in range(ENDPOINT_SENDERS_MAX)]
+    """Send from as many threads as a worker uses for one endpoint. Return 0 when every answer was 200."""
+    prepared: list[Request] = [
+        (headers, body.encode("latin-1")) for headers, body in json.loads(Path(file).read_text())
+    ]
+    remaining = islice(cycle(prepared), count)
+    lock, failures = threading.Lock(), list[int]()
+    threads = [
+        threading.Thread(target=_send, args=(url, remaining, lock, failures)) for _ in range(ENDPOINT_SENDERS_MAX)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return 1 if bad else 0
+    return 1 if failures else 0
 
 
-def _send(url: str, left: Iterator[Request], lock: threading.Lock, bad: list[int]) -> None:
+def _send(url: str, remaining: Iterator[Request], lock: threading.Lock, failures: list[int]) -> None:
     with requests.Session() as session:
         while True:
             with lock:
-                request = next(left, None)
+                request = next(remaining, None)
             if request is None:
                 return
             headers, body = request
             answer = session.post(url, data=body, headers=headers, timeout=DELIVERY_SECONDS)
             if answer.status_code != 200:
-                bad.append(answer.status_code)
+                failures.append(answer.status_code)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""The ceiling: Kopeck that checks signature and shape, says `credited` and touches no database.
+"""The ceiling: Kopeck without a database. It checks signature and schema, and answers `credited`.
 
-Everything but services.receive_webhook() is Kopeck itself, door and schemas included, so that it cannot fall behind.
+Only services.receive_webhook() is replaced. Everything else is Kopeck itself, so the ceiling follows every change.
 Served by `gunicorn bench.ceiling:app`.
 """
 
@@ -15,7 +15,7 @@ from services import Receipt
 
 
 def receive(bank: Bank, message: Message, *, now: datetime, **_settings: str) -> Receipt:
-    """Read the body as the real one does, and make up the rest."""
+    """Read the body as Kopeck does, and invent the rest."""
     announcement = bank.read(message)
     return Receipt(
         status=WebhookStatus.CREDITED, operation_id=announcement.operation_id, payment_id=new_id(now), incident_id=None

@@ -1,5 +1,5 @@
--- One credit as ledger.post() sends it, for pgbench: python -m bench holds these statements against the ledger's own.
--- What the ledger works out in Python is worked out by \set; a UUID is two numbers of 16 digits, side by side.
+-- One credit for pgbench, with the statements of posting.post(). python -m bench compares them with those of the ledger.
+-- \set computes what the ledger computes in Python. A UUID is joined from two numbers of 16 digits.
 \set inn :first_inn + random(0, :organizations - 1)
 \set amount random(100000, 999999)
 \set document_number random(1, 99999999)

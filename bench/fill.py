@@ -1,18 +1,18 @@
-"""Millions of payments with their log rows in a PostgreSQL database, made by set-based SQL: a ledger that verifies.
+"""Millions of payments and log rows in a PostgreSQL database, made by set-based SQL. The ledger verifies.
 
-Indexes stay in place while it is filled: built afterwards they would be packed more tightly than those of a database
-that has grown, and the first credits would split their pages.
+The indexes stay in place. Indexes that are built afterwards would be denser than those of a database that grew, and
+the first credits would split their pages.
 """
 
 from sqlalchemy import Connection, NullPool, create_engine, text
 
 import signing
+from bench.checks import log
 from bench.databases import Database
 from bench.load import DOCUMENT_DATE, SECRET
-from bench.truth import say
 
-ROWS_AT_A_TIME = 100_000
-LESS_FSYNC = "SET synchronous_commit = off"
+BATCH_ROWS = 100_000
+ASYNCHRONOUS_COMMIT = "SET synchronous_commit = off"
 NO_TRIGGERS = "SET session_replication_role = replica"
 
 NUMBERED = """
@@ -20,7 +20,7 @@ CREATE TEMPORARY TABLE numbered AS
 SELECT id, inn, row_number() OVER (ORDER BY id) - 1 AS place FROM organizations
 """
 
-# An organisation's credits are 100 000 + 7 * its place + the version, so that its balance at any version is a formula.
+# The amount of a credit is 100 000 + 7 * place + version. The balance at any version is therefore a formula.
 AMOUNT = "(100000 + 7 * place + version)"
 BALANCE = "((100000 + 7 * place) * {version} + {version} * ({version} + 1) / 2)"
 BEFORE, AFTER = BALANCE.format(version="(version - 1)"), BALANCE.format(version="version")
@@ -37,7 +37,7 @@ WITH planned AS (
         (lpad(to_hex((extract(epoch FROM moment) * 1000)::bigint), 12, '0')
             || '7' || substr(noise, 1, 3) || '8' || substr(noise, 4, 15))::uuid AS payment_id
     FROM planned
-), worded AS MATERIALIZED (
+), with_body AS MATERIALIZED (
     SELECT *, convert_to(format(
         '{{"operation_id": "%s", "amount": %s, "payer_inn": "%s", "document_number": "%s", "document_date": "%s"}}',
         operation_id, amount, inn, document_number, CAST(:document_date AS text)), 'UTF8') AS body
@@ -47,38 +47,38 @@ WITH planned AS (
         document_date, body, body_sha256, key_id, received_at)
     SELECT payment_id, operation_id, 'plain', organization_id, inn, amount, 'RUB', document_number,
         CAST(:document_date AS timestamptz), body, encode(sha256(body), 'hex'), :key_id, moment
-    FROM worded
+    FROM with_body
 )
 INSERT INTO balance_log (organization_id, version, delta, balance_before, balance_after, payment_id, reason, created_at)
-SELECT organization_id, version, amount, {BEFORE}, {AFTER}, payment_id, 'credit', moment FROM worded
-"""  # noqa: S608 - put together from the constants above
+SELECT organization_id, version, amount, {BEFORE}, {AFTER}, payment_id, 'credit', moment FROM with_body
+"""  # noqa: S608 - built from the constants above
 
 BALANCES = f"""
 UPDATE organizations SET version = given.version, balance = {AFTER.replace("version", "given.version")}
 FROM numbered, (SELECT CAST(:version AS bigint) AS version) AS given WHERE numbered.id = organizations.id
-"""  # noqa: S608 - put together from the constants above
+"""  # noqa: S608 - built from the constants above
 
 
 def fill(database: Database, rows: int) -> None:
-    """Credit an empty database this often, one organisation after the other; rows must be a multiple of these."""
+    """Add so many credits to an empty database, the same number to each organisation."""
     if rows % len(database.inns):
-        raise ValueError("every organisation must get as many rows")
+        raise ValueError("the rows must be a multiple of the organisations")
     engine = create_engine(database.url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
-        for statement in (LESS_FSYNC, NO_TRIGGERS, NUMBERED):
+        for statement in (ASYNCHRONOUS_COMMIT, NO_TRIGGERS, NUMBERED):
             connection.execute(text(statement))
-        for first in range(0, rows, ROWS_AT_A_TIME):
-            _fill_part(connection, first, min(first + ROWS_AT_A_TIME, rows) - 1, rows, len(database.inns))
+        for first in range(0, rows, BATCH_ROWS):
+            _fill_batch(connection, first, min(first + BATCH_ROWS, rows) - 1, rows, len(database.inns))
         connection.execute(text(BALANCES), {"version": rows // len(database.inns)})
-        say("  settling: VACUUM ANALYZE, CHECKPOINT")
-        # Otherwise autovacuum and the checkpoint would do this in the middle of a measurement.
+        log("  VACUUM ANALYZE, CHECKPOINT")
+        # Otherwise autovacuum and the checkpoint would run during a measurement.
         connection.execute(text("VACUUM ANALYZE"))
         connection.execute(text("CHECKPOINT"))
 
 
-def _fill_part(connection: Connection, first: int, last: int, rows: int, organizations: int) -> None:
-    told = {"first": first, "last": last, "rows": rows, "organizations": organizations}
+def _fill_batch(connection: Connection, first: int, last: int, rows: int, organizations: int) -> None:
+    params = {"first": first, "last": last, "rows": rows, "organizations": organizations}
     constants = {"document_date": DOCUMENT_DATE, "key_id": signing.key_id(SECRET)}
-    connection.execute(text(ROWS), told | constants)
-    if (last + 1) % (5 * ROWS_AT_A_TIME) == 0 or last + 1 == rows:
-        say(f"  filled {last + 1:,} of {rows:,} payments")
+    connection.execute(text(ROWS), params | constants)
+    if (last + 1) % (5 * BATCH_ROWS) == 0 or last + 1 == rows:
+        log(f"  filled {last + 1:,} of {rows:,} payments")

@@ -1,4 +1,4 @@
-"""Requests signed beforehand, and wrk that sends them: the generator itself only reads a file."""
+"""Requests that are signed beforehand, and wrk, which reads them from a file and sends them."""
 
 import json
 import random
@@ -9,36 +9,36 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import signing
-from bench.truth import hold
+from bench.checks import check
 
-SECRET = "a-secret-that-is-only-for-the-bench-0123456789"  # noqa: S105 - of a server that lives for a minute
-SECRETS_KEY = "what-locks-the-secrets-of-endpoints-0123456789"
+SECRET = "a-secret-that-is-only-for-the-bench-0123456789"  # noqa: S105 - only for the servers of the bench
+SECRETS_KEY = "encrypts-the-secrets-of-endpoints-0123456789"
 WEBHOOK = "/api/v1/webhook/bank/"
 DOCUMENT_DATE = "2024-04-27T21:00:00Z"
 SCRIPT = Path(__file__).with_name("requests.lua")
 
 REQUESTS_A_SECOND = 8_000
-"""How many requests are signed for each second of a measurement; when they run out, wrk stops with an error."""
+"""Number of requests that are signed for each second of a measurement. When they run out, wrk stops with an error."""
 
 TIMEOUT_SECONDS = 10
-"""How long an answer may take before wrk counts an error."""
+"""Timeout of one answer. After it, wrk counts an error."""
 
-PATIENCE_SECONDS = 60
+GRACE_SECONDS = 60
 
 
 @dataclass(frozen=True, kw_only=True)
 class Requests:
-    """A file of raw HTTP requests, each of the same length; `again` when they may be sent more than once."""
+    """A file of raw HTTP requests, all of the same length. `repeatable` ones may be sent more than once."""
 
     path: Path
     record_bytes: int
     count: int
-    again: bool = False
+    repeatable: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """What one measurement showed; what a tool does not tell is None."""
+    """The result of one measurement. Latencies that the tool does not measure are None."""
 
     answers: int
     rate: float
@@ -47,11 +47,11 @@ class Reading:
 
 
 Measure = Callable[[int], Reading]
-"""A measurement of so many seconds; raises Untrue when its check fails."""
+"""A measurement of so many seconds. Raises CheckFailed when its check fails."""
 
 
 def credit_body(inn: str, number: int) -> bytes:
-    """Return a bank's announcement, always of the same length."""
+    """Return the body of a bank's webhook. Its length is always the same."""
     return (
         f'{{"operation_id": "{uuid.uuid4()}", "amount": {100_000 + number % 900_000}, "payer_inn": "{inn}", '
         f'"document_number": "PAY-{number:08}", "document_date": "{DOCUMENT_DATE}"}}'
@@ -59,7 +59,7 @@ def credit_body(inn: str, number: int) -> bytes:
 
 
 def credit_request(inn: str, number: int) -> bytes:
-    """Return a signed webhook as raw HTTP, its operation new."""
+    """Return a signed webhook with a new operation as raw HTTP."""
     body = credit_body(inn, number)
     head = (
         f"POST {WEBHOOK} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -69,44 +69,44 @@ def credit_request(inn: str, number: int) -> bytes:
 
 
 def sign_credits(path: Path, inns: Sequence[str], count: int) -> Requests:
-    """Write signed webhooks with distinct operations, each for one of these organisations at random."""
+    """Write signed webhooks with distinct operations for random organisations."""
     payers = random.choices(inns, k=count)  # noqa: S311 - not a secret
     return _write(path, [credit_request(inn, number) for number, inn in enumerate(payers)])
 
 
 def balance_reads(path: Path, inns: Sequence[str]) -> Requests:
-    """Write one read of each organisation's balance, to be sent again and again, in random order."""
+    """Write one balance read for each organisation, in random order. They may be repeated."""
     shuffled = random.sample(inns, k=len(inns))
     paths = [f"/api/v1/organizations/{inn}/balance/" for inn in shuffled]
-    return _write(path, [f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() for path in paths], again=True)
+    return _write(path, [f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() for path in paths], repeatable=True)
 
 
 def send(requests: Requests, port: int, *, connections: int, seconds: int, rate: float = 0) -> Reading:
-    """Send for so many seconds, as fast as answers come or at a rate; raise Untrue unless each answer is a good one."""
-    again = "again" if requests.again else "once"
+    """Send for so many seconds, at a rate or as fast as answers come. Raise CheckFailed unless all answers are 2xx."""
+    mode = "repeat" if requests.repeatable else "once"
     command = [
         *("wrk", "--threads=1", f"--connections={connections}", f"--duration={seconds}s"),
         *(f"--timeout={TIMEOUT_SECONDS}s", "--latency", f"--script={SCRIPT}", f"http://127.0.0.1:{port}", "--"),
-        *(str(requests.path), str(requests.record_bytes), str(requests.count), again, str(rate)),
+        *(str(requests.path), str(requests.record_bytes), str(requests.count), mode, str(rate)),
     ]
-    ran = subprocess.run(  # noqa: S603 - our own words
-        command, capture_output=True, text=True, check=False, timeout=seconds + PATIENCE_SECONDS
+    ran = subprocess.run(  # noqa: S603 - our own arguments
+        command, capture_output=True, text=True, check=False, timeout=seconds + GRACE_SECONDS
     )
-    hold(ran.returncode == 0, f"wrk: {ran.stderr.strip() or ran.stdout.strip()}")
-    told = json.loads(ran.stdout.splitlines()[-1])
-    hold(not any(told["errors"].values()), f"not every request was answered well: {told['errors']}")
-    hold(told["answers"] > 0, "nothing was answered")
+    check(ran.returncode == 0, f"wrk: {ran.stderr.strip() or ran.stdout.strip()}")
+    summary = json.loads(ran.stdout.splitlines()[-1])
+    check(not any(summary["errors"].values()), f"not every answer was 2xx: {summary['errors']}")
+    check(summary["answers"] > 0, "nothing was answered")
     return Reading(
-        answers=told["answers"],
-        rate=told["answers"] / told["microseconds"] * 1_000_000,
-        median_ms=told["median"] / 1000,
-        p99_ms=told["p99"] / 1000,
+        answers=summary["answers"],
+        rate=summary["answers"] / summary["microseconds"] * 1_000_000,
+        median_ms=summary["median"] / 1000,
+        p99_ms=summary["p99"] / 1000,
     )
 
 
-def _write(path: Path, records: Sequence[bytes], *, again: bool = False) -> Requests:
+def _write(path: Path, records: Sequence[bytes], *, repeatable: bool = False) -> Requests:
     lengths = {len(record) for record in records}
     if len(lengths) != 1:
         raise ValueError("records of one file must have one length")
     path.write_bytes(b"".join(records))
-    return Requests(path=path, record_bytes=lengths.pop(), count=len(records), again=again)
+    return Requests(path=path, record_bytes=lengths.pop(), count=len(records), repeatable=repeatable)

@@ -1,4 +1,4 @@
-"""What can be measured for some seconds, each with its own check: new credits, repeats, reads, the ceiling."""
+"""Measurements of some seconds, each with its own check: new credits, duplicates, reads, the ceiling."""
 
 import time
 from collections.abc import Iterator
@@ -8,18 +8,18 @@ from pathlib import Path
 from sqlalchemy import make_url
 
 from bench import load
+from bench.checks import check, log
 from bench.databases import Database
+from bench.fixture import CONNECTIONS, Fixture
 from bench.load import Measure, Reading, Requests
 from bench.servers import CEILING, Server
-from bench.stage import CONNECTIONS, Stage
-from bench.truth import hold, say
 
-SETTLE_SECONDS = 0.1
+POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Round:
-    """What one round showed: a value for each goal of its case, and the figures that these were made of."""
+    """The result of one round: a value for each goal of its case, and the figures behind these values."""
 
     values: tuple[float, ...]
     figures: dict[str, float]
@@ -27,7 +27,7 @@ class Round:
 
 @dataclass(kw_only=True)
 class Credits:
-    """New credits from so many connections at once."""
+    """New credits over a number of connections."""
 
     server: Server
     database: Database
@@ -35,103 +35,107 @@ class Credits:
     inns: list[str]
     connections: int = CONNECTIONS
     sent: Requests | None = None
-    """What was credited the last time."""
+    """The requests that were credited last."""
 
     def __call__(self, seconds: int, rate: float = 0) -> Reading:
-        """Credit for so many seconds, so many a second, or as fast as answers come."""
+        """Credit for some seconds, at this rate per second. Without a rate, as fast as answers come."""
         count = int(rate * 1.2 or load.REQUESTS_A_SECOND) * seconds + load.REQUESTS_A_SECOND
         requests = load.sign_credits(self.file, self.inns, count)
-        before = settled(self.database)
+        before = stable_count(self.database)
         reading = load.send(requests, self.server.port, connections=self.connections, seconds=seconds, rate=rate)
-        grown = settled(self.database) - before
-        # What wrk had sent and not yet seen answered at its end is credited too.
-        counted = reading.answers <= grown <= reading.answers + self.connections
-        hold(counted, f"{reading.answers} answers, but {grown} credits in the database")
-        self.sent = replace(requests, count=max(1, reading.answers - 2 * self.connections), again=True)
+        grown = stable_count(self.database) - before
+        # Requests without an answer when wrk ended are credited too.
+        consistent = reading.answers <= grown <= reading.answers + self.connections
+        check(consistent, f"{reading.answers} answers, but {grown} credits in the database")
+        self.sent = replace(requests, count=max(1, reading.answers - 2 * self.connections), repeatable=True)
         return reading
 
 
-def credits_to(stage: Stage, database: Database, server: Server, connections: int = CONNECTIONS) -> Credits:
-    """Return new credits spread over all organisations."""
+def credits_to(fixture: Fixture, database: Database, server: Server, connections: int = CONNECTIONS) -> Credits:
+    """Return a measurement of new credits, spread over all organisations."""
     return Credits(
         server=server,
         database=database,
-        file=stage.folder / f"credits-{server.port}",
+        file=fixture.folder / f"credits-{server.port}",
         inns=database.inns,
         connections=connections,
     )
 
 
-def repeats(credits: Credits) -> Measure:
-    """Return duplicates only, of what was credited last."""
+def duplicates_of(credits: Credits) -> Measure:
+    """Return a measurement that only repeats what was credited last."""
 
     def measure(seconds: int) -> Reading:
         assert credits.sent is not None, "something must be credited before it can be repeated"
-        # One that wrk hung up on before it was read is credited now.
-        return unchanged(credits.server, credits.database, credits.sent, seconds, but_for=credits.connections)
+        # When wrk closed a connection before its request was read, that request is credited only now.
+        return send_without_credits(
+            credits.server, credits.database, credits.sent, seconds, tolerance=credits.connections
+        )
 
     return measure
 
 
-def reads(stage: Stage, database: Database, server: Server) -> Measure:
-    """Return reads of balances, spread over all organisations."""
-    requests = load.balance_reads(stage.folder / f"reads-{server.port}", database.inns)
-    return lambda seconds: unchanged(server, database, requests, seconds)
+def reads(fixture: Fixture, database: Database, server: Server) -> Measure:
+    """Return a measurement of balance reads, spread over all organisations."""
+    requests = load.balance_reads(fixture.folder / f"reads-{server.port}", database.inns)
+    return lambda seconds: send_without_credits(server, database, requests, seconds)
 
 
-def ceiling(stage: Stage, connections: int = CONNECTIONS) -> Measure:
-    """Return the ceiling: what the same app answers without a database."""
-    nowhere = stage.folder / "nowhere.db"
-    server = stage.serve(make_url(f"sqlite:///{nowhere}"), CEILING)
+def ceiling(fixture: Fixture, connections: int = CONNECTIONS) -> Measure:
+    """Return a measurement of the ceiling: the same app without a database."""
+    unused = fixture.folder / "unused.db"
+    server = fixture.serve(make_url(f"sqlite:///{unused}"), CEILING)
     inns = [str(number) for number in range(10**9, 10**9 + 1000)]
 
     def measure(seconds: int) -> Reading:
         count = load.REQUESTS_A_SECOND * (seconds + 1)
-        requests = load.sign_credits(stage.folder / "ceiling", inns, count)
+        requests = load.sign_credits(fixture.folder / "ceiling", inns, count)
         reading = load.send(requests, server.port, connections=connections, seconds=seconds)
-        hold(not nowhere.exists(), "the ceiling has touched a database")
+        check(not unused.exists(), "the ceiling used a database")
         return reading
 
     return measure
 
 
-def in_turn(stage: Stage, measured: tuple[str, Measure], reference: tuple[str, Measure]) -> Iterator[Round]:
-    """Compare two rates: warm both up, then measure one after the other, and in the next round the other way round."""
+def compare(fixture: Fixture, measured: tuple[str, Measure], reference: tuple[str, Measure]) -> Iterator[Round]:
+    """Compare two rates. Warm both up, then measure both in each round. Every second round swaps the order."""
     for name, measure in (reference, measured):
-        say(f"  warming up: {name}")
-        measure(stage.scale.warm_seconds)
-    for number in range(stage.scale.rounds):
+        log(f"  warming up: {name}")
+        measure(fixture.scale.warm_seconds)
+    for number in range(fixture.scale.rounds):
         order = (measured, reference) if number % 2 == 0 else (reference, measured)
         figures: dict[str, float] = {}
         for name, measure in order:
-            figures |= told(stage, number, name, measure(stage.scale.seconds))
+            figures |= log_reading(fixture, number, name, measure(fixture.scale.seconds))
         yield Round(values=(figures[measured[0]] / figures[reference[0]],), figures=figures)
 
 
-def told(stage: Stage, number: int, name: str, reading: Reading) -> dict[str, float]:
-    """Say what was measured, and return it as figures; the first is the rate."""
+def log_reading(fixture: Fixture, number: int, name: str, reading: Reading) -> dict[str, float]:
+    """Log a reading, and return its figures. The first one is the rate."""
     figures = {name: round(reading.rate, 1)}
     latency = ""
     if reading.median_ms is not None and reading.p99_ms is not None:
         latency = f", median {reading.median_ms:.1f} ms, p99 {reading.p99_ms:.1f} ms"
         figures |= {f"{name}, median ms": reading.median_ms, f"{name}, p99 ms": reading.p99_ms}
-    say(f"  round {number + 1} of {stage.scale.rounds}: {name}: {reading.rate:,.0f}/s{latency}")
+    log(f"  round {number + 1} of {fixture.scale.rounds}: {name}: {reading.rate:,.0f}/s{latency}")
     return figures
 
 
-def unchanged(server: Server, database: Database, requests: Requests, seconds: int, *, but_for: int = 0) -> Reading:
-    """Send what must not change anything, but for a few at most."""
-    before = settled(database)
+def send_without_credits(
+    server: Server, database: Database, requests: Requests, seconds: int, *, tolerance: int = 0
+) -> Reading:
+    """Send requests that must credit nothing, or at most `tolerance` of them."""
+    before = stable_count(database)
     reading = load.send(requests, server.port, connections=CONNECTIONS, seconds=seconds)
-    grown = settled(database) - before
-    hold(grown <= but_for, f"{grown} credits came of requests that credit nothing")
+    grown = stable_count(database) - before
+    check(grown <= tolerance, f"{grown} credits came from requests that credit nothing")
     return reading
 
 
-def settled(database: Database) -> int:
-    """Return how many credits there are, once nothing moves any more."""
-    before, now = -1, database.credited()
-    while before != now:
-        time.sleep(SETTLE_SECONDS)
-        before, now = now, database.credited()
-    return now
+def stable_count(database: Database) -> int:
+    """Return the number of credits once it no longer changes."""
+    previous, current = -1, database.credit_count()
+    while previous != current:
+        time.sleep(POLL_SECONDS)
+        previous, current = current, database.credit_count()
+    return current

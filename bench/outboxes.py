@@ -1,4 +1,4 @@
-"""What rows about events stand on: an endpoint, deliveries that wait for it, and what became of them."""
+"""What rows about events need: an endpoint, deliveries that are due, and counts of their results."""
 
 import random
 from dataclasses import dataclass
@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from sqlalchemy import NullPool, TextClause, create_engine, text
 
 import signing
+from bench.checks import check
 from bench.databases import Database
-from bench.inside import inside
+from bench.in_process import app_context
 from bench.load import SECRET, credit_body
-from bench.truth import hold
 from context import cipher
 from database.session import AnyRow, transaction
 from enums import EVERYTHING, Scheme
@@ -20,29 +20,29 @@ from limits import BATCH_CREDITS_MAX
 from outbox import endpoints
 from worker import jobs
 
-NOWHERE = "http://127.0.0.1:9/"
-"""For endpoints of which nobody is to send anything."""
+UNUSED_URL = "http://127.0.0.1:9/"
+"""URL of endpoints to which nothing is sent."""
 
-STANDING = text("""
+DELIVERY_COUNTS = text("""
 SELECT count(*) AS deliveries, count(*) FILTER (WHERE status = 'delivered' AND attempt_count = 1) AS delivered,
-    count(due_at) AS open, (SELECT count(*) FROM delivery_attempts) AS attempts
+    count(due_at) AS due, (SELECT count(*) FROM delivery_attempts) AS attempts
 FROM deliveries
 """)
-KNOWN = text("SELECT count(*) FROM events WHERE id = ANY(CAST(:ids AS uuid[]))")
+EVENT_COUNT = text("SELECT count(*) FROM events WHERE id = ANY(CAST(:ids AS uuid[]))")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
-    """How a database's deliveries stand; `delivered` are those whose first attempt was the only one."""
+class DeliveryCounts:
+    """Counts of a database. `delivered` counts only deliveries that needed one attempt."""
 
     deliveries: int
     delivered: int
-    open: int
+    due: int
     attempts: int
 
 
 def subscribe(url: str, *, inn: str | None = None) -> str:
-    """Register an endpoint for every event of one organisation, or of all, and return its secret; inside the app."""
+    """Register an endpoint for the events of one organisation or of all. Return its secret. Needs an app context."""
     revealed = endpoints.create(
         cipher(),
         url=url,
@@ -58,41 +58,41 @@ def subscribe(url: str, *, inn: str | None = None) -> str:
     return revealed.secret
 
 
-def subscribed(database: Database, url: str) -> str:
-    """Register an endpoint for every event of everybody, and return its secret."""
-    with inside(database):
+def subscribe_all(database: Database, url: str) -> str:
+    """Register an endpoint for every event of all organisations, and return its secret."""
+    with app_context(database):
         return subscribe(url)
 
 
 def credit_through_inbox(inns: list[str], count: int) -> None:
-    """Credit so many webhooks, each to one of these organisations at random, by the worker's job; inside the app."""
-    for done in range(0, count, BATCH_CREDITS_MAX):
-        some = range(done, min(done + BATCH_CREDITS_MAX, count))
-        bodies = [credit_body(random.choice(inns), number) for number in some]  # noqa: S311 - not a secret
+    """Credit webhooks to random organisations through the worker's job. Needs an app context."""
+    for start in range(0, count, BATCH_CREDITS_MAX):
+        numbers = range(start, min(start + BATCH_CREDITS_MAX, count))
+        bodies = [credit_body(random.choice(inns), number) for number in numbers]  # noqa: S311 - not a secret
         with transaction() as session:
-            inbox.put(session, [_arrival(body) for body in bodies])
+            inbox.put(session, [_webhook(body) for body in bodies])
         credited = jobs.credit()
-        hold(credited == len(some), f"{credited} of {len(some)} webhooks were credited")
+        check(credited == len(numbers), f"{credited} of {len(numbers)} webhooks were credited")
 
 
-def standing(database: Database) -> Standing:
-    """Return how the deliveries stand."""
-    row = _one(database, STANDING)
-    return Standing(**row._mapping)
+def delivery_counts(database: Database) -> DeliveryCounts:
+    """Return the counts of a database."""
+    row = _one(database, DELIVERY_COUNTS)
+    return DeliveryCounts(**row._mapping)
 
 
-def known(database: Database, event_ids: set[str]) -> int:
-    """Return how many of these events there are."""
-    return int(_one(database, KNOWN, ids=list(event_ids))[0])
+def event_count(database: Database, event_ids: set[str]) -> int:
+    """Return how many of these events exist."""
+    return int(_one(database, EVENT_COUNT, ids=list(event_ids))[0])
 
 
-def _one(database: Database, query: TextClause, **told: object) -> AnyRow:
+def _one(database: Database, query: TextClause, **params: object) -> AnyRow:
     engine = create_engine(database.url, poolclass=NullPool)
     with engine.connect() as connection:
-        return connection.execute(query, told).one()
+        return connection.execute(query, params).one()
 
 
-def _arrival(body: bytes) -> QueuedWebhook:
+def _webhook(body: bytes) -> QueuedWebhook:
     return QueuedWebhook(
         source="plain",
         content_type="application/json",

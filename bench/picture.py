@@ -1,4 +1,4 @@
-"""The picture of a run: a bar a row, all goals on one line. `python -m bench.picture` draws results.json again."""
+"""The picture of a run: one bar for each row, all goals on one line. `python -m bench.picture` draws results.json."""
 
 import json
 from pathlib import Path
@@ -10,17 +10,17 @@ PICTURE = Path(__file__).with_name("results.svg")
 FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
 WIDTH, TOP, ROW, BOTTOM = 960, 92, 40, 44
 LEFT, RIGHT = 356, 770
-PAST = 1.75
-"""How far past its goal a bar is drawn; a longer one ends in an arrow."""
+SHARE_MAX = 1.75
+"""The longest bar, as a multiple of its goal. A longer one ends in an arrow."""
 
 SIGNS = {"ratio": "÷ ", "ms": "− ", "MB": ""}
-"""How a value comes of what was measured and its reference, by unit."""
+"""The operation between the measured value and its reference, by unit."""
 
 INK, FAINT, MET, MISSED, PAPER = "#1b2635", "#5b6b80", "#2f7d4f", "#b5521a", "#ffffff"
 
 
 def draw(document: dict[str, Any]) -> str:
-    """Return the picture of a run as SVG; on paper of its own, so that it can be read on light and on dark pages."""
+    """Return the picture of a run as SVG. Its own background makes it readable on light and dark pages."""
     rows = document["rows"]
     height = TOP + ROW * len(rows) + BOTTOM
     met = sum(row["met"] for row in rows)
@@ -54,7 +54,7 @@ def _row(row: dict[str, Any], top: float) -> str:
     share, colour = _share(row, row["median"]), MET if row["met"] else MISSED
     parts += [
         _bar(top + 7, share, colour),
-        _span(top + 18, [_share(row, value) for value in row["values"]]) if share <= PAST else "",
+        _span(top + 18, [_share(row, value) for value in row["values"]]) if share <= SHARE_MAX else "",
         _text(RIGHT + 14, top + 23, _number(row), fill=colour, size=14, bold=True),
         _text(WIDTH - 20, top + 23, row["goal"], fill=FAINT, size=12.5, anchor="end"),
     ]
@@ -68,19 +68,19 @@ def _number(row: dict[str, Any]) -> str:
 
 
 def _share(row: dict[str, Any], value: float) -> float:
-    """Return how far a value goes towards its goal; 1 is the goal, and more is better for every row."""
+    """Return a value as a share of its goal. 1 is the goal, and more is better in every row."""
     if row["at_least"]:
-        return float(value / row["bar"])
-    return float(row["bar"] / value) if value > row["bar"] / PAST else PAST + 1
+        return float(value / row["threshold"])
+    return float(row["threshold"] / value) if value > row["threshold"] / SHARE_MAX else SHARE_MAX + 1
 
 
 def _place(share: float) -> float:
-    return LEFT + (RIGHT - LEFT) * min(max(share, 0), PAST) / PAST
+    return LEFT + (RIGHT - LEFT) * min(max(share, 0), SHARE_MAX) / SHARE_MAX
 
 
 def _bar(top: float, share: float, colour: str) -> str:
     end, height = _place(share), 22
-    if share <= PAST:
+    if share <= SHARE_MAX:
         return f'<rect x="{LEFT}" y="{top}" width="{end - LEFT:.1f}" height="{height}" fill="{colour}"/>'
     tip, middle = end - 9, top + height / 2
     return f'<path d="M{LEFT} {top}H{tip:.1f}L{end:.1f} {middle}L{tip:.1f} {top + height}H{LEFT}z" fill="{colour}"/>'

@@ -1,6 +1,6 @@
-"""A credit per request as most people would write it: Flask, Flask-SQLAlchemy, marshmallow, one ORM transaction.
+"""The usual way to write a credit: Flask, Flask-SQLAlchemy, marshmallow, and one ORM transaction for each request.
 
-On Kopeck's own tables, so that what it writes can be verified like the rest. Served by `gunicorn bench.plain:app`.
+It uses the tables of Kopeck, so `flask ledger verify` can check the result. Served by `gunicorn bench.plain:app`.
 """
 
 import hashlib
@@ -29,10 +29,10 @@ Answer = tuple[dict[str, Any], int]
 
 
 class CreditSchema(Schema):
-    """What the bank sends."""
+    """The body of a bank's webhook."""
 
     class Meta:
-        """Other members are of no interest."""
+        """Unknown fields are ignored."""
 
         unknown = EXCLUDE
 
@@ -106,7 +106,7 @@ def credit(data: dict[str, Any], body: bytes) -> uuid.UUID:
 
 
 def locked_organization(inn: str, now: datetime) -> Organization:
-    """Return the organisation under a lock, made first if it is new."""
+    """Return the organisation under a lock. Create it if it does not exist."""
     organization = db.session.scalar(select(Organization).where(Organization.inn == inn).with_for_update())
     if organization is None:
         organization = Organization(inn=inn, created_at=now)

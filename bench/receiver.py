@@ -1,6 +1,7 @@
-"""An endpoint that costs next to nothing: takes any POST, keeps it as it came, answers 200; in a process of its own.
+"""A cheap endpoint in a process of its own: it answers 200 to any POST and keeps the request.
 
-`python -m bench.receiver PORT`. GET tells how many came and in how many seconds, DELETE gives them away, oldest first.
+`python -m bench.receiver PORT`. GET returns the number of requests and the seconds from the first to the last. DELETE
+returns the requests, oldest first, and removes them.
 """
 
 import asyncio
@@ -14,18 +15,18 @@ from dataclasses import dataclass
 from http.client import HTTPConnection
 from typing import Any
 
+from bench.checks import check
 from bench.servers import running
-from bench.truth import hold
 from tests.clusters import free_port
 
 START_SECONDS = 20
-LENGTH = b"content-length:"
-TAKEN = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+CONTENT_LENGTH = b"content-length:"
+OK_RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReceivedRequest:
-    """One request as it came, but for its first line and what only this connection needed."""
+    """A received request, without its first line and the headers of the connection."""
 
     headers: dict[str, str]
     body: bytes
@@ -33,32 +34,32 @@ class ReceivedRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Receiver:
-    """The receiver's process, as the bench talks to it."""
+    """A client of the receiver's process."""
 
     port: int
 
     @property
     def url(self) -> str:
-        """Return where it takes events."""
+        """Return the URL of the endpoint."""
         return f"http://127.0.0.1:{self.port}/hook"
 
-    def tally(self) -> tuple[int, float]:
-        """Return how many requests have come since the last take(), and the seconds from the first to the last."""
-        told = json.loads(self._ask("GET"))
-        return told["count"], told["seconds"]
+    def summary(self) -> tuple[int, float]:
+        """Return the number of requests since the last take_all(), and the seconds from the first to the last."""
+        summary = json.loads(self._request("GET"))
+        return summary["count"], summary["seconds"]
 
     def wait_for_first(self) -> None:
-        """Wait until something has come."""
+        """Wait until a request was received."""
         deadline = time.monotonic() + START_SECONDS
-        while not self.tally()[0]:
-            hold(time.monotonic() < deadline, "nothing was received")
+        while not self.summary()[0]:
+            check(time.monotonic() < deadline, "nothing was received")
             time.sleep(0.05)
 
-    def take(self) -> list[ReceivedRequest]:
-        """Return what came, and have it forgotten."""
-        return [_received(text) for text in json.loads(self._ask("DELETE"))]
+    def take_all(self) -> list[ReceivedRequest]:
+        """Return all requests, and remove them from the receiver."""
+        return [_parse(text) for text in json.loads(self._request("DELETE"))]
 
-    def _ask(self, method: str) -> bytes:
+    def _request(self, method: str) -> bytes:
         connection = HTTPConnection("127.0.0.1", self.port, timeout=START_SECONDS)
         try:
             connection.request(method, "/")
@@ -69,31 +70,32 @@ class Receiver:
 
 @contextmanager
 def receiving() -> Iterator[Receiver]:
-    """Run a receiver as long as this lasts."""
+    """Run a receiver until the end of the `with` block."""
     receiver = Receiver(port=free_port())
     with running([sys.executable, "-m", "bench.receiver", str(receiver.port)], {}):
         deadline = time.monotonic() + START_SECONDS
         while True:
             try:
-                receiver.tally()
+                receiver.summary()
                 break
             except OSError:
-                hold(time.monotonic() < deadline, "the receiver did not start")
+                check(time.monotonic() < deadline, "the receiver did not start")
                 time.sleep(0.05)
         yield receiver
 
 
-def _received(text: str) -> ReceivedRequest:
+def _parse(text: str) -> ReceivedRequest:
     head, _, body = text.partition("\r\n\r\n")
     headers = dict(line.split(": ", 1) for line in head.split("\r\n")[1:])
-    own = ("host", "content-length", "connection")
+    connection_headers = ("host", "content-length", "connection")
     return ReceivedRequest(
-        headers={name: value for name, value in headers.items() if name.lower() not in own}, body=body.encode("latin-1")
+        headers={name: value for name, value in headers.items() if name.lower() not in connection_headers},
+        body=body.encode("latin-1"),
     )
 
 
-class _Kept:
-    """What came, and when the first and the last of it did."""
+class _Store:
+    """The received requests, with the times of the first and the last one."""
 
     def __init__(self) -> None:
         self.requests: list[bytes] = []
@@ -105,48 +107,48 @@ class _Kept:
             if not self.requests:
                 self.first = self.last
             self.requests.append(request)
-            return TAKEN
+            return OK_RESPONSE
         if request.startswith(b"DELETE "):
-            given, self.requests = self.requests, []
-            return _answer([text.decode("latin-1") for text in given])
-        return _answer({"count": len(self.requests), "seconds": self.last - self.first if self.requests else 0.0})
+            requests, self.requests = self.requests, []
+            return _response([text.decode("latin-1") for text in requests])
+        return _response({"count": len(self.requests), "seconds": self.last - self.first if self.requests else 0.0})
 
 
-class _Conversation(asyncio.Protocol):
-    """One connection; a request is complete when its head and as much body as that announces are there."""
+class _HttpProtocol(asyncio.Protocol):
+    """One connection. A request is complete when its head and its whole body are there."""
 
-    def __init__(self, kept: _Kept) -> None:
-        self._kept = kept
-        self._rest = b""
+    def __init__(self, store: _Store) -> None:
+        self._store = store
+        self._buffer = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        self._rest += data
-        while (end := self._rest.find(b"\r\n\r\n") + 4) > 3:
-            end += _length(self._rest[:end])
-            if len(self._rest) < end:
+        self._buffer += data
+        while (end := self._buffer.find(b"\r\n\r\n") + 4) > 3:
+            end += _content_length(self._buffer[:end])
+            if len(self._buffer) < end:
                 return
-            request, self._rest = self._rest[:end], self._rest[end:]
-            self._transport.write(self._kept.answer(request))
+            request, self._buffer = self._buffer[:end], self._buffer[end:]
+            self._transport.write(self._store.answer(request))
 
 
-def _length(head: bytes) -> int:
-    place = head.lower().find(LENGTH)
-    return int(head[place + len(LENGTH) : head.find(b"\r\n", place)]) if place >= 0 else 0
+def _content_length(head: bytes) -> int:
+    position = head.lower().find(CONTENT_LENGTH)
+    return int(head[position + len(CONTENT_LENGTH) : head.find(b"\r\n", position)]) if position >= 0 else 0
 
 
-def _answer(told: Any) -> bytes:
-    body = json.dumps(told).encode()
+def _response(content: Any) -> bytes:
+    body = json.dumps(content).encode()
     return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(body), body)
 
 
 async def _serve(port: int) -> None:
-    kept, loop, ended = _Kept(), asyncio.get_running_loop(), asyncio.Event()
+    store, loop, ended = _Store(), asyncio.get_running_loop(), asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, ended.set)
-    await loop.create_server(lambda: _Conversation(kept), "127.0.0.1", port, backlog=256)
+    await loop.create_server(lambda: _HttpProtocol(store), "127.0.0.1", port, backlog=256)
     await ended.wait()
 
 

@@ -1,13 +1,14 @@
--- Sends the records of a file as they are, one after the other, and prints what came of them as one line of JSON.
--- wrk -s requests.lua URL -- FILE BYTES_A_RECORD RECORDS again|once RATE (a second, random spacing; 0: as fast as can be)
+-- Sends the records of a file unchanged, one after the other, and prints a summary as one line of JSON.
+-- wrk -s requests.lua URL -- FILE RECORD_BYTES RECORDS repeat|once RATE
+-- RATE is requests per second with random spacing. 0 means as fast as possible.
 
 local ffi = require("ffi")
-ffi.cdef("typedef struct { long seconds, nanoseconds; } moment; int clock_gettime(int, moment *);")
+ffi.cdef("typedef struct { long seconds, nanoseconds; } timespec_t; int clock_gettime(int, timespec_t *);")
 
-local file, bytes, records, again
-local looked, sent = false, 0
+local file, record_bytes, records, repeatable
+local previewed, sent = false, 0
 
--- One thread: its stretch of the file is the whole of it.
+-- One thread reads the whole file.
 function setup(thread)
   assert(not started, "requests.lua is for one thread")
   started = true
@@ -15,23 +16,23 @@ end
 
 function init(arguments)
   file = assert(io.open(arguments[1], "rb"))
-  bytes, records, again = tonumber(arguments[2]), tonumber(arguments[3]), arguments[4] == "again"
+  record_bytes, records, repeatable = tonumber(arguments[2]), tonumber(arguments[3]), arguments[4] == "repeat"
   local rate = tonumber(arguments[5])
   if rate > 0 then
-    delay = spacing(rate)
+    delay = random_delay(rate)
   end
 end
 
 function request()
-  if not looked then
-    -- wrk looks at one request before it begins, and does not send it.
-    looked = true
-    local first = file:read(bytes)
+  if not previewed then
+    -- wrk calls this once before it begins, and does not send that request.
+    previewed = true
+    local first = file:read(record_bytes)
     file:seek("set")
     return first
   end
   if sent == records then
-    if not again then
+    if not repeatable then
       io.stderr:write("the requests ran out\n")
       os.exit(3)
     end
@@ -39,12 +40,12 @@ function request()
     sent = 0
   end
   sent = sent + 1
-  return file:read(bytes)
+  return file:read(record_bytes)
 end
 
--- All connections share one timetable of random arrivals; each takes the next place in it, and is late at most.
-function spacing(rate)
-  local clock = ffi.new("moment")
+-- All connections share one Poisson timetable. Each takes the next arrival from it, and may send late but never early.
+function random_delay(rate)
+  local clock = ffi.new("timespec_t")
   local function now()
     ffi.C.clock_gettime(1, clock)
     return tonumber(clock.seconds) * 1000 + tonumber(clock.nanoseconds) / 1e6

@@ -1,4 +1,4 @@
-"""The processes that are measured: gunicorn with the repository's own configuration, and `flask worker`."""
+"""The processes that are measured: gunicorn with the configuration of this repository, and `flask worker`."""
 
 import re
 import subprocess
@@ -14,8 +14,8 @@ from typing import IO
 
 from sqlalchemy import URL
 
+from bench.checks import CheckFailed, check
 from bench.load import SECRET, SECRETS_KEY
-from bench.truth import Untrue, hold
 from config import ROOT
 from tests.clusters import free_port
 
@@ -35,22 +35,22 @@ class Server:
     port: int
     pid: int
 
-    def workers(self) -> list[int]:
-        """Return the processes that do the work."""
+    def worker_pids(self) -> list[int]:
+        """Return the process ids of the workers."""
         return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
 
-    def caller(self) -> HTTPConnection:
-        """Return a connection for single requests, which stays open between them."""
+    def connect(self) -> HTTPConnection:
+        """Return a connection that stays open between requests."""
         return HTTPConnection("localhost", self.port, timeout=START_SECONDS)
 
 
-def command(name: str) -> str:
-    """Return the path of a command of the virtualenv that this runs in."""
+def executable(name: str) -> str:
+    """Return the path of a command in the current virtualenv."""
     return str(Path(sys.executable).with_name(name))
 
 
 def environment(url: URL, port: int = 8000) -> dict[str, str]:
-    """Return what a process of Kopeck is told, and nothing else of ours."""
+    """Return the environment variables of a process of Kopeck. Ours are not inherited."""
     return {
         "PATH": "/usr/bin:/bin",
         "KOPECK_ENV": "development",
@@ -65,51 +65,54 @@ def environment(url: URL, port: int = 8000) -> dict[str, str]:
 
 
 @contextmanager
-def running(words: Sequence[str], env: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a process as long as this lasts; raise Untrue if it does not end in good order, with what it said."""
-    with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen(  # noqa: S603 - our own words
-            words,
+def running(command: Sequence[str], env: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a process until the end of the `with` block. Raise CheckFailed with its output if it does not end cleanly."""
+    with tempfile.TemporaryFile("w+") as log_file:
+        process = subprocess.Popen(  # noqa: S603 - our own arguments
+            command,
             cwd=ROOT,
             env=env,
-            # Production's access log goes to a pipe; it is written here too, to where it costs nobody's disk.
+            # The access log is written as in production, but it must not cost disk time.
             stdout=subprocess.DEVNULL,
-            stderr=log,
+            stderr=log_file,
             start_new_session=True,
         )
         try:
             yield process
-        except Untrue as error:
-            raise Untrue(f"{error}\n{_tail(log)}") from None
+        except CheckFailed as error:
+            raise CheckFailed(f"{error}\n{_tail(log_file)}") from None
         finally:
             process.terminate()
             code = process.wait(timeout=STOP_SECONDS)
-        told = _tail(log)
-    hold(code == 0 and not re.search("Traceback|SIGKILL", told), f"{' '.join(words[1:])} had trouble:\n{told}")
+        output = _tail(log_file)
+    check(
+        code == 0 and not re.search("Traceback|SIGKILL", output),
+        f"{' '.join(command[1:])} did not end cleanly:\n{output}",
+    )
 
 
 @contextmanager
-def served(application: str, url: URL, *flags: str) -> Iterator[Server]:
-    """Serve an application on a database and a port of its own; raise Untrue if it does not end in good order.
+def serve(application: str, url: URL, *flags: str) -> Iterator[Server]:
+    """Serve an application on a database and a free port. Raise CheckFailed if it does not end cleanly.
 
-    Flags are gunicorn's, and win over gunicorn.conf.py.
+    The flags are those of gunicorn, and override gunicorn.conf.py.
     """
     port = free_port()
-    with running([command("gunicorn"), *flags, application], environment(url, port)) as process:
+    with running([executable("gunicorn"), *flags, application], environment(url, port)) as process:
         _wait_until_served(process, port)
         yield Server(port=port, pid=process.pid)
 
 
 @contextmanager
-def working(url: URL) -> Iterator[None]:
-    """Run one worker on a database; raise Untrue if it does not end in good order."""
-    with running([command("flask"), "worker"], environment(url)):
+def worker(url: URL) -> Iterator[None]:
+    """Run one worker on a database. Raise CheckFailed if it does not end cleanly."""
+    with running([executable("flask"), "worker"], environment(url)):
         yield
 
 
-def _tail(log: IO[str]) -> str:
-    log.seek(0)
-    return log.read()[-LOG_CHARACTERS:]
+def _tail(log_file: IO[str]) -> str:
+    log_file.seek(0)
+    return log_file.read()[-LOG_CHARACTERS:]
 
 
 def _wait_until_served(process: subprocess.Popen[bytes], port: int) -> None:
@@ -124,4 +127,4 @@ def _wait_until_served(process: subprocess.Popen[bytes], port: int) -> None:
             time.sleep(0.05)
         finally:
             connection.close()
-    hold(False, "gunicorn did not start")
+    check(False, "gunicorn did not start")

@@ -1,4 +1,4 @@
-"""Kopeck without group commit: each webhook in a transaction of its own, otherwise the same.
+"""Kopeck without group commit: each webhook has its own transaction.
 
 Served by `gunicorn bench.ungrouped:app`.
 """
@@ -14,7 +14,7 @@ from services import Receipt
 
 
 def receive(bank: Bank, message: Message, *, key_id: str, unknown_inn: UnknownInn, now: datetime) -> Receipt:
-    """Take one webhook as services.receive_webhook() does; the bench sends none that cannot be read."""
+    """Receive one webhook like services.receive_webhook(). The bench sends no unreadable ones."""
     credit = services._read(bank, message, key_id=key_id, may_create=unknown_inn == "create", now=now)
     with transaction() as session:
         (receipt,) = services._take(session, [credit])

@@ -1,4 +1,4 @@
-"""Single requests with nothing else going on, of two kinds in turn: what one caller waits for an answer."""
+"""The latency of single requests while nothing else runs. Two kinds of request alternate."""
 
 import base64
 import json
@@ -10,17 +10,17 @@ from http.client import HTTPConnection
 from typing import Any
 
 import signing
+from bench.checks import check
 from bench.load import SECRET, WEBHOOK, credit_body
-from bench.truth import hold
 
 PAGE_ROWS = 50
 
 Call = Callable[[], float]
-"""Sends one request and returns the milliseconds until its answer; raises Untrue when that is not a good one."""
+"""Sends one request and returns the milliseconds until its answer. Raises CheckFailed when the answer is wrong."""
 
 
 def medians(first: Call, second: Call, pairs: int) -> tuple[float, float]:
-    """Call both in turn, and the other way round in every second pair; return the median of each in milliseconds."""
+    """Call both in pairs, and return the median of each in milliseconds. Every second pair swaps the order."""
     times: dict[Call, list[float]] = {first: [], second: []}
     for number in range(pairs):
         for call in (first, second) if number % 2 == 0 else (second, first):
@@ -29,25 +29,25 @@ def medians(first: Call, second: Call, pairs: int) -> tuple[float, float]:
 
 
 def credit(connection: HTTPConnection, inns: list[str]) -> Call:
-    """Return a new credit."""
+    """Return a call that sends a new credit."""
 
     def call() -> float:
         body = credit_body(random.choice(inns), random.randrange(10**8))  # noqa: S311 - not a secret
         headers = {"Content-Type": "application/json", "X-Signature": signing.sign(body, SECRET)}
         milliseconds, answer = _timed(connection, "POST", WEBHOOK, body, headers)
-        hold(answer["status"] == "credited", f"not credited: {answer}")
+        check(answer["status"] == "credited", f"not credited: {answer}")
         return milliseconds
 
     return call
 
 
 def first_page(connection: HTTPConnection, inn: str, rows: int) -> Call:
-    """Return a read of the newest moves of a log with so many rows."""
+    """Return a call that reads the first page of a log with so many rows."""
     return lambda: _page(connection, inn, rows)
 
 
 def deep_page(connection: HTTPConnection, inn: str, rows: int) -> Call:
-    """Return a read of moves in the older half of a log, somewhere else each time."""
+    """Return a call that reads a random page in the older half of a log."""
     return lambda: _page(connection, inn, random.randrange(PAGE_ROWS, rows // 2), deep=True)  # noqa: S311 - not a secret
 
 
@@ -56,7 +56,7 @@ def _page(connection: HTTPConnection, inn: str, newest: int, *, deep: bool = Fal
     query = f"limit={PAGE_ROWS}&cursor={cursor}" if deep else f"limit={PAGE_ROWS}"
     milliseconds, answer = _timed(connection, "GET", f"/api/v1/organizations/{inn}/log/?{query}")
     versions = [item["version"] for item in answer["items"]]
-    hold(versions == list(range(newest, newest - PAGE_ROWS, -1)), f"not the page from version {newest} down")
+    check(versions == list(range(newest, newest - PAGE_ROWS, -1)), f"not the page from version {newest} down")
     return milliseconds
 
 
@@ -66,7 +66,7 @@ def _timed(
     begun = time.perf_counter()
     connection.request(method, path, body, headers or {})
     response = connection.getresponse()
-    told = response.read()
+    content = response.read()
     milliseconds = (time.perf_counter() - begun) * 1000
-    hold(response.status == 200, f"{method} {path}: {response.status}")
-    return milliseconds, json.loads(told)
+    check(response.status == 200, f"{method} {path}: {response.status}")
+    return milliseconds, json.loads(content)

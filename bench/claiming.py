@@ -1,4 +1,4 @@
-"""Turns of a worker without sending: claim() as much as it has room for of one endpoint, then settle() it."""
+"""One step of a worker without sending: claim() as many deliveries of one endpoint as fit, then settle() them."""
 
 import time
 from datetime import UTC, datetime
@@ -7,20 +7,20 @@ from itertools import cycle
 from flask import Flask
 from sqlalchemy import select
 
-from bench.singles import Call
-from bench.truth import hold
+from bench.checks import check
+from bench.latency import Call
 from context import cipher
 from database.session import look_up
 from limits import CLAIM_ROUNDS, ENDPOINT_SENDERS_MAX
 from outbox import claims, results
 from outbox.delivery import Attempt
 
-PLACES = CLAIM_ROUNDS * ENDPOINT_SENDERS_MAX
-"""How many deliveries a worker claims for an endpoint that is quick and has none in hand."""
+BATCH = CLAIM_ROUNDS * ENDPOINT_SENDERS_MAX
+"""Number of deliveries that a worker claims for a quick endpoint while it holds none of it."""
 
 
-def turn(app: Flask) -> Call:
-    """Return a turn, for one endpoint after the other."""
+def claim_and_settle(app: Flask) -> Call:
+    """Return a call that claims and settles one batch. Each call takes the next endpoint."""
     with app.app_context():
         endpoint_ids = cycle(row.id for row in look_up(select(claims.ENDPOINTS.c.id)))
 
@@ -29,10 +29,10 @@ def turn(app: Flask) -> Call:
         with app.app_context():
             begun = time.perf_counter()
             now = datetime.now(UTC)
-            deliveries = claims.claim(cipher(), capacity=lambda endpoint_id: PLACES * (endpoint_id == chosen), now=now)
+            deliveries = claims.claim(cipher(), capacity=lambda endpoint_id: BATCH * (endpoint_id == chosen), now=now)
             results.settle([(delivery, _delivered(now)) for delivery in deliveries], now=now)
             milliseconds = (time.perf_counter() - begun) * 1000
-        hold(len(deliveries) == PLACES, f"{len(deliveries)} deliveries were claimed, not {PLACES}")
+        check(len(deliveries) == BATCH, f"{len(deliveries)} deliveries were claimed, not {BATCH}")
         return milliseconds
 
     return call

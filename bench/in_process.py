@@ -1,4 +1,4 @@
-"""Kopeck within the bench's own process, for what is measured or made ready without HTTP."""
+"""Kopeck in the process of the bench, for what needs no HTTP."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +13,8 @@ from database.extension import db
 
 
 @contextmanager
-def opened(database: Database) -> Iterator[Flask]:
-    """Make an app on a database, and let go of its connections at the end."""
+def application(database: Database) -> Iterator[Flask]:
+    """Create an app for a database, and close its connections at the end."""
     app = create_app(Config.from_env(environment(database.url)))
     try:
         yield app
@@ -24,7 +24,7 @@ def opened(database: Database) -> Iterator[Flask]:
 
 
 @contextmanager
-def inside(database: Database) -> Iterator[None]:
-    """Be inside of an app on a database."""
-    with opened(database) as app, app.app_context():
+def app_context(database: Database) -> Iterator[None]:
+    """Push the context of an app for a database."""
+    with application(database) as app, app.app_context():
         yield
