@@ -30,9 +30,10 @@ from outbox import endpoints
 from tests import brokers
 from tests.databases import FAMILIES, Database
 from tests.e2e.server import PATIENCE_SECONDS, served, talk
-from tests.factories import INN, SECRET, SECRETS_KEY, make_body, make_config
+from tests.factories import INN, OTHER_INN, SECRET, SECRETS_KEY, make_body, make_config, make_org
 from tests.faults.proxy import Proxy
 from tests.receivers import Receiver
+from worker import jobs
 
 CELERY = Path(sys.executable).with_name("celery")
 WORKER = ("-c", "2", "-l", "INFO", "--without-mingle")
@@ -140,6 +141,31 @@ class Deployment:
                 message = Message(body=make_body(), headers={}, content_type="application/json")
                 services.receive_webhook(banks.find("plain"), message, key_id="k", unknown_inn="create", now=now())
 
+    def hold(self) -> int:
+        """Receive money for an INN that nobody has, beside an organisation to which it can be assigned."""
+        with self.app.app_context():
+            make_org()
+            message = Message(body=make_body(payer_inn=OTHER_INN), headers={}, content_type="application/json")
+            plain = banks.find("plain")
+            return services.receive_webhook(plain, message, key_id="k", unknown_inn="hold", now=now()).incident_id
+
+    def pause(self) -> int:
+        """Disable the only endpoint, and have what is due to it paused; return its number."""
+        with self.app.app_context():
+            endpoint_id = db.session.execute(db.text("SELECT id FROM endpoints")).scalar_one()
+            endpoints.disable(endpoint_id, now=now())
+            jobs.deliver()
+            assert db.session.execute(db.text("SELECT status FROM deliveries")).scalar_one() == "paused"
+            db.session.rollback()
+            return int(endpoint_id)
+
+    def shell(self, *arguments: str) -> None:
+        """Run a command as an operator does, with the settings of everything else."""
+        secrets = {"BANK_WEBHOOK_SECRETS": SECRET, "SECRETS_KEYS": SECRETS_KEY}
+        command = [sys.executable, "-m", "flask", *arguments]
+        environ = {"PATH": os.environ["PATH"], **secrets, **self.settings}
+        subprocess.run(command, cwd=ROOT, env=environ, check=True, stdout=subprocess.DEVNULL)
+
 
 @pytest.fixture(scope="module", params=brokers.CANDIDATES)
 def shared_deployment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
@@ -186,6 +212,24 @@ def test_webhook_wakes_a_worker_that_delivers_without_beat(deployment, receiver,
 
     assert (status, answer["status"]) == (200, word)
     assert json.loads(receiver.received[0].body)["data"]["organization"] == INN
+
+
+def test_assignment_in_the_shell_wakes_a_worker_at_once(deployment, receiver):
+    incident_id = deployment.hold()
+
+    deployment.shell("incidents", "assign", str(incident_id), INN)
+
+    wait_until(lambda: delivered(deployment) == 1, "the event is delivered without beat")
+    assert json.loads(receiver.received[0].body)["data"]["amount"] == 145_000
+
+
+def test_endpoint_that_is_enabled_in_the_shell_has_a_worker_woken_at_once(deployment, receiver):
+    deployment.credit_unseen()
+    endpoint_id = deployment.pause()
+
+    deployment.shell("endpoints", "enable", str(endpoint_id))
+
+    wait_until(lambda: delivered(deployment) == 1, "the paused event is delivered without beat")
 
 
 def test_next_tick_delivers_what_nobody_was_woken_for(deployment, receiver):

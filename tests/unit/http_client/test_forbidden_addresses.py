@@ -10,8 +10,8 @@ from tests.unit.http_client.servers import (
     Rebinding,
     always,
     answering,
-    received,
     never_asked,
+    received,
 )
 
 FORBIDDEN_HOSTS = [
