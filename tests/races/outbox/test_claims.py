@@ -11,12 +11,11 @@ from sqlalchemy import event
 
 from context import cipher
 from database.extension import db
-from database.session import transaction
 from outbox import claims, endpoints
 from tests import databases
 from tests.factories import INN, START, make_org
 from tests.outboxes import PATIENCE_SECONDS, count_leased, open_endpoint, pay, read_deliveries
-from tests.races.outbox.helpers import INNS, LATER, LEASE
+from tests.races.outbox.helpers import INNS, LATER, LEASE, held
 from tests.races.rivals import run_rivals
 
 TOO_MANY = 300
@@ -52,26 +51,14 @@ def test_deliveries_claimed_by_many_at_once_are_claimed_once_each(database, cont
 
 
 @pytest.mark.parametrize("migrated", databases.SERVERS, indirect=True)  # SQLite has one writer, who locks everything
-def test_delivery_that_somebody_is_looking_at_keeps_no_worker_waiting(app, context):
+def test_delivery_that_somebody_is_looking_at_keeps_no_worker_waiting(context):
     open_endpoint()
     pay(5)
     first, *others = [row.id for row in read_deliveries()]
-    locked, claimed = threading.Event(), threading.Event()
 
-    def look() -> None:
-        with app.app_context(), transaction() as session:
-            claims._lock(session.connection(), [first])
-            locked.set()
-            assert claimed.wait(PATIENCE_SECONDS)
+    with held("deliveries", f"id = {first}"):
+        deliveries = claims.claim(cipher(), capacity=lambda _: 9, now=START)
 
-    with ThreadPoolExecutor(1) as pool:
-        looking = pool.submit(look)
-        try:
-            assert locked.wait(PATIENCE_SECONDS)
-            deliveries = claims.claim(cipher(), capacity=lambda _: 9, now=START)
-        finally:
-            claimed.set()
-        looking.result()
     assert [delivery.delivery_id for delivery in deliveries] == others
 
 

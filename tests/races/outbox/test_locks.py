@@ -1,18 +1,15 @@
 """Rows that somebody holds, credits that commit late, replays in between: nobody else waits, nothing is passed over."""
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
 from flask import Flask
-from sqlalchemy import insert, select, text
+from sqlalchemy import insert, select
 
 import limits
 import services
 from context import cipher
-from database.extension import db
 from database.session import transaction
 from errors import LimitReached
 from outbox import claims, endpoints, replays, results
@@ -20,18 +17,10 @@ from tests import databases
 from tests.callers import Bank
 from tests.factories import INN, OTHER_INN, START, make_credit, make_org
 from tests.outboxes import ENDPOINTS, attempt_with, next_due, open_endpoint, pay, read_deliveries
+from tests.races.outbox.helpers import held
 from worker import jobs
 
 LOCKING = [family for family in databases.FAMILIES if family != "sqlite"]
-
-
-@contextmanager
-def held(table: str, where: str) -> Iterator[None]:
-    """Lock rows from another connection, as a person with a database shell does."""
-    with db.engine.connect() as connection:
-        connection.execute(text(f"SELECT id FROM {table} WHERE {where} FOR UPDATE"))
-        yield
-        connection.rollback()
 
 
 @databases.only("postgresql")
