@@ -195,7 +195,7 @@ def _receipt(credit: Credit, outcome: Outcome, incident_id: int | None) -> Recei
 
 
 def preview(bank: Bank, message: Message, *, unknown_inn: UnknownInn) -> Preview:
-    """Tell what receive_webhook() would do with an authentic webhook at this moment; write nothing."""
+    """Return what receive_webhook() would do with an authentic webhook at this moment; write nothing."""
     try:
         announcement = bank.read(message)
     except UnusableBody as error:

@@ -71,7 +71,7 @@ def welcome() -> None:
     if not client.is_free(settings().host, settings().port):
         taken = f"{settings().host} port {settings().port} cannot be listened on. Does another server run there?"
         raise click.ClickException(
-            f"{taken} Put another one into .env, such as PORT={settings().port + 1}, and try again."
+            f"{taken} Put another one into .env, such as PORT={settings().port + 10}, and try again."
         )
     click.echo(f"The API, to try   {_own_address('/api/v1/swagger/')}")
     click.echo(f"A balance         {_own_address(f'/api/v1/organizations/{SAMPLE_INN}/balance/')}\n")

@@ -101,7 +101,7 @@ def transaction() -> Iterator[Session]:
 
 def _tell_listener(jobs: Collection[Job]) -> None:
     if jobs and (listener := _listeners.get(current_engine())):
-        for job in jobs:
+        for job in sorted(jobs):
             listener(job)
 
 

@@ -1,4 +1,4 @@
-"""Reading lists, from organisations to deliveries, each in pages by keyset, so that deep pages stay fast.
+"""Reading lists: organisations, moves of a balance, payments, incidents; and payments by the secret that signed them.
 
 Called by the API and the CLI. Never writes; a cursor is the key of the last row seen, opaque to callers.
 """

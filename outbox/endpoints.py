@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import and_, func, insert, select, update
 from sqlalchemy.orm import Session
 
-from database.bulk import inserted_id, table_of
+from database.bulk import affected, inserted_id, table_of
 from database.columns import new_id
 from database.session import AnyRow, request_job, survives_deadlock, transaction
 from encryption import SecretCipher
@@ -117,8 +117,8 @@ def enable(endpoint_id: int, *, now: datetime) -> None:
         _change(session, endpoint_id, {"disabled_at": None, "disabled_because": None, "failing_since": None})
         paused = (DELIVERIES.c.endpoint_id == endpoint_id, DELIVERIES.c.status == DeliveryStatus.PAUSED)
         resumed = {"status": DeliveryStatus.PENDING, "due_at": now, "scheduled_at": now}
-        session.execute(update(DELIVERIES).where(*paused).values(resumed))
-        request_job(session, Job.DELIVER)
+        if affected(session.execute(update(DELIVERIES).where(*paused).values(resumed))):
+            request_job(session, Job.DELIVER)
 
 
 @survives_deadlock

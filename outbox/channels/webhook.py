@@ -49,7 +49,7 @@ def build_request(delivery: ClaimedDelivery, *, now: datetime) -> tuple[bytes, d
 
 
 def send(client: Client, delivery: ClaimedDelivery, *, clock: Callable[[], datetime]) -> Attempt:
-    """Send a delivery once and tell what came of it; nothing that a receiver does raises."""
+    """Send a delivery once and return what came of it; nothing that a receiver does raises."""
     started_at = clock()
     body, headers = build_request(delivery, now=started_at)
     answer, error = None, None

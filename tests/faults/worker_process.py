@@ -6,6 +6,8 @@ Settings come from the environment. The process sends SIGKILL to itself at the p
 `before settle`, `settle N` (just before the Nth statement of a settle, or its commit), `after settle`.
 """
 
+import dis
+import inspect
 import os
 import signal
 import sys
@@ -13,7 +15,7 @@ import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from types import FrameType
 
 from flask import Flask
 from sqlalchemy import event
@@ -24,6 +26,8 @@ from database.extension import db
 from http_client.client import Client
 from outbox import results
 from worker import loop
+
+WATCHED = {"send": Client.post.__code__, "settle": inspect.unwrap(results.settle).__code__}
 
 STOPPING = "stopping"
 WORKING = "working"
@@ -61,27 +65,37 @@ def die_at(point: str, app: Flask) -> None:
     """Put an end to this process at a point of its work."""
     when, _, where = point.partition(" ")
     if when == "settle":
-        results.settle = _dying_within(results.settle, int(where), app)
-    elif where == "settle":
-        results.settle = _dying(results.settle, when)
-    elif where == "send":
-        Client.post = _dying(Client.post, when)  # type: ignore[method-assign]
+        # Where there are fewer statements than that, nothing is left to die before.
+        watch("settle", begun=lambda: die_before_statement(int(where), app), ended=lambda: os._exit(0))
+    elif when == "before":
+        watch(where, begun=die)
+    elif when == "after":
+        watch(where, ended=die)
     else:
         raise ValueError(point)
 
 
-def _dying(work: Callable[..., Any], when: str) -> Callable[..., Any]:
-    def run(*args: Any, **kwargs: Any) -> Any:
-        if when == "before":
-            die()
-        result = work(*args, **kwargs)
-        die()
-        return result
+def watch(name: str, *, begun: Callable[[], None] = int, ended: Callable[[], None] = int) -> None:
+    """Do something when one of our functions is called, or returns, in whichever thread; the code stays as it is."""
+    code = WATCHED[name]
 
-    return run
+    def profile(frame: FrameType, event: str, _argument: object) -> None:
+        if frame.f_code is code and event == "call":
+            begun()
+        elif frame.f_code is code and event == "return" and not is_raising(frame):
+            ended()
+
+    threading.setprofile(profile)
+    sys.setprofile(profile)
 
 
-def _dying_within(work: Callable[..., Any], number: int, app: Flask) -> Callable[..., Any]:
+def is_raising(frame: FrameType) -> bool:
+    """Return whether a function ends with an exception, of which its event says nothing."""
+    return not dis.opname[frame.f_code.co_code[frame.f_lasti]].startswith("RETURN")
+
+
+def die_before_statement(number: int, app: Flask) -> None:
+    """Die just before so many statements from now on, or commits, have been sent to the database."""
     count = 0
 
     def die_in_time(*_: object) -> None:
@@ -90,16 +104,9 @@ def _dying_within(work: Callable[..., Any], number: int, app: Flask) -> Callable
         if count == number:
             die()
 
-    def run(*args: Any, **kwargs: Any) -> Any:
-        with app.app_context():
-            for moment in ("before_cursor_execute", "commit"):
-                event.listen(db.engine, moment, die_in_time)
-        result = work(*args, **kwargs)
-        # Nothing was left to die before.
-        os._exit(0)
-        return result
-
-    return run
+    with app.app_context():
+        for moment in ("before_cursor_execute", "commit"):
+            event.listen(db.engine, moment, die_in_time)
 
 
 def main(clock_file: str, point: str = "", *, environ: Mapping[str, str] = os.environ) -> None:

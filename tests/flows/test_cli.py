@@ -349,7 +349,7 @@ def test_welcome_shows_a_first_webhook_unless_the_port_is_taken(make_app):
     served = free.invoke(args=["bank", "welcome"])
 
     assert taken.exit_code == 1
-    assert f"such as PORT={int(port) + 1}" in taken.output
+    assert f"such as PORT={int(port) + 10}" in taken.output
     assert served.exit_code == 0
     assert f"curl -sS http://127.0.0.1:{port}/api/v1/webhook/bank/" in served.output
 
