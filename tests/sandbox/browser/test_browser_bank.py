@@ -51,7 +51,7 @@ def test_a_storm_is_followed_to_its_end(open_page, url, axe):
     page.goto(f"{url}/bank/storm")
     page.fill("#operations", "150")
     page.fill("#organisations", "40")
-    page.click("text=Let it loose")
+    page.get_by_role("button", name="Start", exact=True).click()
     expect(page.locator("[data-phase]")).to_have_text("done", timeout=PATIENCE_SECONDS * 1000)
 
     expect(page.get_by_text("acknowledged and lost").first).to_be_visible()
