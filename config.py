@@ -89,7 +89,7 @@ class Config:
         environment = read.choice("KOPECK_ENV", ("development", "production"))
         config = cls(
             environment=cast(Environment, environment),
-            host=read.text("HOST", "127.0.0.1"),
+            host=read.text("HOST", "127.0.0.1").strip("[]"),
             port=read.parsed("PORT", "8000", _port),
             database_url=read.parsed("DATABASE_URL", DEFAULT_DATABASE_URL, _database_url),
             bank_secrets=read.secrets(SECRETS),

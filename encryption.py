@@ -14,7 +14,7 @@ from config import SECRET_CHARACTERS_MIN
 from errors import SecretUnreadable
 
 PURPOSE = b"kopeck secrets at rest"
-"""Makes the derived keys good for this alone; another value here would close every cipher there is."""
+"""Makes the derived keys good for this alone; with another value nothing that is stored could be decrypted."""
 
 
 class SecretCipher:

@@ -41,7 +41,9 @@ WHY_NOT_ASSIGNED = {
     PostingStatus.UNKNOWN_INN: "No organisation has this INN; register it first.",
     PostingStatus.BALANCE_LIMIT: "The balance of this organisation would pass the largest that can be kept.",
     PostingStatus.DUPLICATE: "This operation has been credited since; resolve the incident with a note instead.",
-    PostingStatus.CONFLICT: "It has been credited since, with other facts; resolve the incident with a note.",
+    PostingStatus.CONFLICT: (
+        "This operation has been credited since, with other facts; resolve the incident with a note."
+    ),
 }
 
 

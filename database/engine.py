@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from psycopg.types.array import ListBinaryDumper
-from sqlalchemy import URL, event, exc
+from sqlalchemy import URL, NullPool, create_engine, event, exc
 from sqlalchemy.engine import Connection, Engine
 
 from config import end_if
@@ -45,6 +45,19 @@ def engine_options(url: URL) -> dict[str, Any]:
         "pool_timeout": POOL_SECONDS,
         **own,
     }
+
+
+def migration_engine(url: URL) -> Engine:
+    """Make an engine for migrations: a statement may take as long as a large table needs, a lock as long as ever."""
+    options = {name: value for name, value in engine_options(url).items() if not name.startswith(("pool_", "max_"))}
+    arguments = options["connect_args"]
+    for name in ("read_timeout", "write_timeout"):
+        arguments.pop(name, None)
+    if "options" in arguments:
+        arguments["options"] += " -c statement_timeout=0"
+    engine = create_engine(url, poolclass=NullPool, **options)
+    prepare(engine)
+    return engine
 
 
 def make_folder(url: URL) -> None:

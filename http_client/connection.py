@@ -105,7 +105,8 @@ class DeadlineSocket(io.RawIOBase):
 
     def send(self, request: bytes, deadline: Deadline) -> None:
         """Write all of a request."""
-        self.has_sent = self.has_received = False
+        # TLS writes a long request in many records: what a failed send() has written of it nobody tells.
+        self.has_sent, self.has_received = self.is_encrypted(), False
         rest = memoryview(request)
         while rest:
             self._sock.settimeout(deadline.left())
@@ -116,6 +117,10 @@ class DeadlineSocket(io.RawIOBase):
         """Encrypt from now on, if the other side shows a certificate for the host."""
         self._sock.settimeout(deadline.left())
         self._sock = context.wrap_socket(self._sock, server_hostname=host, suppress_ragged_eofs=False)
+
+    def is_encrypted(self) -> bool:
+        """Return whether TLS protects what is sent, and says where an answer ends."""
+        return isinstance(self._sock, ssl.SSLSocket)
 
     def listen(self, deadline: Deadline, bytes_max: int, *, abrupt_end_allowed: bool = False) -> None:
         """Let an answer be read; one that TLS does not end properly may have been cut off on the way."""
@@ -226,7 +231,7 @@ class Connection:
         try:
             self._socket.send(request.data, deadline)
             self._socket.listen(deadline, ANSWER_HEAD_BYTES_MAX + wanted, abrupt_end_allowed=truncate)
-            answer = self._answer(request.method, wanted)
+            answer = self._answer(request.method, wanted, strict=not truncate)
         except TimeoutError:
             words = f"No whole answer came within {deadline.seconds:g} seconds."
             raise Unreachable(words, maybe_sent=self._socket.has_sent) from None
@@ -239,19 +244,34 @@ class Connection:
             raise Unreachable(f"The answer is longer than {bytes_max} bytes.")
         return answer
 
+    def _refuse_unclear_end(self, response: HTTPResponse) -> None:
+        """Refuse an answer whose body could end elsewhere than is read: half of it could be believed."""
+        lengths = response.headers.get_all("Content-Length", [])
+        codings = [coding.strip().lower() for coding in response.headers.get_all("Transfer-Encoding", [])]
+        one_length = len(lengths) == 1 and lengths[0].isascii() and lengths[0].isdigit()
+        is_told = (not codings and one_length) or (codings == ["chunked"] and not lengths)
+        ends_with_tls = not codings and not lengths and self._socket.is_encrypted()
+        if not (is_told or ends_with_tls or response.length == 0):
+            raise HTTPException
+
     def is_usable(self, reuse_seconds: float) -> bool:
         """Return whether another request may be sent, on a connection that serves so long at most."""
         is_young = time.monotonic() < self._made_at + reuse_seconds
         return self.is_reusable and is_young and self._socket.is_quiet()
 
-    def _answer(self, method: str, body_bytes: int) -> Answer:
+    def _answer(self, method: str, body_bytes: int, *, strict: bool) -> Answer:
         self.is_reusable = False
         response = self._final_response(method)
         self._socket.in_head = False
+        if strict:
+            self._refuse_unclear_end(response)
         body = _body(response, body_bytes)
         self._socket.stop()
         # What is in the buffer now was not asked for, and would be read as the next answer.
         self.is_reusable = response.isclosed() and not response.will_close and not self._reader.peek()
+        if "Content-Length" in response.headers and "Transfer-Encoding" in response.headers:
+            # The two may disagree about where the next answer begins (RFC 9112, 6.3).
+            self.is_reusable = False
         return Answer(
             status=response.status,
             reason=printable(response.reason)[:REASON_CHARACTERS_MAX],

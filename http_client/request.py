@@ -103,11 +103,20 @@ def _content(body: bytes | None, form: Values | None, json: Any) -> tuple[bytes 
     if sum(given is not None for given in (body, form, json)) > 1:
         raise ValueError("A request has one body: give bytes, a form or JSON.")
     if form is not None:
-        return urlencode(form).encode("ascii"), "application/x-www-form-urlencoded"
+        return _encoded(form), "application/x-www-form-urlencoded"
     if json is not None:
-        text = codec.dumps(json, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-        return text.encode(), "application/json"
+        return _encoded(
+            codec.dumps(json, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        ), "application/json"
     return body, None
+
+
+def _encoded(content: Values | str) -> bytes:
+    try:
+        return (content if isinstance(content, str) else urlencode(content)).encode()
+    except UnicodeError:
+        # Not the error itself: it holds the whole body.
+        raise ValueError("The body holds something that cannot be sent.") from None
 
 
 def _given(headers: Mapping[str, str], content_type: str | None) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Runs migrations on the app's own engine, so that they see the same settings as everything else."""
+"""Runs migrations with the settings of everything else, but for the time that a statement may take."""
 
 from typing import Any
 
@@ -7,12 +7,13 @@ from alembic import context
 from flask import current_app
 from sqlalchemy.exc import OperationalError
 
+from database.engine import migration_engine
 from database.extension import db
 
 
 def run() -> None:
     """Bring the database of the running app to the asked revision; only MariaDB cannot undo a failed one."""
-    with db.engine.connect() as connection:
+    with migration_engine(db.engine.url).connect() as connection:
         context.configure(
             connection=connection,
             target_metadata=db.metadata,

@@ -71,7 +71,7 @@ class Settings:
     def from_env(cls, environ: Mapping[str, str]) -> Self:
         """Read the settings from a mapping such as os.environ; raise SettingsError with all problems."""
         read = _Reader(environ)
-        host, port = read.text("SANDBOX_HOST", "127.0.0.1"), read.parsed("SANDBOX_PORT", "8001", _port)
+        host, port = read.text("SANDBOX_HOST", "127.0.0.1").strip("[]"), read.parsed("SANDBOX_PORT", "8001", _port)
         shop_port = read.text("PORT", "8000")
         settings = cls(
             host=host,

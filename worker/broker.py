@@ -134,6 +134,8 @@ class _NotifierThread:
                     "broker not available (%s): workers are not woken, and find their work by the clock", reason
                 )
             self._broker_answers = False
+            # Nobody waits for a broker that is away.
+            self._idle.set()
             time.sleep(self._retry_seconds)
 
 

@@ -35,11 +35,11 @@ def deliver(seconds: float = math.inf) -> int:
 
 def deliver_one(delivery_id: int) -> Attempt | None:
     """Try one delivery now and return what came of it; None when another worker has it or it is not due."""
-    delivery = claims.claim_one(cipher(), delivery_id, now=now())
-    if delivery is None:
-        return None
     client = _client()
     try:
+        delivery = claims.claim_one(cipher(), delivery_id, now=now())
+        if delivery is None:
+            return None
         attempt = webhook.send(client, delivery, clock=clock())
     finally:
         client.close()

@@ -1,6 +1,8 @@
 """Standard words: paused, manual, attempt_count; a column for when a lease began; causes and reasons are checked."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
@@ -46,10 +48,14 @@ CHECKS = {
 
 
 def upgrade() -> None:
-    """Rename two columns, add one, then change the words together with the checks that know them."""
-    op.execute("ALTER TABLE inbox RENAME COLUMN tries TO attempt_count")
-    op.execute("ALTER TABLE deliveries RENAME COLUMN tries TO attempt_count")
-    op.add_column("deliveries", sa.Column("claimed_at", MOMENT, nullable=True))
+    """Rename two columns, add one, then change the words together with the checks that know them.
+
+    Each step looks first whether it is done: on MariaDB it stays done when a later one fails.
+    """
+    _rename("inbox", "tries", "attempt_count")
+    _rename("deliveries", "tries", "attempt_count")
+    if not _has("deliveries", "claimed_at"):
+        op.add_column("deliveries", sa.Column("claimed_at", MOMENT, nullable=True))
     _fill_claimed_at()
     _change(CHECKS_BEFORE, CHECKS, WORDS)
 
@@ -57,15 +63,26 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Take it all back; the moment of a lease is in the lease itself too."""
     _change(CHECKS, CHECKS_BEFORE, WORDS_BEFORE)
-    op.drop_column("deliveries", "claimed_at")
-    op.execute("ALTER TABLE deliveries RENAME COLUMN attempt_count TO tries")
-    op.execute("ALTER TABLE inbox RENAME COLUMN attempt_count TO tries")
+    if _has("deliveries", "claimed_at"):
+        op.drop_column("deliveries", "claimed_at")
+    _rename("deliveries", "attempt_count", "tries")
+    _rename("inbox", "attempt_count", "tries")
+
+
+def _has(table, column) -> bool:
+    return column in {found["name"] for found in sa.inspect(op.get_bind()).get_columns(table)}
+
+
+def _rename(table, old, new) -> None:
+    if _has(table, old):
+        op.execute(f"ALTER TABLE {table} RENAME COLUMN {old} TO {new}")
 
 
 def _fill_claimed_at() -> None:
     """Read when the leases of this moment began: each is a UUIDv7, milliseconds first."""
     bind = op.get_bind()
-    for row in bind.execute(sa.select(DELIVERIES).where(DELIVERIES.c.lease.is_not(None))).all():
+    leased = (DELIVERIES.c.lease.is_not(None), DELIVERIES.c.claimed_at.is_(None))
+    for row in bind.execute(sa.select(DELIVERIES).where(*leased)).all():
         claimed_at = datetime.fromtimestamp((row.lease.int >> 80) / 1000, UTC)
         if bind.dialect.name != "postgresql":
             claimed_at = claimed_at.replace(tzinfo=None)
@@ -77,15 +94,12 @@ def _change(before, after, words) -> None:
     if op.get_bind().dialect.name == "sqlite":
         _rebuild(before, after, words)
         return
-    for table, name in before:
-        op.drop_constraint(op.f(name), table, type_="check")
-    open_attempts, close_attempts = GUARDS[op.get_bind().dialect.name]
-    for statement in open_attempts:
-        op.execute(statement)
-    for table, column, old, new in words:
-        op.execute(f"UPDATE {table} SET {column} = '{new}' WHERE {column} = '{old}'")  # noqa: S608 - names and words of our own
-    for statement in close_attempts:
-        op.execute(statement)
+    for table, name in {**before, **after}:
+        if name in {check["name"] for check in sa.inspect(op.get_bind()).get_check_constraints(table)}:
+            op.drop_constraint(op.f(name), table, type_="check")
+    with _attempts_may_change():
+        for table, column, old, new in words:
+            op.execute(f"UPDATE {table} SET {column} = '{new}' WHERE {column} = '{old}'")  # noqa: S608 - our own words
     for (table, name), condition in after.items():
         op.create_check_constraint(op.f(name), table, condition)
 
@@ -136,16 +150,22 @@ def _copy(table, words) -> None:
 
 # ---- Attempts are append-only: for one statement they are not
 
-_MARIADB = (
-    [f"DROP TRIGGER delivery_attempts_no_{event}" for event in ("update", "delete")],
-    [
-        f"CREATE TRIGGER delivery_attempts_no_{event.lower()} BEFORE {event} ON delivery_attempts FOR EACH ROW "
-        "SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'delivery_attempts is append-only'"
-        for event in ("UPDATE", "DELETE")
-    ],
-)
-_POSTGRESQL = (
-    ["ALTER TABLE delivery_attempts DISABLE TRIGGER USER"],
-    ["ALTER TABLE delivery_attempts ENABLE TRIGGER USER"],
-)
-GUARDS = {"postgresql": _POSTGRESQL, "mysql": _MARIADB, "mariadb": _MARIADB}
+
+@contextmanager
+def _attempts_may_change() -> Iterator[None]:
+    if op.get_bind().dialect.name == "postgresql":
+        # Should a statement fail, the transaction is rolled back, and the triggers stand as before.
+        op.execute("ALTER TABLE delivery_attempts DISABLE TRIGGER USER")
+        yield
+        op.execute("ALTER TABLE delivery_attempts ENABLE TRIGGER USER")
+        return
+    for event in ("UPDATE", "DELETE"):
+        op.execute(f"DROP TRIGGER IF EXISTS delivery_attempts_no_{event.lower()}")
+    try:
+        yield
+    finally:
+        for event in ("UPDATE", "DELETE"):
+            op.execute(
+                f"CREATE TRIGGER delivery_attempts_no_{event.lower()} BEFORE {event} ON delivery_attempts FOR EACH ROW "
+                "SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'delivery_attempts is append-only'"
+            )

@@ -162,3 +162,23 @@ def test_this_version_goes_on_where_the_older_one_stopped(older):
     assert set(db.session.scalars(db.select(Delivery.status))) <= set(DeliveryStatus)
     assert set(db.session.scalars(db.select(Delivery.cause))) <= set(AttemptCause)
     assert set(db.session.scalars(db.select(Endpoint.disabled_because))) <= {None, *DisabledReason}
+
+
+@pytest.mark.parametrize("older", [name for name in databases.FAMILIES if name == "mariadb"], indirect=True)
+def test_upgrade_that_failed_half_way_keeps_attempts_closed_and_can_be_run_again(older):
+    """MariaDB commits each change of a table by itself."""
+    with db.engine.connect() as other:
+        other.execute(text("SELECT * FROM delivery_attempts FOR UPDATE"))
+        with pytest.raises(Exception, match="Lock wait timeout"):
+            flask_migrate.upgrade()
+        other.rollback()
+    with pytest.raises(db.exc.DBAPIError, match="append-only"), db.engine.begin() as connection:
+        connection.execute(text("UPDATE delivery_attempts SET number = 9"))
+
+    flask_migrate.upgrade()
+    again = rows()
+    flask_migrate.downgrade(revision=OLDER)
+    flask_migrate.upgrade()
+
+    assert by_key(again) == by_key(rows())
+    assert {row["status"] for row in again["deliveries"]} == {"pending", "delivered", "exhausted", "paused"}

@@ -216,7 +216,6 @@ def test_chunk_of_an_absurd_size_is_no_answer(receive, make_client):
     [
         b"HTTP/1.1 200 OK\r\nContent-Length: 1001\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3e9\r\n",
-        b"HTTP/1.1 200 OK\r\n\r\n",
         b"HTTP/1.1 500 No\r\nContent-Length: 99999999999\r\n\r\n",
     ],
 )
@@ -241,6 +240,34 @@ def test_body_that_just_fits_is_read_to_its_end(head, end, receive, make_client)
 
     assert [client.request("GET", receiver.url).body for _ in range(2)] == [b"a" * 1000] * 2
     assert receiver.accepted == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 5\r\n\r\nabcde",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 3, 3\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+    ],
+)
+def test_body_whose_end_is_unclear_is_no_answer_where_half_would_do_harm(answer, receive, make_client):
+    receiver = receive(once(answer))
+
+    with pytest.raises(Unreachable, match="cannot be read"):
+        make_client(truncate=False).request("GET", receiver.url)
+    receiver.wait_until_over()
+
+
+def test_connection_whose_answer_had_two_ends_is_not_used_again(receive, make_client):
+    both = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+    receiver, client = receive(always(both)), make_client()
+
+    assert [client.post(receiver.url, b"", {}).body for _ in range(2)] == [b"abc", b"abc"]
+    assert receiver.accepted == 2
 
 
 def test_megabyte_comes_whole(receive, make_client):

@@ -279,3 +279,18 @@ def test_connection_that_took_half_may_have_been_read():
     assert caught.value.maybe_sent
     reader.join()
     connection.close()
+
+
+def test_long_request_that_tls_could_not_send_whole_may_have_been_read(
+    receive, make_client, authority, ca_bundle, tmp_path
+):
+    def read_a_little(connection):
+        connection.sock.recv(200)
+        connection.receiver.ended.wait(PATIENCE_SECONDS)
+
+    receiver = receive(read_a_little, tls=authority.context_for("bank.ru", tmp_path))
+    client = make_client(resolve=lambda *_: ["127.0.0.1"], ca_bundle=ca_bundle, seconds=1)
+
+    with pytest.raises(Unreachable) as caught:
+        client.request("POST", f"https://bank.ru:{receiver.port}/pay", body=b"a" * 8_000_000)
+    assert caught.value.maybe_sent

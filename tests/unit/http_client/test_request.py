@@ -185,3 +185,13 @@ def test_headers_that_say_where_a_request_ends_are_not_for_the_caller(name):
 def test_header_that_would_go_out_twice_is_not_sent(how):
     with pytest.raises(ValueError, match="twice"):
         build_request("POST", TARGET, **how)
+
+
+@pytest.mark.parametrize(
+    "body", [{"json": {"card": "4444 \ud800"}}, {"form": {"card": "4444 \ud800"}}], ids=["json", "form"]
+)
+def test_body_that_cannot_be_written_is_refused_without_being_quoted(body):
+    with pytest.raises(ValueError, match="cannot be sent") as caught:
+        build_request("POST", addresses.split("https://bank.ru/"), **body)
+    assert "4444" not in repr(caught.value)
+    assert caught.value.__cause__ is None
