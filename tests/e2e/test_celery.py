@@ -230,6 +230,7 @@ def test_endpoint_that_is_enabled_in_the_shell_has_a_worker_woken_at_once(deploy
     deployment.shell("endpoints", "enable", str(endpoint_id))
 
     wait_until(lambda: delivered(deployment) == 1, "the paused event is delivered without beat")
+    assert len(receiver.received) == 1
 
 
 def test_next_tick_delivers_what_nobody_was_woken_for(deployment, receiver):

@@ -310,3 +310,8 @@ def test_process_with_bad_settings_ends_with_the_list(tmp_path):
     assert "  - PORT must be" in result.stderr
     assert "  - KOPECK_ENV must be" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+def test_host_of_version_six_may_have_brackets(host):
+    assert read(HOST=host).host == "::1"
