@@ -147,6 +147,7 @@ def snapshot() -> Iterator[Session]:
 
 def look_up(query: Select[Any]) -> Sequence[AnyRow]:
     """Return the rows of one query that needs no transaction around it: on PostgreSQL one round trip and not three."""
-    options = {"isolation_level": "AUTOCOMMIT"} if current_engine().dialect.name == "postgresql" else {}
-    with current_engine().connect() as connection:
+    engine = current_engine()
+    options = {"isolation_level": "AUTOCOMMIT"} if engine.dialect.name == "postgresql" else {}
+    with engine.connect() as connection:
         return connection.execution_options(**options).execute(query).all()
