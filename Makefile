@@ -29,7 +29,7 @@ run: .venv/run .env ## Serve Kopeck, its worker and the sandbox here: set up wha
 		web worker $(if $(SANDBOX),sandbox) || [ $$? -eq 130 ]
 
 test: .venv/dev ## Run every test on every database that is there
-	@$(BIN)/python -m pytest -n 3 --dist loadfile
+	@$(BIN)/python -m pytest -n 5 --dist loadfile
 
 faults: .venv/dev ## Kill servers and databases under load, ROUNDS times each (ROUNDS=200 takes hours)
 	@FAULT_ROUNDS=$(or $(ROUNDS),1) $(BIN)/python -m pytest tests/faults

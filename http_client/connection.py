@@ -249,9 +249,9 @@ class Connection:
         lengths = response.headers.get_all("Content-Length", [])
         codings = [coding.strip().lower() for coding in response.headers.get_all("Transfer-Encoding", [])]
         one_length = len(lengths) == 1 and lengths[0].isascii() and lengths[0].isdigit()
-        is_told = (not codings and one_length) or (codings == ["chunked"] and not lengths)
+        is_clear = (not codings and one_length) or (codings == ["chunked"] and not lengths)
         ends_with_tls = not codings and not lengths and self._socket.is_encrypted()
-        if not (is_told or ends_with_tls or response.length == 0):
+        if not (is_clear or ends_with_tls or response.length == 0):
             raise HTTPException
 
     def is_usable(self, reuse_seconds: float) -> bool:
