@@ -16,7 +16,8 @@ from bench.checks import CheckFailed, log
 from bench.databases import Databases
 from bench.fixture import FULL, QUICK, Fixture, Scale
 from bench.report import Result
-from bench.rows import ALTERNATIVES, CASES, NAMES, Case
+from bench.rows import AGAINST, ALTERNATIVES, CASES, NAMES, Case
+from config import ROOT
 
 ROUNDS_MIN = 3
 
@@ -27,11 +28,11 @@ def main() -> int:
     scale = _scale(options)
     # When the bench is terminated, its servers must end too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    chosen = _chosen(options.only) if options.only else CASES
+    chosen = _chosen(options)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kopeck-bench-")))
         databases = Databases(folder, stack)
-        fixture = Fixture(scale=scale, folder=folder, databases=databases)
+        fixture = Fixture(scale=scale, folder=folder, databases=databases, before=options.against or ROOT)
         results = [result for case in chosen for result in measure(fixture, case)]
     parts = [report.table(results)]
     parts += [
@@ -40,8 +41,8 @@ def main() -> int:
     ]
     if options.quick:
         parts.append("A SMOKE RUN (--quick): its figures are not to be quoted. results.json is unchanged.")
-    elif options.only:
-        parts.append("Only some rows (--only): results.json is unchanged.")
+    elif options.only or options.against:
+        parts.append("Not the whole bench of this version (--only, --against): results.json is unchanged.")
     else:
         _save(results, scale, databases)
     sys.stdout.write("\n\n".join(parts) + "\n")
@@ -68,8 +69,11 @@ def measure(fixture: Fixture, case: Case) -> list[Result]:
     return results
 
 
-def _chosen(names: list[str]) -> tuple[Case, ...]:
-    return tuple(case for case in (*CASES, *ALTERNATIVES) if {goal.name for goal in case.goals} & set(names))
+def _chosen(options: argparse.Namespace) -> tuple[Case, ...]:
+    if not options.only:
+        return AGAINST if options.against else CASES
+    cases = AGAINST if options.against else (*CASES, *ALTERNATIVES)
+    return tuple(case for case in cases if {goal.name for goal in case.goals} & set(options.only))
 
 
 def _options() -> argparse.Namespace:
@@ -77,6 +81,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help=f"rounds of each row (default {FULL.rounds})")
     parser.add_argument("--seconds", type=int, help=f"seconds of each measurement (default {FULL.seconds})")
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=NAMES, help=f"single rows: {', '.join(NAMES)}")
+    parser.add_argument(
+        "--against", type=Path, metavar="DIR", help="compare with another checkout, for instance of an older commit"
+    )
     parser.add_argument("--quick", action="store_true", help="a smoke run of some four minutes, without real figures")
     options = parser.parse_args()
     if not options.quick and options.rounds is not None and options.rounds < ROUNDS_MIN:

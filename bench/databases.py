@@ -57,10 +57,11 @@ FIRST_INN = 7_700_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Database:
-    """One migrated database with organisations."""
+    """One database with organisations, migrated by a checkout."""
 
     url: URL
     inns: list[str]
+    root: Path = ROOT
 
     def credit_count(self) -> int:
         """Return the number of credits."""
@@ -71,9 +72,24 @@ class Database:
     def verify(self) -> str:
         """Run `flask ledger verify` and return its last line. Raise CheckFailed if it finds a difference."""
         try:
-            return _flask(self.url, "ledger", "verify").splitlines()[-1]
+            return self.flask("ledger", "verify").splitlines()[-1]
         except RuntimeError as error:
             raise CheckFailed(str(error)) from None
+
+    def flask(self, *arguments: str) -> str:
+        """Run a command of its checkout on the database, and return its output. Raise RuntimeError if it fails."""
+        ran = subprocess.run(  # noqa: S603 - our own arguments
+            [executable("flask"), *arguments],
+            cwd=self.root,
+            env=environment(self.url),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if ran.returncode:
+            output = f"{ran.stdout}{ran.stderr}".strip()[-OUTPUT_CHARACTERS:]
+            raise RuntimeError(f"flask {' '.join(arguments)}: {output.splitlines()[-1] if output else ''}\n{output}")
+        return ran.stdout
 
 
 @dataclass
@@ -87,16 +103,17 @@ class Databases:
     """Settings as each server reports them."""
     count: int = 0
 
-    def create(self, family: str, organizations: int) -> Database:
+    def create(self, family: str, organizations: int, root: Path = ROOT) -> Database:
         """Create a database with so many organisations."""
         self.count += 1
         url = self._create_empty(family, f"bench_{self.count}")
         inns = [str(FIRST_INN + number) for number in range(1, organizations + 1)]
         table = self.folder / "organizations.csv"
         table.write_text("inn,name\n" + "".join(f"{inn},Organisation {inn}\n" for inn in inns))
-        _flask(url, "db", "upgrade")
-        _flask(url, "orgs", "seed", str(table))
-        return Database(url=url, inns=inns)
+        database = Database(url=url, inns=inns, root=root)
+        database.flask("db", "upgrade")
+        database.flask("orgs", "seed", str(table))
+        return database
 
     def drop(self, database: Database) -> None:
         """Drop a database, so that it does not slow down the next one."""
@@ -144,14 +161,3 @@ def _read_settings(url: URL, names: tuple[str, ...]) -> dict[str, str]:
     with engine.connect() as connection:
         values: Mapping[str, object] = {name: connection.scalar(text(query.format(name))) for name in names}
     return {name: str(value) for name, value in values.items()}
-
-
-def _flask(url: URL, *arguments: str) -> str:
-    """Run a command of Kopeck on a database, and return its output."""
-    ran = subprocess.run(  # noqa: S603 - our own arguments
-        [executable("flask"), *arguments], cwd=ROOT, env=environment(url), capture_output=True, text=True, check=False
-    )
-    if ran.returncode:
-        output = f"{ran.stdout}{ran.stderr}".strip()[-OUTPUT_CHARACTERS:]
-        raise RuntimeError(f"flask {' '.join(arguments)}: {output.splitlines()[-1] if output else ''}\n{output}")
-    return ran.stdout

@@ -13,6 +13,7 @@ from sqlalchemy import URL
 from bench.checks import log
 from bench.databases import Database, Databases
 from bench.servers import KOPECK, Server, serve
+from config import ROOT
 
 CONNECTIONS = 64
 ORGANIZATIONS = 1_000
@@ -73,6 +74,8 @@ class Fixture:
     scale: Scale
     folder: Path
     databases: Databases
+    before: Path = ROOT
+    """The checkout with which against.py compares this one."""
     row_databases: list[Database] = field(default_factory=list)
     stack: ExitStack = field(default_factory=ExitStack)
 
@@ -89,12 +92,12 @@ class Fixture:
                 self.databases.drop(database)
             self.row_databases = []
 
-    def database(self, family: str = "postgresql", organizations: int = ORGANIZATIONS) -> Database:
-        """Create a database that is dropped after the row."""
-        database = self.databases.create(family, organizations)
+    def database(self, family: str = "postgresql", organizations: int = ORGANIZATIONS, root: Path = ROOT) -> Database:
+        """Create a database that is dropped after the row. `root` is the checkout that migrates it."""
+        database = self.databases.create(family, organizations, root)
         self.row_databases.append(database)
         return database
 
-    def serve(self, url: URL, application: str = KOPECK, *flags: str) -> Server:
-        """Serve Kopeck or another application until the row ends."""
-        return self.stack.enter_context(serve(application, url, *flags))
+    def serve(self, url: URL, application: str = KOPECK, *flags: str, root: Path = ROOT) -> Server:
+        """Serve Kopeck or another application of a checkout until the row ends."""
+        return self.stack.enter_context(serve(application, url, *flags, root=root))

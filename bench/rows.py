@@ -4,10 +4,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from bench import cases, event_cases
+from bench import against, cases, event_cases
 from bench.fixture import Fixture
 from bench.measures import Round
 from bench.servers import KOPECK, UNGROUPED
+
+LOSS = 0.97
+"""The share of the other checkout's figure that must be reached. Less is a loss."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,4 +241,41 @@ ALTERNATIVES = (
 )
 """Rows that run only when --only names them."""
 
-NAMES = tuple(goal.name for case in (*CASES, *ALTERNATIVES) for goal in case.goals)
+
+def against_before(
+    name: str, measured: str, rounds: Callable[[Fixture], Iterator[Round]], *, latency: bool = False
+) -> Case:
+    """Return a row that compares this checkout with another one. It must not be worse, apart from 3 %."""
+    goal = Goal(
+        name=name,
+        measured=measured,
+        reference="the other checkout",
+        threshold=1 / LOSS if latency else LOSS,
+        at_least=not latency,
+    )
+    return case(rounds, goal)
+
+
+AGAINST = (
+    against_before("spread-64", "credits, PostgreSQL, 64 connections", against.new_credits),
+    against_before("spread-128", "credits, PostgreSQL, 128 connections", partial(against.new_credits, connections=128)),
+    against_before(
+        "one-organization", "credits, all to one organisation", partial(against.new_credits, organizations=1)
+    ),
+    against_before("sqlite", "credits, SQLite", partial(against.new_credits, family="sqlite")),
+    against_before("mariadb", "credits, MariaDB", partial(against.new_credits, family="mariadb")),
+    against_before("subscribed", "credits, with an endpoint", against.subscribed),
+    against_before("duplicates", "duplicates only", against.duplicates),
+    against_before("balances", "balance reads", against.balances),
+    against_before("deliveries", "deliveries, one worker to one endpoint", against.deliveries),
+    against_before("half-load", "median latency at half of the load", against.half_load, latency=True),
+    against_before(
+        "one-credit", "one credit at a time", partial(against.single, call=against.single_credit), latency=True
+    ),
+    against_before(
+        "one-page", "one page of a log at a time", partial(against.single, call=against.single_page), latency=True
+    ),
+)
+"""Rows of `--against`."""
+
+NAMES = tuple(dict.fromkeys(goal.name for case in (*CASES, *ALTERNATIVES, *AGAINST) for goal in case.goals))

@@ -65,12 +65,12 @@ def environment(url: URL, port: int = 8000) -> dict[str, str]:
 
 
 @contextmanager
-def running(command: Sequence[str], env: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+def running(command: Sequence[str], env: Mapping[str, str], root: Path = ROOT) -> Iterator[subprocess.Popen[bytes]]:
     """Run a process until the end of the `with` block. Raise CheckFailed with its output if it does not end cleanly."""
     with tempfile.TemporaryFile("w+") as log_file:
         process = subprocess.Popen(  # noqa: S603 - our own arguments
             command,
-            cwd=ROOT,
+            cwd=root,
             env=env,
             # The access log is written as in production, but it must not cost disk time.
             stdout=subprocess.DEVNULL,
@@ -92,21 +92,21 @@ def running(command: Sequence[str], env: Mapping[str, str]) -> Iterator[subproce
 
 
 @contextmanager
-def serve(application: str, url: URL, *flags: str) -> Iterator[Server]:
+def serve(application: str, url: URL, *flags: str, root: Path = ROOT) -> Iterator[Server]:
     """Serve an application on a database and a free port. Raise CheckFailed if it does not end cleanly.
 
-    The flags are those of gunicorn, and override gunicorn.conf.py.
+    The flags are those of gunicorn, and override gunicorn.conf.py. `root` is the checkout that is served.
     """
     port = free_port()
-    with running([executable("gunicorn"), *flags, application], environment(url, port)) as process:
+    with running([executable("gunicorn"), *flags, application], environment(url, port), root) as process:
         _wait_until_served(process, port)
         yield Server(port=port, pid=process.pid)
 
 
 @contextmanager
-def worker(url: URL) -> Iterator[None]:
-    """Run one worker on a database. Raise CheckFailed if it does not end cleanly."""
-    with running([executable("flask"), "worker"], environment(url)):
+def worker(url: URL, root: Path = ROOT) -> Iterator[None]:
+    """Run one worker of a checkout on a database. Raise CheckFailed if it does not end cleanly."""
+    with running([executable("flask"), "worker"], environment(url), root):
         yield
 
 
