@@ -4,7 +4,6 @@ Used by schemas.py and the shell. Knows no body as a whole, and no database.
 """
 
 import re
-import unicodedata
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -24,6 +23,9 @@ UUID_TEXT = re.compile(
     r"(\{)?[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}(?(1)\})", re.ASCII | re.IGNORECASE
 )
 
+NOT_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Control characters, and halves of a surrogate pair."""
+
 DIGITS = re.compile(r"[0-9]{1,19}", re.ASCII)
 
 UNKNOWN_MEMBER = "Holds a member that is not known here."
@@ -41,7 +43,7 @@ class Text(fields.String):
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         text = super()._deserialize(value, attr, data, **kwargs)
-        if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
+        if NOT_TEXT.search(text):
             raise ValidationError("Must not hold control characters.")
         return text
 

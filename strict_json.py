@@ -73,12 +73,10 @@ def _is_deeper_than(limit: int, value: Any) -> bool:
     """Return whether a value is nested deeper than the limit; Python versions differ in what they can parse at all."""
     level = [value]
     for _ in range(limit):
-        level = [
-            below
-            for item in level
-            if isinstance(item, dict | list)
-            for below in (item.values() if isinstance(item, dict) else item)
-        ]
+        nested = [item for item in level if isinstance(item, dict | list)]
+        if not nested:
+            return False
+        level = [below for item in nested for below in (item.values() if isinstance(item, dict) else item)]
     return any(isinstance(item, dict | list) for item in level)
 
 

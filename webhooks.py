@@ -60,13 +60,14 @@ blueprint = Blueprint("webhooks", __name__, description="Signed pushes from bank
 def bank_webhook(name: str) -> tuple[dict[str, Any], int]:
     """Take a bank's announcement of money."""
     bank = banks.find(name)
+    config, moment = settings(), now()
     message = read_message()
-    signature = bank.authenticate(message, secrets=settings().bank_secrets[name], now=now())
-    if settings().balance_updates == "queued":
-        services.enqueue_webhook(bank, message, key_id=signature.key_id, now=now())
+    signature = bank.authenticate(message, secrets=config.bank_secrets[name], now=moment)
+    if config.balance_updates == "queued":
+        services.enqueue_webhook(bank, message, key_id=signature.key_id, now=moment)
         return ACCEPTED, 200
     receipt = services.receive_webhook(
-        bank, message, key_id=signature.key_id, unknown_inn=settings().unknown_inn, now=now()
+        bank, message, key_id=signature.key_id, unknown_inn=config.unknown_inn, now=moment
     )
     answer: dict[str, Any] = ANSWER.dump(receipt)
     return answer, HTTP_STATUS[receipt.status]

@@ -99,15 +99,25 @@ def ceiling(fixture: Fixture, connections: int = CONNECTIONS) -> Measure:
 
 def compare(fixture: Fixture, measured: tuple[str, Measure], reference: tuple[str, Measure]) -> Iterator[Round]:
     """Compare two rates. Warm both up, then measure both in each round. Every second round swaps the order."""
-    for name, measure in (reference, measured):
-        log(f"  warming up: {name}")
-        measure(fixture.scale.warm_seconds)
+    log(f"  warming up: {reference[0]}, {measured[0]}")
+    warm_up(fixture, reference[1], measured[1])
     for number in range(fixture.scale.rounds):
-        order = (measured, reference) if number % 2 == 0 else (reference, measured)
-        figures: dict[str, float] = {}
-        for name, measure in order:
-            figures |= log_reading(fixture, number, name, measure(fixture.scale.seconds))
-        yield Round(values=(figures[measured[0]] / figures[reference[0]],), figures=figures)
+        yield compare_once(fixture, number, measured, reference)
+
+
+def warm_up(fixture: Fixture, *measures: Measure) -> None:
+    """Measure for a short time, and forget it."""
+    for measure in measures:
+        measure(fixture.scale.warm_seconds)
+
+
+def compare_once(fixture: Fixture, number: int, measured: tuple[str, Measure], reference: tuple[str, Measure]) -> Round:
+    """Compare two rates in one round. The order depends on its number."""
+    order = (measured, reference) if number % 2 == 0 else (reference, measured)
+    figures: dict[str, float] = {}
+    for name, measure in order:
+        figures |= log_reading(fixture, number, name, measure(fixture.scale.seconds))
+    return Round(values=(figures[measured[0]] / figures[reference[0]],), figures=figures)
 
 
 def log_reading(fixture: Fixture, number: int, name: str, reading: Reading) -> dict[str, float]:

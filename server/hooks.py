@@ -8,6 +8,11 @@ from flask import Flask, Response, g, request
 from errors import LoopbackOnly
 from http_client import addresses
 
+HEADERS = (
+    ("X-Content-Type-Options", "nosniff"),
+    ("Content-Security-Policy", "default-src 'none'"),
+    ("Cache-Control", "no-store"),
+)
 LOCAL_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?", re.ASCII)
 
 
@@ -31,8 +36,9 @@ def _refuse_strangers() -> None:
 
 
 def _add_headers(response: Response) -> Response:
-    response.headers["X-Request-Id"] = g.get("request_id", "")
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers.setdefault("Content-Security-Policy", "default-src 'none'")
-    response.headers.setdefault("Cache-Control", "no-store")
+    """Add the headers that the answer does not have yet."""
+    present = {name.lower() for name, _ in response.headers}
+    for name, value in (("X-Request-Id", g.get("request_id", "")), *HEADERS):
+        if name.lower() not in present:
+            response.headers.add(name, value)
     return response
