@@ -1,7 +1,8 @@
 """The cases of `--against`: this checkout compared with another one, each served from its own folder.
 
 Each side has a database that its own migrations made. Both use the packages of this virtualenv. Every round starts new
-servers: two processes of the same code differ by some per cent for as long as they run.
+servers: two processes of the same code differ by some per cent for as long as they run. The one that is started first
+is often the slower one, so the rounds take turns.
 """
 
 import time
@@ -18,7 +19,7 @@ from bench.databases import Database
 from bench.fixture import CONNECTIONS, Fixture
 from bench.latency import Call
 from bench.load import Reading
-from bench.measures import Credits, Round, compare_once, credits_to, duplicates_of, log_reading, reads, warm_up
+from bench.measures import Credits, Round, compare_once, credits_to, duplicates_of, in_turn, log_reading, reads, warm_up
 from bench.receiver import Receiver, receiving
 from bench.servers import KOPECK, serve, worker
 from config import ROOT
@@ -47,7 +48,8 @@ def rounds(
             database.flask("endpoints", "create", UNUSED_URL)
     for number in range(fixture.scale.rounds):
         with ExitStack() as stack:
-            now, before = (_served(fixture, database, connections, stack) for database in databases)
+            sides = [_served(fixture, database, connections, stack) for database in in_turn(number, databases)]
+            now, before = in_turn(number, sides)
             yield measure(fixture, number, now, before, **options)
 
 
@@ -57,29 +59,29 @@ def new_credits(
     """Compare new credits, spread over so many organisations."""
     for side in (now, before):
         side.inns = side.inns[:organizations]
-    warm_up(fixture, now, before)
+    warm_up(fixture, *in_turn(number, [now, before]))
     return compare_once(fixture, number, (NOW, now), (BEFORE, before))
 
 
 def duplicates(fixture: Fixture, number: int, now: Credits, before: Credits) -> Round:
     """Compare duplicates of credits that were made just before."""
-    warm_up(fixture, now, before)
+    warm_up(fixture, *in_turn(number, [now, before]))
     return compare_once(fixture, number, (NOW, duplicates_of(now)), (BEFORE, duplicates_of(before)))
 
 
 def balances(fixture: Fixture, number: int, now: Credits, before: Credits) -> Round:
     """Compare reads of balances."""
     first, second = (reads(fixture, side.database, side.server) for side in (now, before))
-    warm_up(fixture, first, second)
+    warm_up(fixture, *in_turn(number, [first, second]))
     return compare_once(fixture, number, (NOW, first), (BEFORE, second))
 
 
 def half_load(fixture: Fixture, number: int, now: Credits, before: Credits) -> Round:
     """Compare the median latency under the same load: half of what was reached before."""
-    now(fixture.scale.warm_seconds)
+    warm_up(fixture, *in_turn(number, [now, before]))
     wanted = before(fixture.scale.warm_seconds).rate / 2
     figures: dict[str, float] = {}
-    for name, side in ((NOW, now), (BEFORE, before))[:: 1 if number % 2 == 0 else -1]:
+    for name, side in in_turn(number, [(NOW, now), (BEFORE, before)]):
         figures |= log_reading(fixture, number, name, side(fixture.scale.seconds, rate=wanted))
     return Round(values=(figures[f"{NOW}, median ms"] / figures[f"{BEFORE}, median ms"],), figures=figures)
 

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from sqlalchemy import make_url
 
@@ -15,6 +16,8 @@ from bench.load import Measure, Reading, Requests
 from bench.servers import CEILING, Server
 
 POLL_SECONDS = 0.1
+
+Side = TypeVar("Side")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,11 +114,15 @@ def warm_up(fixture: Fixture, *measures: Measure) -> None:
         measure(fixture.scale.warm_seconds)
 
 
+def in_turn(number: int, sides: list[Side]) -> list[Side]:
+    """Return the two sides in the order of this round: every second round swaps them."""
+    return sides[::-1] if number % 2 else sides
+
+
 def compare_once(fixture: Fixture, number: int, measured: tuple[str, Measure], reference: tuple[str, Measure]) -> Round:
     """Compare two rates in one round. The order depends on its number."""
-    order = (measured, reference) if number % 2 == 0 else (reference, measured)
     figures: dict[str, float] = {}
-    for name, measure in order:
+    for name, measure in in_turn(number, [measured, reference]):
         figures |= log_reading(fixture, number, name, measure(fixture.scale.seconds))
     return Round(values=(figures[measured[0]] / figures[reference[0]],), figures=figures)
 
