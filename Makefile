@@ -29,7 +29,8 @@ run: .venv/run .env ## Serve Kopeck, its worker and the sandbox here: set up wha
 		web worker $(if $(SANDBOX),sandbox) || [ $$? -eq 130 ]
 
 test: .venv/dev ## Run every test on every database that is there
-	@$(BIN)/python -m pytest -n 5 --dist loadfile
+	@# In the order of the folders: those that wait longest begin first, so that none of them is left over at the end.
+	@$(BIN)/python -m pytest -n 5 --dist loadfile --no-loadscope-reorder
 
 faults: .venv/dev ## Kill servers and databases under load, ROUNDS times each (ROUNDS=200 takes hours)
 	@FAULT_ROUNDS=$(or $(ROUNDS),1) $(BIN)/python -m pytest tests/faults
