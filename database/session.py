@@ -5,7 +5,7 @@ Sessions and engines come from whoever is named in use(): Flask-SQLAlchemy in th
 
 import random
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from typing import Any, Protocol, TypeVar
@@ -145,9 +145,9 @@ def snapshot() -> Iterator[Session]:
         session.rollback()
 
 
-def look_up(query: Select[Any]) -> Sequence[AnyRow]:
+def look_up(query: Select[Any], parameters: Mapping[str, Any] | None = None) -> Sequence[AnyRow]:
     """Return the rows of one query that needs no transaction around it: on PostgreSQL one round trip and not three."""
     engine = current_engine()
     options = {"isolation_level": "AUTOCOMMIT"} if engine.dialect.name == "postgresql" else {}
     with engine.connect() as connection:
-        return connection.execution_options(**options).execute(query).all()
+        return connection.execution_options(**options).execute(query, parameters).all()
