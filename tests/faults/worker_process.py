@@ -109,18 +109,23 @@ def die_before_statement(number: int, app: Flask) -> None:
             event.listen(db.engine, moment, die_in_time)
 
 
+def say(word: str) -> None:
+    """Write a line to stdout, at once: a signal's handler may do so in the midst of another line, print() may not."""
+    os.write(sys.stdout.fileno(), f"{word}\n".encode())
+
+
 def main(clock_file: str, point: str = "", *, environ: Mapping[str, str] = os.environ) -> None:
     app = create_app(Config.from_env(environ), FileClock(Path(clock_file)))
     stop = threading.Event()
 
     def end(*_: object) -> None:
         stop.set()
-        print(STOPPING, flush=True)
+        say(STOPPING)
 
     signal.signal(signal.SIGTERM, end)
     if point:
         die_at(point, app)
-    print(WORKING, flush=True)
+    say(WORKING)
     with app.app_context():
         loop.run(stop)
         db.engine.dispose()
