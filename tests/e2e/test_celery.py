@@ -66,13 +66,18 @@ class Process:
         return words in self.log.read_text()
 
     def end(self) -> None:
-        """End in good order, or take all of its processes away."""
+        """End in good order; fail, and take all of its processes away, when it does not."""
         self.popen.send_signal(signal.SIGTERM)
         try:
             self.popen.wait(PATIENCE_SECONDS)
         except subprocess.TimeoutExpired:
-            os.killpg(self.popen.pid, signal.SIGKILL)
+            self.kill()
             raise
+
+    def kill(self) -> None:
+        """Take all of its processes away."""
+        os.killpg(self.popen.pid, signal.SIGKILL)
+        self.popen.wait()
 
 
 class Deployment:
@@ -113,7 +118,11 @@ class Deployment:
             wait_until(lambda: process.has_logged(ready), f"celery {arguments[0]} is ready")
             yield process
         finally:
-            process.end()
+            if arguments[0] == "flower":
+                # It is not ours, it keeps nothing, and now and then it does not end on SIGTERM.
+                process.kill()
+            else:
+                process.end()
 
     def beat(self) -> AbstractContextManager[Process]:
         return self.celery("beat", "-l", "INFO", ready="beat: Starting")
