@@ -98,6 +98,6 @@ class Fixture:
         self.row_databases.append(database)
         return database
 
-    def serve(self, url: URL, application: str = KOPECK, *flags: str, root: Path = ROOT) -> Server:
-        """Serve Kopeck or another application of a checkout until the row ends."""
-        return self.stack.enter_context(serve(application, url, *flags, root=root))
+    def serve(self, url: URL, application: str = KOPECK, *flags: str) -> Server:
+        """Serve Kopeck or another application until the row ends."""
+        return self.stack.enter_context(serve(application, url, *flags))
