@@ -300,9 +300,9 @@ class _Comparison:
         difference = account.credited - due
         if difference == 0:
             return
-        causes = explain(difference, list(self._suspects(account.inn)))
-        if causes and self.results.ended_early and all(cause.kind == UNPROMISED for cause in causes):
+        if self.results.ended_early and explain(difference, list(self._unanswered(account.inn))):
             return
+        causes = explain(difference, list(self._suspects(account.inn)))
         for cause in causes:
             yield Finding(
                 kind=cause.kind,
@@ -314,6 +314,12 @@ class _Comparison:
         kind = OFF if account.logged is None else DISAGREE
         if not causes or kind == DISAGREE:
             yield Finding(kind=kind, inn=account.inn, operation_id="", expected=str(due), found=str(account.credited))
+
+    def _unanswered(self, inn: str) -> Iterator[Suspect]:
+        """Return what was sent and not answered; at the end of a stopped storm it may be credited or not."""
+        for suspect in self._suspects(inn):
+            if suspect.kind == UNPROMISED:
+                yield suspect
 
     def _suspects(self, inn: str) -> Iterator[Suspect]:
         for operation in self.plan.operations:
@@ -339,7 +345,7 @@ class _Comparison:
                 yield _suspect(TWICE, operation, expected, times * amount)
             if not earlier:
                 yield _suspect(LOST, operation, expected, 0)
-        elif operation.id not in self.held:
+        elif operation.id not in self.held and record.sent:
             yield _suspect(UNPROMISED, operation, 0, amount)
 
     # ---- Texts

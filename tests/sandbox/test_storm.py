@@ -8,10 +8,11 @@ from sandbox.storm import report as kinds
 from sandbox.storm import text
 from sandbox.storm.connection import ShopSilent
 from sandbox.storm.plan import Plan, make_plan
-from sandbox.storm.report import Report
+from sandbox.storm.play import CONNECTIONS, Record, Results
+from sandbox.storm.report import Report, compare
 from sandbox.storm.run import Storm
+from sandbox.storm.shop import Reading, addresses_of
 from sandbox.storm.shop import Shop as Seen
-from sandbox.storm.shop import addresses_of
 from tests import databases
 from tests.sandbox.factories import SECRET
 from tests.sandbox.shops import Shop, kopeck
@@ -257,6 +258,23 @@ def test_a_stopped_storm_reports_no_missing_operations():
     assert report.is_clean, findings_text(report)
     assert any("ended early" in note for note in report.notes)
     assert report.counts["steps"] < len(played.plan.steps)
+
+
+@pytest.mark.parametrize("extra", [0, 1])
+def test_a_stopped_storm_may_leave_many_operations_unanswered(extra):
+    """Sixteen connections can all be sending for one organisation when the storm is stopped."""
+    plan = make_plan(seed=2, operations=400, organisations=1)
+    inn = plan.inns[0]
+    mine = [operation for operation in plan.operations if operation.inn == inn]
+    results = Results([Record() for _ in plan.operations], ended_early=True)
+    for place, operation in enumerate(mine[:200]):
+        results.operations[operation.number].sent = 3
+        results.operations[operation.number].acknowledged = place >= CONNECTIONS
+    credited = sum(operation.amount for operation in mine[5:200]) + extra
+
+    report = compare(plan, results, Reading(balances={inn: 0}), Reading(balances={inn: credited}))
+
+    assert [finding.kind for finding in report.findings] == [kinds.OFF] * extra, findings_text(report)
 
 
 def test_a_shop_that_does_not_answer_is_an_error():
