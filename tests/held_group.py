@@ -1,22 +1,13 @@
 """A group commit whose first transaction a test holds open."""
 
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from database.group_commit import GroupCommit
 from limits import QUEUE_CREDITS_MAX
-
-PATIENCE_SECONDS = 60
-
-
-def until(condition: Callable[[], bool]) -> None:
-    ends_at = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < ends_at
-        time.sleep(0.001)
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 
 def echo(_session: Any, items: Sequence[Any]) -> list[Any]:
@@ -51,11 +42,11 @@ class HeldGroup:
     def submit_all(self, items: Sequence[Any]) -> "list[Future[Any]]":
         """Let these come, in this order, while the first transaction is held open; then let it go on."""
         self.submit("first")
-        until(lambda: bool(self.batches))
+        wait_until(lambda: self.batches)
         callers = []
         for number, item in enumerate(items, 1):
             callers.append(self.submit(item))
-            until(lambda number=number: self.waiting() == number)
+            wait_until(lambda number=number: self.waiting() == number)
         return callers
 
     def waiting(self) -> int:

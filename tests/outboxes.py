@@ -1,7 +1,6 @@
-"""What tests of the outbox share: endpoints, money in bulk, a look at deliveries and attempts, and how to wait."""
+"""What tests of the outbox share: endpoints, money in bulk, and a look at deliveries and attempts."""
 
 import threading
-import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,8 +20,8 @@ from limits import BATCH_CREDITS_MAX
 from outbox import claims, endpoints, results
 from outbox.delivery import Attempt
 from tests.factories import INN, START, make_credit
+from tests.waiting import PATIENCE_SECONDS
 
-PATIENCE_SECONDS = 120
 """How long something may take before the test gives up on it; nothing is measured by it."""
 
 DELIVERIES, ATTEMPTS, ENDPOINTS = claims.DELIVERIES, results.ATTEMPTS, claims.ENDPOINTS
@@ -115,11 +114,3 @@ def together(app: Flask, *parts: Callable[[], Any]) -> list[Any]:
 
     with ThreadPoolExecutor(len(parts)) as pool:
         return [running.result() for running in [pool.submit(run, part) for part in parts]]
-
-
-def wait_until(condition: Callable[[], bool], *, why: Callable[[], object] = str) -> None:
-    """Ask again and again whether something has come true, and give up some day, saying why."""
-    ends_at = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < ends_at, f"this never came true; {why()}"
-        time.sleep(0.02)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -29,21 +29,15 @@ from enums import Scheme
 from outbox import endpoints
 from tests import brokers
 from tests.databases import FAMILIES, Database
-from tests.e2e.server import PATIENCE_SECONDS, served, talk
+from tests.e2e.server import served, talk
 from tests.factories import INN, OTHER_INN, SECRET, SECRETS_KEY, make_body, make_config, make_org
 from tests.faults.proxy import Proxy
 from tests.receivers import Receiver
+from tests.waiting import PATIENCE_SECONDS, wait_until
 from worker import jobs
 
 CELERY = Path(sys.executable).with_name("celery")
 WORKER = ("-c", "2", "-l", "INFO", "--without-mingle")
-
-
-def wait_until(true: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not true():
-        assert time.monotonic() < deadline, f"in vain: {what}"
-        time.sleep(0.02)
 
 
 class Process:

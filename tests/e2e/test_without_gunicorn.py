@@ -5,9 +5,8 @@ import os
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.error import URLError
@@ -16,8 +15,7 @@ import pytest
 
 from config import ROOT
 from tests.factories import INN, SECRET, SECRETS_KEY
-
-PATIENCE_SECONDS = 60
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 WITHOUT = """
 import sys
@@ -40,13 +38,6 @@ def free_port() -> int:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
         return port
-
-
-def wait_for(found: Callable[[], object], what: str) -> None:
-    ends_at = time.monotonic() + PATIENCE_SECONDS
-    while not found():
-        assert time.monotonic() < ends_at, f"in vain: {what}"
-        time.sleep(0.05)
 
 
 def fetch(url: str, body: bytes | None = None) -> object:
@@ -118,12 +109,12 @@ def test_server_shell_worker_and_sandbox_work_on_sqlite(machine):
         running.enter_context(machine.running("run", "--port", str(machine.port)))
         running.enter_context(machine.running("worker"))
         running.enter_context(machine.running("--app", "sandbox", "run", "--port", str(machine.sandbox_port)))
-        wait_for(lambda: fetch(f"{web}/readyz"), "the server answers")
-        wait_for(lambda: fetch(f"{sandbox}/health"), "the sandbox answers")
+        wait_until(lambda: fetch(f"{web}/readyz"), "the server answers")
+        wait_until(lambda: fetch(f"{sandbox}/health"), "the sandbox answers")
 
         assert '"status":"accepted"' in machine.run("bank", "send").replace(" ", "")
-        wait_for(lambda: (fetch(balance) or {}).get("balance") == 145_000, "the worker credits it")
+        wait_until(lambda: (fetch(balance) or {}).get("balance") == 145_000, "the worker credits it")
         assert fetch(f"{sandbox}/api/v1/webhook/bank/imitation/", b"{}")
-        wait_for(lambda: (fetch(balance) or {}).get("version") == 2, "the mock bank's webhook is credited too")
+        wait_until(lambda: (fetch(balance) or {}).get("version") == 2, "the mock bank's webhook is credited too")
 
     assert "Clean" in machine.run("ledger", "verify")

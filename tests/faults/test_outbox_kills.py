@@ -25,18 +25,9 @@ from tests.databases import Database
 from tests.factories import make_config
 from tests.faults.worker_process import STOPPING, FileClock, die, main
 from tests.faults.workers import Worker, settings
-from tests.outboxes import (
-    PATIENCE_SECONDS,
-    check_attempts,
-    count_leased,
-    next_due,
-    open_endpoint,
-    pay,
-    read_attempts,
-    read_deliveries,
-    wait_until,
-)
+from tests.outboxes import check_attempts, count_leased, next_due, open_endpoint, pay, read_attempts, read_deliveries
 from tests.receivers import Answer, ReceivedRequest, Receiver
+from tests.waiting import PATIENCE_SECONDS, wait_until
 from worker import jobs
 
 STATEMENTS_MAX = 30

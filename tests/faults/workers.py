@@ -13,7 +13,7 @@ from config import ROOT
 from tests.factories import SECRET, SECRETS_KEY
 from tests.faults.server import WITH_US
 from tests.faults.worker_process import WORKING
-from tests.outboxes import PATIENCE_SECONDS, wait_until
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 
 class Worker:

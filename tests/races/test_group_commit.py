@@ -23,7 +23,8 @@ from server.problems import render
 from tests import databases
 from tests.databases import only
 from tests.factories import OTHER_INN, SECRET, SECRETS_KEY, make_config, make_credit, make_org
-from tests.held_group import PATIENCE_SECONDS, HeldGroup, echo, until
+from tests.held_group import HeldGroup, echo
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 
 @pytest.fixture
@@ -181,7 +182,7 @@ def test_more_than_may_wait_are_refused_at_once_and_nothing_is_stored(make_group
         answer = render(refusal)
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
     group.held.set()
-    until(lambda: group.waiting() == 0)
+    wait_until(lambda: group.waiting() == 0)
     assert "one too many" not in [item for batch in group.batches for item in batch]
 
 

@@ -14,9 +14,10 @@ from database.extension import db
 from outbox import claims, endpoints
 from tests import databases
 from tests.factories import INN, START, make_org
-from tests.outboxes import PATIENCE_SECONDS, count_leased, open_endpoint, pay, read_deliveries
+from tests.outboxes import count_leased, open_endpoint, pay, read_deliveries
 from tests.races.outbox.helpers import INNS, LATER, LEASE, held
 from tests.races.rivals import run_rivals
+from tests.waiting import PATIENCE_SECONDS
 
 TOO_MANY = 300
 

@@ -11,8 +11,9 @@ from context import cipher, clock
 from database.extension import db
 from http_client.client import Client
 from outbox.dispatcher import Dispatcher
-from tests.outboxes import PATIENCE_SECONDS, check_attempts, open_endpoint, pay, read_attempts, read_deliveries
+from tests.outboxes import check_attempts, open_endpoint, pay, read_attempts, read_deliveries
 from tests.races.outbox.helpers import the_delivery
+from tests.waiting import PATIENCE_SECONDS
 from worker import jobs
 
 

@@ -18,7 +18,6 @@ from outbox.claims import LOST
 from outbox.delivery import Attempt, ClaimedDelivery
 from tests.factories import INN, START, make_org
 from tests.outboxes import (
-    PATIENCE_SECONDS,
     attempt_with,
     check_attempts,
     next_due,
@@ -27,9 +26,9 @@ from tests.outboxes import (
     read_attempts,
     read_deliveries,
     together,
-    wait_until,
 )
 from tests.races.outbox.helpers import LEASE
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 
 @dataclass

@@ -8,18 +8,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from tests.factories import make_org
-from tests.outboxes import (
-    check_attempts,
-    count_leased,
-    next_due,
-    open_endpoint,
-    pay,
-    read_deliveries,
-    together,
-    wait_until,
-)
+from tests.outboxes import check_attempts, count_leased, next_due, open_endpoint, pay, read_deliveries, together
 from tests.races.outbox.helpers import INNS
 from tests.receivers import Answer, ReceivedRequest, Receiver
+from tests.waiting import wait_until
 from worker import jobs
 
 

@@ -18,8 +18,9 @@ from models import BalanceLog
 from outbox import endpoints
 from tests.callers import Bank
 from tests.factories import make_org
-from tests.outboxes import DELIVERIES, open_endpoint, together, wait_until
+from tests.outboxes import DELIVERIES, open_endpoint, together
 from tests.races.outbox.helpers import INNS
+from tests.waiting import wait_until
 
 
 @dataclass

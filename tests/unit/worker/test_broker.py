@@ -4,23 +4,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 
 import pytest
 
 from config import ROOT
 from enums import Job
+from tests.waiting import PATIENCE_SECONDS, wait_until
 from worker.broker import Notifier, new_notifier
 
-PATIENCE_SECONDS = 30
 AWAY = "redis://:a-password@127.0.0.1:1/0"
-
-
-def wait_until(true: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 class Broker:
@@ -142,6 +134,7 @@ def test_a_process_without_further_threads_goes_on(broker, notifier, monkeypatch
 FORKED = """
 import os, sys, time
 from enums import Job
+from tests.waiting import PATIENCE_SECONDS, wait_until
 from worker.broker import Notifier
 
 notifier = Notifier(lambda job: os.write(1, f"{os.getpid()} {job}\\n".encode()))
@@ -170,6 +163,7 @@ def test_a_process_that_ends_at_once_has_sent_its_message():
     script = """
 import os
 from enums import Job
+from tests.waiting import PATIENCE_SECONDS, wait_until
 from worker.broker import Notifier
 
 Notifier(lambda job: os.write(1, job.encode())).notify(Job.DELIVER)
