@@ -26,6 +26,24 @@ class WebhookStatus(StrEnum):
     ACCEPTED = "accepted"  # stored; a worker makes one of the four above of it
 
 
+class PreviewOutcome(StrEnum):
+    """What a dry run says of a webhook: what the bank would hear, or why nothing would be credited or held."""
+
+    CREDITED = WebhookStatus.CREDITED
+    DUPLICATE = WebhookStatus.DUPLICATE
+    CONFLICT = WebhookStatus.CONFLICT
+    HELD = WebhookStatus.HELD
+    UNUSABLE = "unusable"  # authentic, but not in the bank's format
+    REFUSED = "refused"  # not authentic
+
+
+class SignatureScheme(StrEnum):
+    """How a bank signs a webhook."""
+
+    X_SIGNATURE = "x-signature"
+    STANDARD_WEBHOOKS = "standard-webhooks"
+
+
 class LogReason(StrEnum):
     """Why a balance moved."""
 
@@ -76,6 +94,9 @@ class EventType(StrEnum):
 
 EVERYTHING = "*"
 """In an endpoint's filter: all events there are and will be."""
+
+EVENT_FILTERS = (EVERYTHING, EventType.CREDITED.value)
+"""What an endpoint's filter may name."""
 
 
 class DeliveryStatus(StrEnum):

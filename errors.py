@@ -1,16 +1,13 @@
-"""The PaymentError family and the one renderer to application/problem+json (RFC 9457).
+"""The PaymentError family: whatever is refused, with its status, slug, title and words.
 
-Raised by every layer, rendered here for the whole app, unknown paths and crashes included.
+Raised by every layer; server/problems.py renders it for HTTP, cli/output.py for the shell.
 Never quotes a caller's input, a driver's message or a provider's text.
 """
 
-import logging
 from collections.abc import Mapping
 from typing import ClassVar
 
 from limits import RETRY_AFTER_SECONDS
-
-log = logging.getLogger("kopeck")
 
 FieldProblem = Mapping[str, str]
 

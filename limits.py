@@ -8,6 +8,9 @@ Read by whoever keeps one, gunicorn.conf.py included. Holds numbers and nothing 
 BODY_BYTES_MAX = 64 * 1024
 """The largest request body; a bank's webhook is a few hundred bytes."""
 
+URL_CHARACTERS_MAX = 2000
+"""The longest address of an endpoint, or of anything else that is sent to."""
+
 NESTING_MAX = 50
 """How many objects and arrays may stand within each other in a body."""
 
@@ -51,7 +54,7 @@ LOCK_SECONDS = 5
 STATEMENT_SECONDS = 30
 """How long one statement may run, except within snapshot()."""
 
-DEADLOCK_TRIES_MAX = 5
+DEADLOCK_ATTEMPTS_MAX = 5
 """How often a transaction that lost a deadlock, or gave in to another, is run in all."""
 
 DEADLOCK_PAUSE_SECONDS = 0.01
@@ -138,7 +141,7 @@ EXCERPT_BYTES_MAX = 2048
 ANSWER_HEAD_BYTES_MAX = 64 * 1024
 """How long an endpoint's answer may be in all besides that excerpt."""
 
-ADDRESS_TRIES_MAX = 4
+ADDRESS_ATTEMPTS_MAX = 4
 """How many of the addresses that DNS gives for an endpoint are tried."""
 
 IDLE_CONNECTIONS_MAX = 128

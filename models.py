@@ -27,7 +27,8 @@ from sqlalchemy.dialects.mysql import MEDIUMBLOB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from database.columns import Base, UtcDateTime, uuid_type
-from enums import AttemptCause, DeliveryStatus, DisabledReason, Scheme
+from enums import AttemptCause, DeliveryStatus, DisabledReason, IncidentKind, LogReason, Scheme
+from limits import URL_CHARACTERS_MAX
 
 CURRENCY = "RUB"
 """The only currency so far; the columns are there so that a second one cannot be mixed in by accident."""
@@ -107,6 +108,7 @@ class BalanceLog(Base):
         CheckConstraint("balance_before >= 0", name="before_not_negative"),
         CheckConstraint("balance_after >= 0", name="after_not_negative"),
         CheckConstraint("version > 1 OR balance_before = 0", name="begins_at_zero"),
+        CheckConstraint(one_of("reason", LogReason), name="reason_known"),
         BYTEWISE,
     )
 
@@ -124,7 +126,11 @@ class Incident(Base):
     """Something authentic that a person must look at; the same again raises `seen_count`, not a row."""
 
     __tablename__ = "incidents"
-    __table_args__ = (Index(None, "resolved_at", "id"), BYTEWISE)
+    __table_args__ = (
+        CheckConstraint(one_of("kind", IncidentKind), name="kind_known"),
+        Index(None, "resolved_at", "id"),
+        BYTEWISE,
+    )
 
     id: Mapped[int] = mapped_column(NUMBER, primary_key=True)
     fingerprint: Mapped[str] = mapped_column(String(64), unique=True)
@@ -193,7 +199,7 @@ class Endpoint(Base):
 
     id: Mapped[int] = mapped_column(NUMBER, primary_key=True)
     organization_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("organizations.id"))
-    url: Mapped[str] = mapped_column(String(2000))
+    url: Mapped[str] = mapped_column(String(URL_CHARACTERS_MAX))
     description: Mapped[str] = mapped_column(String(255))
     scheme: Mapped[str] = mapped_column(String(16))
     secrets: Mapped[str] = mapped_column(Text)
@@ -258,7 +264,7 @@ class Delivery(Base):
         CheckConstraint(one_of("status", DeliveryStatus), name="status_known"),
         CheckConstraint(one_of("cause", AttemptCause), name="cause_known"),
         CheckConstraint("(lease IS NULL) = (claimed_at IS NULL)", name="lease_has_its_moment"),
-        CheckConstraint("scheduled_at IS NULL OR status = 'pending'", name="scheduled_is_pending"),
+        CheckConstraint(f"scheduled_at IS NULL OR status = '{DeliveryStatus.PENDING}'", name="scheduled_is_pending"),
         Index("ix_deliveries_due", "endpoint_id", "due_at", "id", postgresql_where=OPEN, sqlite_where=OPEN),
         Index(
             "ix_deliveries_order",

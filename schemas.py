@@ -7,6 +7,7 @@ from marshmallow import EXCLUDE, Schema, fields, validate
 
 import rules
 from enums import (
+    EVENT_FILTERS,
     EVERYTHING,
     AttemptCause,
     DeliveryStatus,
@@ -15,11 +16,13 @@ from enums import (
     IncidentKind,
     IncidentState,
     LogReason,
+    PreviewOutcome,
     Scheme,
+    SignatureScheme,
     WebhookStatus,
 )
 from fields import TEXT_JSON, Flag, Inn, Kopecks, Moment, OperationId, QueryMoment, QueryNumber, Strict, Text, Whole
-from limits import ROTATION_SECONDS_MAX
+from limits import ROTATION_SECONDS_MAX, URL_CHARACTERS_MAX
 
 DOCUMENT_NUMBER_CHARACTERS_MAX = 50
 """As in the bank format that Kopeck took over."""
@@ -27,7 +30,6 @@ NAME_CHARACTERS_MAX = 255
 NOTE_CHARACTERS_MAX = 1000
 PAGE_ROWS_DEFAULT = 50
 PAGE_ROWS_MAX = 500
-URL_CHARACTERS_MAX = 2000
 ROTATION_SECONDS = 24 * 3600
 INCIDENTS_DEFAULT = 20
 INCIDENTS_MAX = 100
@@ -83,7 +85,7 @@ class SignatureReport(Schema):
     """Whether a signature holds, with which secret, and how old it is."""
 
     valid = fields.Boolean(required=True)
-    scheme = fields.String(required=True, allow_none=True)
+    scheme = fields.String(required=True, allow_none=True, validate=validate.OneOf(list(SignatureScheme)))
     key_id = fields.String(required=True, allow_none=True)
     key_position = fields.Integer(
         required=True, allow_none=True, metadata={"description": "0 is the newest of the current secrets."}
@@ -104,10 +106,7 @@ class VerifyAnswer(Schema):
     """What the webhook door would do with this very request; nothing was written."""
 
     signature = fields.Nested(SignatureReport, required=True)
-    outcome = fields.String(
-        required=True,
-        validate=validate.OneOf([*COUNTED, "unusable", "refused"]),
-    )
+    outcome = fields.String(required=True, validate=validate.OneOf(list(PreviewOutcome)))
     http_status = fields.Integer(required=True)
     inn = fields.String(required=True, allow_none=True)
     balance = fields.Integer(required=True, allow_none=True, metadata={"description": "Kopecks, now."})
@@ -235,11 +234,11 @@ class EndpointIn(Strict):
     """Where to announce what, and how it is signed."""
 
     url = Text(required=True, validate=validate.Length(1, URL_CHARACTERS_MAX), metadata={**TEXT_JSON, "format": "uri"})
-    scheme = fields.String(load_default="standard", validate=validate.OneOf(list(Scheme)))
+    scheme = fields.String(load_default=Scheme.STANDARD, validate=validate.OneOf(list(Scheme)))
     organization = Inn(load_default=None, allow_none=True, metadata={"description": "Its INN; without, all of them."})
     event_types = fields.List(
-        fields.String(validate=validate.OneOf([EVERYTHING, EventType.CREDITED])),
-        load_default=["*"],
+        fields.String(validate=validate.OneOf(EVENT_FILTERS)),
+        load_default=[EVERYTHING],
         validate=validate.Length(1, 10),
     )
     ordered = Flag(load_default=False, metadata={"description": "One after the other, for each organisation."})
@@ -254,7 +253,7 @@ class EndpointOut(Schema):
     description = fields.String(required=True)
     scheme = fields.String(required=True, validate=validate.OneOf(list(Scheme)))
     organization = fields.String(required=True, allow_none=True)
-    event_types = fields.List(fields.String(), required=True)
+    event_types = fields.List(fields.String(validate=validate.OneOf(EVENT_FILTERS)), required=True)
     ordered = fields.Boolean(required=True)
     created_at = Moment(required=True)
     failing_since = Moment(required=True, allow_none=True)
@@ -313,7 +312,7 @@ class EventOut(Schema):
     """An event as the `standard` scheme sends it."""
 
     id = fields.UUID(required=True)
-    type = fields.String(required=True)
+    type = fields.String(required=True, validate=validate.OneOf(list(EventType)))
     timestamp = Moment(required=True)
     data = fields.Dict(required=True)
 
@@ -332,7 +331,7 @@ class DeliveryOut(Schema):
 
     id = fields.Integer(required=True)
     event_id = fields.UUID(required=True)
-    event_type = fields.String(required=True)
+    event_type = fields.String(required=True, validate=validate.OneOf(list(EventType)))
     endpoint_id = fields.Integer(required=True)
     organization = fields.String(required=True, allow_none=True)
     version = fields.Integer(required=True, allow_none=True)

@@ -20,7 +20,7 @@ from config import UnknownInn
 from database.failures import is_contention, is_unavailable, log_crash, log_unavailable
 from database.group_commit import GroupCommit
 from database.session import AnyRow, current_session, survives_deadlock, transaction
-from enums import IncidentKind, PostingStatus, WebhookStatus
+from enums import IncidentKind, PostingStatus, PreviewOutcome, WebhookStatus
 from errors import IncidentNotAssignable, PaymentError, UnusableBody
 from ledger import inbox, incidents, posting
 from ledger.inbox import QueuedWebhook
@@ -61,7 +61,7 @@ class Receipt:
 class Preview:
     """What would become of a webhook; balances in kopecks, None where no organisation is known."""
 
-    outcome: str
+    outcome: PreviewOutcome
     inn: str | None = None
     balance: int | None = None
     balance_after: int | None = None
@@ -201,7 +201,7 @@ def preview(bank: Bank, message: Message, *, unknown_inn: UnknownInn) -> Preview
     try:
         announcement = bank.read(message)
     except UnusableBody as error:
-        return Preview(outcome="unusable", refusal=error)
+        return Preview(outcome=PreviewOutcome.UNUSABLE, refusal=error)
     facts = _facts(bank, announcement)
     recorded = posting.find_recorded(current_session().connection(), [announcement.operation_id]).get(
         announcement.operation_id
@@ -210,7 +210,7 @@ def preview(bank: Bank, message: Message, *, unknown_inn: UnknownInn) -> Preview
     status = posting.compare(facts, recorded) if recorded else _expected_status(balance, facts.amount, unknown_inn)
     credited = status is PostingStatus.CREDITED
     return Preview(
-        outcome=_public_status(status),
+        outcome=PreviewOutcome(_public_status(status)),
         inn=facts.payer_inn,
         balance=balance,
         balance_after=(balance or 0) + facts.amount if credited else balance,

@@ -17,6 +17,7 @@ from secrets import token_bytes, token_hex
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from werkzeug.datastructures import Headers
 
+from enums import SignatureScheme
 from errors import SignatureRejected
 
 TOLERANCE_SECONDS = 300
@@ -36,7 +37,7 @@ PRIVATE_KEYS_KEPT = 256
 class Signature:
     """A signature that held: by which scheme, with which secret, how old."""
 
-    scheme: str
+    scheme: SignatureScheme
     key_id: str
     key_position: int
     age_seconds: int | None
@@ -111,7 +112,9 @@ def _verify_x_signature(header: str, body: bytes, secrets: Sequence[str]) -> Sig
         raise SignatureRejected("X-Signature must be the 64 hex digits of an HMAC-SHA256.")
     given = shape[1].lower()
     position = _matching([sign(body, secret) for secret in secrets], [given])
-    return Signature(scheme="x-signature", key_id=key_id(secrets[position]), key_position=position, age_seconds=None)
+    return Signature(
+        scheme=SignatureScheme.X_SIGNATURE, key_id=key_id(secrets[position]), key_position=position, age_seconds=None
+    )
 
 
 def _verify_standard(headers: Headers, body: bytes, secrets: Sequence[str], now: datetime) -> Signature:
@@ -125,7 +128,10 @@ def _verify_standard(headers: Headers, body: bytes, secrets: Sequence[str], now:
     expected = [sign_standard(body, secret, message_id=message_id, timestamp=int(sent_at)) for secret in usable]
     secret = usable[_matching(expected, headers["webhook-signature"].split(" "))]
     return Signature(
-        scheme="standard-webhooks", key_id=key_id(secret), key_position=secrets.index(secret), age_seconds=age_seconds
+        scheme=SignatureScheme.STANDARD_WEBHOOKS,
+        key_id=key_id(secret),
+        key_position=secrets.index(secret),
+        age_seconds=age_seconds,
     )
 
 

@@ -9,7 +9,7 @@ import services
 from api.access import require
 from api.parsing import READER
 from context import now, settings
-from enums import WebhookStatus
+from enums import PreviewOutcome, WebhookStatus
 from errors import SignatureRejected
 from schemas import VerifyAnswer, WhichBank
 from webhooks import HTTP_STATUS, read_message
@@ -35,7 +35,7 @@ def verify_webhook(query: dict[str, Any]) -> dict[str, Any]:
     try:
         signature = bank.authenticate(message, secrets=settings().bank_secrets[bank.name], now=now())
     except SignatureRejected as error:
-        refused = services.Preview(outcome="refused", refusal=error)
+        refused = services.Preview(outcome=PreviewOutcome.REFUSED, refusal=error)
         return {"signature": {**NO_SIGNATURE, "reason": error.detail}, **_described(refused)}
     preview = services.preview(bank, message, unknown_inn=settings().unknown_inn)
     return {"signature": {"valid": True, **vars(signature), "reason": None}, **_described(preview)}

@@ -26,7 +26,9 @@ group = Group("endpoints", help="Endpoints: where events are announced.")
     )
 )
 @click.argument("url")
-@click.option("--scheme", type=click.Choice(SCHEMES), default="standard", show_default=True, help="How to sign.")
+@click.option(
+    "--scheme", type=click.Choice(SCHEMES), default=Scheme.STANDARD.value, show_default=True, help="How to sign."
+)
 @click.option("--organization", type=INN, help="The INN of the only organisation to announce; all, if left out.")
 @click.option(
     "--event", "event_types", multiple=True, type=click.Choice([EventType.CREDITED.value]), help="Only these events."

@@ -74,8 +74,8 @@ def operator() -> str:
     """Name the person at the shell, for what is kept about who did what."""
     try:
         return f"shell:{getpass.getuser()}"
-    except (KeyError, OSError):  # a container's user may have a number and no name
-        return f"shell:{os.getuid()}"
+    except (KeyError, OSError, ImportError):  # a container's user may have no name, and Windows may know none
+        return f"shell:{os.getuid()}" if hasattr(os, "getuid") else "shell:unknown"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:

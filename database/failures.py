@@ -14,8 +14,17 @@ log = logging.getLogger("kopeck")
 DEADLOCK_STATES = ("40P01", "40001")
 """The SQLSTATE of a deadlock, on PostgreSQL and on MariaDB."""
 
+LOCK_TIMEOUT_STATE, LOCK_TIMEOUT_ERROR = "55P03", 1205
+"""How PostgreSQL (its SQLSTATE) and MariaDB (its own number) call a lock that was waited for in vain."""
 
-LOCK_TIMEOUT_STATE = "55P03"
+NOT_READY_STATES = ("42P01", "42S02", "42501")
+"""SQLSTATEs of a table that does not exist (PostgreSQL, MariaDB) or may not be used yet (PostgreSQL)."""
+
+OUR_FAULT_CLASSES = ("22", "23", "45")
+"""Classes of SQLSTATE that speak of a value, of a constraint, or of one of our triggers."""
+
+UNKNOWN_COLUMN_STATE = "42S22"
+"""MariaDB's SQLSTATE of a column that does not exist."""
 
 
 def is_lost_connection(error: Exception) -> bool:
@@ -36,21 +45,6 @@ def is_contention(error: Exception) -> bool:
 def is_deadlock(error: exc.OperationalError) -> bool:
     """Return whether a transaction was ended so that another one could go on."""
     return getattr(error.orig, "sqlstate", None) in DEADLOCK_STATES
-
-
-LOCK_TIMEOUT_ERROR = 1205
-"""How PostgreSQL (its SQLSTATE) and MariaDB (its own number) call a lock that was waited for in vain."""
-
-
-NOT_READY_STATES = ("42P01", "42S02", "42501")
-"""SQLSTATEs of a table that does not exist (PostgreSQL, MariaDB) or may not be used yet (PostgreSQL)."""
-
-
-OUR_FAULT_CLASSES = ("22", "23", "45")
-"""Classes of SQLSTATE that speak of a value, of a constraint, or of one of our triggers."""
-
-
-UNKNOWN_COLUMN_STATE = "42S22"
 
 
 def is_unavailable(error: Exception) -> bool:

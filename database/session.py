@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from database.failures import is_deadlock
 from enums import Job
 from errors import TryAgain
-from limits import DEADLOCK_PAUSE_SECONDS, DEADLOCK_TRIES_MAX
+from limits import DEADLOCK_ATTEMPTS_MAX, DEADLOCK_PAUSE_SECONDS
 
 WRITES = "kopeck_writes"
 """The execution option by which transaction() tells SQLite to take the write lock at once."""
@@ -114,7 +114,7 @@ def survives_deadlock(use_case: UseCase) -> UseCase:
 
     @wraps(use_case)
     def persistent(*args: Any, **kwargs: Any) -> Any:
-        for attempt in range(1, DEADLOCK_TRIES_MAX):
+        for attempt in range(1, DEADLOCK_ATTEMPTS_MAX):
             try:
                 return use_case(*args, **kwargs)
             except (exc.OperationalError, TryAgain) as error:

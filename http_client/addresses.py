@@ -10,8 +10,10 @@ from typing import NamedTuple
 
 import idna
 
-URL_CHARACTERS_MAX = 2000
-NAME_CHARACTERS_MAX = 253
+from limits import URL_CHARACTERS_MAX
+
+HOST_CHARACTERS_MAX = 253
+"""The longest name in DNS, without its last dot."""
 
 # Lists of our own rather than is_global, which differs between the versions of Python that Kopeck runs on.
 REFUSED_V4 = tuple(
@@ -167,7 +169,7 @@ def _host(text: str) -> str:
     if text.startswith("["):
         return _address_v6(text[1:-1])
     name = _ascii(text).lower().removesuffix(".")
-    if len(name) > NAME_CHARACTERS_MAX or not NAME.fullmatch(name):
+    if len(name) > HOST_CHARACTERS_MAX or not NAME.fullmatch(name):
         raise Unusable("The host is neither a name nor an address.")
     # A name whose last part is a number is an address for resolvers, in one of the notations of inet_aton.
     return _address_v4(name) if NUMBER.fullmatch(name.rpartition(".")[2]) else name

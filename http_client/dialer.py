@@ -19,7 +19,7 @@ from http_client.addresses import Target
 from http_client.connection import AddressRefused, Connection, Deadline, Unreachable
 from http_client.proxy import WRONG_PASSWORD, Proxy, TunnelFailed
 from http_client.request import Request
-from limits import ADDRESS_TRIES_MAX
+from limits import ADDRESS_ATTEMPTS_MAX
 
 Resolver = Callable[[str, int], Sequence[str]]
 """Turns a name and a port into IP addresses, or raises OSError; asked once for each new connection."""
@@ -136,10 +136,10 @@ class Dialer:
 def _first(hosts: Sequence[str], limit: Deadline, connect: Callable[[str, Deadline], Connection]) -> Connection:
     """Return a connection to the first of a few hosts that accepts; raise the OSError of the last one."""
     problem = OSError()
-    for tries_left, host in zip(range(min(len(hosts), ADDRESS_TRIES_MAX), 0, -1), hosts, strict=False):
+    for attempts_left, host in zip(range(min(len(hosts), ADDRESS_ATTEMPTS_MAX), 0, -1), hosts, strict=False):
         try:
             # An address that says nothing leaves the others their share of the time.
-            return connect(host, limit.sooner(limit.left() / tries_left))
+            return connect(host, limit.sooner(limit.left() / attempts_left))
         except OSError as error:
             problem = error
     raise problem

@@ -34,7 +34,10 @@ CHECKS_BEFORE = {
     ("deliveries", "ck_deliveries_status_known"): "status IN ('pending', 'delivered', 'exhausted', 'parked')",
 }
 CAUSES = "cause IN ('schedule', 'manual', 'replay')"
+KINDS = "'unusable_body', 'unknown_inn', 'balance_limit', 'conflict', 'endpoint_disabled', 'stuck_webhook'"
 CHECKS = {
+    ("balance_log", "ck_balance_log_reason_known"): "reason IN ('credit')",
+    ("incidents", "ck_incidents_kind_known"): f"kind IN ({KINDS})",
     ("deliveries", "ck_deliveries_status_known"): "status IN ('pending', 'delivered', 'exhausted', 'paused')",
     ("deliveries", "ck_deliveries_cause_known"): CAUSES,
     ("deliveries", "ck_deliveries_lease_has_its_moment"): "(lease IS NULL) = (claimed_at IS NULL)",
@@ -106,7 +109,7 @@ def _change(before, after, words) -> None:
 
 # ---- SQLite cannot change a constraint: the tables are made anew, together with those that refer to them
 
-TABLES = ("endpoints", "replays", "deliveries", "delivery_attempts")
+TABLES = ("balance_log", "incidents", "endpoints", "replays", "deliveries", "delivery_attempts")
 """From those that are referred to, to those that refer."""
 
 

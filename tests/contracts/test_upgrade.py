@@ -140,9 +140,13 @@ def test_leases_know_when_they_began(older):
 
 def test_new_tables_hold_the_new_words_only_and_attempts_stay_append_only(older):
     flask_migrate.upgrade()
-    triggers = ["UPDATE delivery_attempts SET number = 9", "DELETE FROM delivery_attempts"]
+    triggers = [
+        *("UPDATE delivery_attempts SET number = 9", "DELETE FROM delivery_attempts"),
+        *("UPDATE balance_log SET created_at = created_at", "DELETE FROM balance_log"),
+    ]
     words = ["UPDATE deliveries SET status = 'parked'", "UPDATE deliveries SET cause = 'person'"]
     reasons = ["UPDATE endpoints SET disabled_because = 'person'", "UPDATE endpoints SET scheme = 'other'"]
+    reasons.append("UPDATE incidents SET kind = 'other'")
 
     for statement in (*triggers, *words, *reasons):
         with pytest.raises(db.exc.DBAPIError), db.engine.begin() as connection:

@@ -42,19 +42,19 @@ def test_lost_deadlock_is_run_again_and_other_errors_are_not(context):
         sqlstate = "53300"
 
     def failing(times: int, error: Exception) -> list[int]:
-        tries: list[int] = []
+        attempts: list[int] = []
 
         @survives_deadlock
         def use_case() -> None:
-            tries.append(1)
-            if len(tries) <= times:
+            attempts.append(1)
+            if len(attempts) <= times:
                 raise OperationalError("SELECT 1", {}, error)
 
         try:
             use_case()
         except OperationalError:
-            tries.append(0)
-        return tries
+            attempts.append(0)
+        return attempts
 
     assert failing(2, Deadlock()) == [1, 1, 1]
     assert failing(99, Deadlock()) == [1] * 5 + [0]

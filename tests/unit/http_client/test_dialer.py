@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from http_client.connection import Unreachable
-from limits import ADDRESS_TRIES_MAX
+from limits import ADDRESS_ATTEMPTS_MAX
 from tests.unit.http_client.servers import (
     PATIENCE_SECONDS,
     PUBLIC,
@@ -39,7 +39,7 @@ def test_only_so_many_addresses_are_tried(connects, make_client):
         with pytest.raises(Unreachable):
             client.post(f"http://customer.ru:{free.getsockname()[1]}/", b"", {})
 
-    assert len(connects) == ADDRESS_TRIES_MAX
+    assert len(connects) == ADDRESS_ATTEMPTS_MAX
 
 
 def test_name_that_does_not_exist_is_said(connects, make_client):

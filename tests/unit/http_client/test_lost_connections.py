@@ -165,7 +165,7 @@ def test_answer_that_has_begun_is_not_asked_for_again(receive, client):
     assert (receiver.accepted, len(receiver.requests)) == (1, 2)
 
 
-def test_both_tries_share_one_limit_of_time(receive, make_client):
+def test_both_attempts_share_one_limit_of_time(receive, make_client):
     def script(connection: servers.Connection) -> None:
         connection.take()
         if connection.receiver.accepted == 1:
