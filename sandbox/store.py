@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-VERSION = 2
+VERSION = 3
 """The version of the tables. A file of another version is renamed, because its data need not be kept."""
 
 BUSY_SECONDS = 30
@@ -96,7 +96,7 @@ CREATE TABLE webhooks (
     members TEXT NOT NULL,
     state TEXT NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'delivered', 'failed')),
     attempts INTEGER NOT NULL DEFAULT 0,
-    tries_left INTEGER NOT NULL,
+    attempts_left INTEGER NOT NULL,
     due_at TEXT,
     lease TEXT,
     created_at TEXT NOT NULL,
@@ -162,7 +162,7 @@ CREATE TABLE mails (
     invoice_id TEXT,
     created_at TEXT NOT NULL,
     due_at TEXT,
-    tries INTEGER NOT NULL DEFAULT 0,
+    attempts INTEGER NOT NULL DEFAULT 0,
     error TEXT
 ) STRICT;
 CREATE INDEX mails_due ON mails (due_at) WHERE due_at IS NOT NULL;

@@ -88,7 +88,7 @@ def otp_status(invoice_id: str) -> OtpStatus:
     return OtpStatus(
         email=row["email"],
         expires_at=store.moment(row["otp_expires_at"]),
-        attempts_left=model.OTP_TRIES_MAX - row["otp_failures"],
+        attempts_left=model.OTP_ATTEMPTS_MAX - row["otp_failures"],
         resend_at=_resend_at(row),
     )
 
@@ -303,7 +303,7 @@ def _card_columns(found: Invoice, form: CardForm, number: str, key: str | None) 
 def _count_wrong_code(connection: Connection, found: Invoice, row: Row, now: datetime) -> GatewayError:
     failures = row["otp_failures"] + 1
     invoices.update(connection, found.id, otp_failures=failures)
-    if failures < model.OTP_TRIES_MAX:
+    if failures < model.OTP_ATTEMPTS_MAX:
         return GatewayError("INVALID_OTP", 401, payment_id=found.id, reason="wrong")
     outcomes.decline(connection, found, "OTP_ATTEMPTS_EXCEEDED", now=now)
     message = cards.DECLINES["OTP_ATTEMPTS_EXCEEDED"]

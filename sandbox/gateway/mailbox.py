@@ -73,7 +73,7 @@ def send_due(database: Store, smtp_url: str | None, now: datetime) -> int:
         return 0
     with database.writing() as connection:
         rows = connection.execute(
-            "UPDATE mails SET tries = tries + 1, due_at = CASE WHEN tries + 1 < :most THEN :later END"
+            "UPDATE mails SET attempts = attempts + 1, due_at = CASE WHEN attempts + 1 < :most THEN :later END"
             " WHERE due_at <= :now RETURNING *",
             {"most": ATTEMPTS_MAX, "later": store.written(now + RETRY_AFTER), "now": store.written(now)},
         ).fetchall()

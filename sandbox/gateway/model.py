@@ -14,7 +14,7 @@ LIFETIME = timedelta(minutes=15)
 """How long an invoice can be paid."""
 
 OTP_LIFETIME = timedelta(minutes=5)
-OTP_TRIES_MAX = 5
+OTP_ATTEMPTS_MAX = 5
 """After this many wrong codes the payment fails, no matter how many codes were sent."""
 
 OTP_RESEND_AFTER = timedelta(seconds=30)

@@ -14,7 +14,7 @@ from sandbox.gateway.model import Invoice, SavedCard
 from sandbox.store import Connection
 
 CODE_LIFETIME = timedelta(minutes=10)
-CODE_TRIES_MAX = 5
+CODE_ATTEMPTS_MAX = 5
 CODE_RESEND_AFTER = timedelta(seconds=30)
 SESSION_LIFETIME = timedelta(days=30)
 
@@ -50,7 +50,7 @@ def verify_code(email: str, code: str, session: str | None) -> str | None:
     email, now = normalize_email(email), context.now()
     with context.store().writing() as connection:
         row = connection.execute("SELECT * FROM email_codes WHERE email = ?", (email,)).fetchone()
-        is_waiting = row is not None and now < store.moment(row["expires_at"]) and row["failures"] < CODE_TRIES_MAX
+        is_waiting = row is not None and now < store.moment(row["expires_at"]) and row["failures"] < CODE_ATTEMPTS_MAX
         if is_waiting and hmac.compare_digest(row["code"].encode(), code.strip().encode()):
             connection.execute("DELETE FROM email_codes WHERE email = ?", (email,))
             return _verify_in_session(connection, email, session, now)

@@ -59,7 +59,7 @@ class Webhook:
     url: str
     status: str
     state: str
-    tries_left: int
+    attempts_left: int
     due_at: datetime | None
     created_at: datetime
     attempts: tuple[WebhookAttempt, ...]
@@ -96,7 +96,7 @@ def enqueue(connection: Connection, invoice: Invoice, *, events: Announce, now: 
         "card_mask": invoice.card_mask,
     }
     connection.execute(
-        "INSERT INTO webhooks (invoice_id, url, status, members, tries_left, due_at, created_at)"
+        "INSERT INTO webhooks (invoice_id, url, status, members, attempts_left, due_at, created_at)"
         " VALUES (?, ?, ?, ?, ?, ?, ?)",
         (
             invoice.id,
@@ -204,7 +204,7 @@ def send(
 def resend(connection: Connection, webhook_id: int, *, now: datetime) -> bool:
     """Make a webhook due again, in any state; return False if it does not exist."""
     changed = connection.execute(
-        "UPDATE webhooks SET state = 'pending', tries_left = max(tries_left, 1), due_at = :now, lease = NULL"
+        "UPDATE webhooks SET state = 'pending', attempts_left = max(attempts_left, 1), due_at = :now, lease = NULL"
         " WHERE id = :id",
         {"now": store.written(now), "id": webhook_id},
     )
@@ -256,20 +256,21 @@ def _insert_attempt(connection: Connection, row: Row, attempt: WebhookAttempt) -
 
 
 def _schedule_retry(connection: Connection, row: Row, now: datetime) -> None:
-    left = row["tries_left"] - 1
+    left = row["attempts_left"] - 1
     if left <= 0:
         _finish(connection, row["id"], "failed")
         return
     wait = RETRY_SECONDS[min(ATTEMPTS_MAX - left, len(RETRY_SECONDS)) - 1]
     connection.execute(
-        "UPDATE webhooks SET tries_left = ?, due_at = ?, lease = NULL WHERE id = ?",
+        "UPDATE webhooks SET attempts_left = ?, due_at = ?, lease = NULL WHERE id = ?",
         (left, store.written(now + timedelta(seconds=wait)), row["id"]),
     )
 
 
 def _finish(connection: Connection, webhook_id: int, state: str) -> None:
     connection.execute(
-        "UPDATE webhooks SET state = ?, due_at = NULL, lease = NULL, tries_left = 0 WHERE id = ?", (state, webhook_id)
+        "UPDATE webhooks SET state = ?, due_at = NULL, lease = NULL, attempts_left = 0 WHERE id = ?",
+        (state, webhook_id),
     )
 
 
@@ -281,7 +282,7 @@ def _read(connection: Connection, row: Row) -> Webhook:
         url=row["url"],
         status=row["status"],
         state=row["state"],
-        tries_left=row["tries_left"],
+        attempts_left=row["attempts_left"],
         due_at=store.moment_or_none(row["due_at"]),
         created_at=store.moment(row["created_at"]),
         attempts=tuple(_read_attempt(attempt) for attempt in attempts),

@@ -199,14 +199,14 @@ class Play:
 
     def _until_settled(self, step: Step, reply: Reply | None, connection: BankConnection) -> Reply | None:
         """Repeat until a 2xx; a step that must be refused is repeated only a few times."""
-        deadline, pause, tries = time.monotonic() + self._patience, PAUSE_SECONDS, 1
+        deadline, pause, attempts = time.monotonic() + self._patience, PAUSE_SECONDS, 1
         while _must_repeat(reply) and time.monotonic() < deadline and not self._stopped.is_set():
-            if step.expect != Expect.ACKNOWLEDGED and tries == ATTEMPTS_AT_REFUSALS:
+            if step.expect != Expect.ACKNOWLEDGED and attempts == ATTEMPTS_AT_REFUSALS:
                 break
             with self.results.lock:
                 self.results.counts["repeated"] += 1
             self._stopped.wait(pause)
-            pause, tries = min(2 * pause, PAUSE_SECONDS_MAX), tries + 1
+            pause, attempts = min(2 * pause, PAUSE_SECONDS_MAX), attempts + 1
             reply = self._send_copies(step, [connection])[0]
         return reply
 

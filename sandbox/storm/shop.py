@@ -15,7 +15,7 @@ from sandbox.message import Message
 from sandbox.storm.connection import BankConnection, Reply, ShopSilent
 
 PAGES_MAX = 2000
-TRIES = 3
+ATTEMPTS_MAX = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +148,7 @@ class Shop:
     def _get(self, url: str) -> Reply:
         target = addresses.split(url)
         connection = self._connections.setdefault(target[:3], BankConnection(url))
-        for _ in range(TRIES):
+        for _ in range(ATTEMPTS_MAX):
             reply = connection.get(target.path, self._headers)
             if reply is not None and reply.status < 500:
                 return reply

@@ -30,7 +30,7 @@ import services
 from banks.base import Message
 from database import engine, session
 from database.columns import Base
-from ledger import audit, incidents, organizations
+from ledger import audit, incidents, organizations, posting, statements
 from tests.factories import make_body
 
 url = make_url(sys.argv[1])

@@ -91,11 +91,11 @@ def _wait_until_served(server: subprocess.Popen[str], port: int) -> None:
     raise AssertionError("the server did not start")
 
 
-def talk(port: int, request: bytes, *, hang_up: bool = False) -> tuple[int, dict[str, str], bytes]:
+def talk(port: int, request: bytes, *, half_close: bool = False) -> tuple[int, dict[str, str], bytes]:
     """Send raw bytes and return status, headers and body of the answer."""
     with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS) as connection:
         connection.sendall(request)
-        if hang_up:
+        if half_close:
             connection.shutdown(socket.SHUT_WR)
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
     head, _, body = answer.partition(b"\r\n\r\n")

@@ -34,7 +34,7 @@ def chunked(*chunks: bytes) -> bytes:
 
 def send_chunked(port: int, framed: bytes, *, signed: bytes = b"") -> tuple[int, dict[str, str], bytes]:
     head = webhook(b"", "Transfer-Encoding: chunked", signed=signed)
-    return talk(port, head + framed, hang_up=True)
+    return talk(port, head + framed, half_close=True)
 
 
 def test_chunked_body_is_verified_as_a_whole(port):
@@ -61,14 +61,14 @@ def test_chunked_body_over_the_limit_is_413_even_when_its_beginning_is_signed(po
 
 
 def test_declared_length_over_the_limit_is_413_before_anything_is_read(port):
-    assert talk(port, webhook(b"", f"Content-Length: {BODY_BYTES_MAX + 1}"), hang_up=True)[0] == 413
-    assert talk(port, webhook(b"", "Content-Length: 99999999999999999999"), hang_up=True)[0] == 413
+    assert talk(port, webhook(b"", f"Content-Length: {BODY_BYTES_MAX + 1}"), half_close=True)[0] == 413
+    assert talk(port, webhook(b"", "Content-Length: 99999999999999999999"), half_close=True)[0] == 413
 
 
 def test_body_that_breaks_off_is_refused_though_its_beginning_is_signed(port):
     body = make_body()
 
-    status, headers, _ = talk(port, webhook(body, f"Content-Length: {len(body) + 10}"), hang_up=True)
+    status, headers, _ = talk(port, webhook(body, f"Content-Length: {len(body) + 10}"), half_close=True)
 
     assert (status, headers["content-type"]) == (400, "application/problem+json")
 
@@ -130,7 +130,7 @@ def test_client_that_takes_no_answer_does_not_keep_the_server_from_ending():
 
 
 def test_body_without_a_length_is_an_empty_one(port):
-    assert talk(port, webhook(make_body(), signed=b""), hang_up=True)[0] == 400
+    assert talk(port, webhook(make_body(), signed=b""), half_close=True)[0] == 400
 
 
 @pytest.mark.parametrize("header", ["Authorization: Basic \xff", "Authorization: Digest x", "Authorization: \xff"])

@@ -184,7 +184,7 @@ class Bank:
 
     def _pay(self, connection: http.client.HTTPConnection, operation: Operation, habit: str) -> None:
         if habit in ("hang up", "give up"):
-            self._send(connection, operation, hang_up=True)
+            self._send(connection, operation, leave=True)
             if habit == "give up":
                 return
         while not self._send(connection, operation):
@@ -195,12 +195,12 @@ class Bank:
         if habit == "not listen":
             self._pay(connection, operation, "listen")
 
-    def _send(self, connection: http.client.HTTPConnection, operation: Operation, *, hang_up: bool = False) -> bool:
+    def _send(self, connection: http.client.HTTPConnection, operation: Operation, *, leave: bool = False) -> bool:
         headers = {"Content-Type": "application/json", "X-Signature": signing.sign(operation.body, SECRET)}
         self.books.send(operation)
         try:
             connection.request("POST", WEBHOOK, operation.body, headers)
-            if hang_up:
+            if leave:
                 connection.close()
                 return False
             response = connection.getresponse()

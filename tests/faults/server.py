@@ -20,7 +20,7 @@ from tests.clusters import free_port
 from tests.e2e.server import PATIENCE_SECONDS, talk
 from tests.factories import SECRET, SECRETS_KEY
 
-START_TRIES = 5
+START_ATTEMPTS = 5
 """How often a supervisor would start a server whose port is still held by what was left of the one before."""
 
 WITH_US = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
@@ -64,7 +64,7 @@ class Server:
 
     def start(self) -> None:
         """Start the server, again if its port is not free yet, and wait until a worker of it answers."""
-        for _ in range(START_TRIES):
+        for _ in range(START_ATTEMPTS):
             self._master = self._spawn()
             if self._is_served():
                 return

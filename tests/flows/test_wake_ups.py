@@ -290,19 +290,19 @@ class TestTransaction:
         assert listener.jobs == []
 
     def test_transaction_that_was_run_again_is_told_of_once(self, app, context, database, listen, endpoint_id):
-        listener, tries = listen(app), []
+        listener, attempts = listen(app), []
 
         @survives_deadlock
         def use_case() -> None:
             with transaction() as opened:
                 services._take(opened, [make_credit()])
-                tries.append(1)
-                if len(tries) < 3:
+                attempts.append(1)
+                if len(attempts) < 3:
                     raise TryAgain
 
         use_case()
 
-        assert (len(tries), listener.jobs, listener.visible) == (3, [Job.DELIVER], [1])
+        assert (len(attempts), listener.jobs, listener.visible) == (3, [Job.DELIVER], [1])
 
     def test_credits_that_share_a_transaction_are_told_of_once(self, app, database, listen, endpoint_id):
         listener = listen(app)

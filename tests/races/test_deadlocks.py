@@ -23,7 +23,7 @@ def test_transaction_that_lost_a_deadlock_runs_again(context):
     for inn in INNS:
         make_org(inn)
     both_hold_one = threading.Barrier(2, timeout=60)
-    tries: list[str] = []
+    attempts: list[str] = []
     finished: list[str] = []
 
     def lock(session, inn: str) -> None:
@@ -31,10 +31,10 @@ def test_transaction_that_lost_a_deadlock_runs_again(context):
 
     @survives_deadlock
     def lock_both(first: str, second: str) -> None:
-        tries.append(first)
+        attempts.append(first)
         with transaction() as session:
             lock(session, first)
-            if tries.count(first) == 1:
+            if attempts.count(first) == 1:
                 both_hold_one.wait()
             lock(session, second)
         finished.append(first)
@@ -50,7 +50,7 @@ def test_transaction_that_lost_a_deadlock_runs_again(context):
         rival.join()
 
     assert sorted(finished) == sorted(INNS)
-    assert len(tries) == 3
+    assert len(attempts) == 3
 
 
 def hold_many(app, number: int) -> bool:

@@ -129,7 +129,7 @@ def test_a_session_may_hold_two_emails(payer, saved):
     assert len(cards(payer)) == 1
 
 
-def test_email_codes_count_tries_end_and_work_once(payer, clock):
+def test_email_codes_count_attempts_end_and_work_once(payer, clock):
     def verify(code):
         return payer.client.post("/api/auth/verify-code", json={"email": EMAIL, "code": code})
 
@@ -139,7 +139,7 @@ def test_email_codes_count_tries_end_and_work_once(payer, clock):
 
     code = send()
     assert len(code) == 6
-    assert [verify("wrong").status_code for _ in range(saved_cards.CODE_TRIES_MAX)] == [400] * 5
+    assert [verify("wrong").status_code for _ in range(saved_cards.CODE_ATTEMPTS_MAX)] == [400] * 5
     assert verify(code).json == {"detail": "Code expired or not found"}
     assert send() == code, "another is not sent at once"
     clock.move(seconds=saved_cards.CODE_RESEND_AFTER.seconds)

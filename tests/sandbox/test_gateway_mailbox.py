@@ -41,10 +41,10 @@ def test_a_mail_server_that_is_away_is_tried_three_times_and_stops_no_payment(pa
     monkeypatch.setattr("smtplib.SMTP", refuse)
     payer.pay_through(payer.create(), NO_3DS)
     store = payer.app.extensions["sandbox"].store
-    tries = []
+    sent = []
     for _ in range(5):
-        tries.append(mailbox.send_due(store, "smtp://mail.example", clock()))
+        sent.append(mailbox.send_due(store, "smtp://mail.example", clock()))
         clock.move(minutes=1)
 
-    assert tries == [1, 1, 1, 0, 0]
+    assert sent == [1, 1, 1, 0, 0]
     assert "did not take it" in payer.client.get("/sandbox/api/inbox").json["items"][0]["error"]

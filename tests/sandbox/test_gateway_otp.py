@@ -3,7 +3,7 @@
 import pytest
 
 from sandbox import context, worker
-from sandbox.gateway.model import OTP_LIFETIME, OTP_RESEND_AFTER, OTP_TRIES_MAX
+from sandbox.gateway.model import OTP_ATTEMPTS_MAX, OTP_LIFETIME, OTP_RESEND_AFTER
 from tests.sandbox.factories import EMAIL, GOOD, UNKNOWN
 
 THREE_DS_FAILS = "5555555555554592"
@@ -27,7 +27,7 @@ def test_a_code_has_four_digits_and_is_mailed_to_the_payer(payer, waiting):
 
 
 def test_wrong_then_right_is_paid(payer, waiting):
-    for _ in range(OTP_TRIES_MAX - 1):
+    for _ in range(OTP_ATTEMPTS_MAX - 1):
         assert payer.enter(waiting, payer.wrong_code(waiting)).status_code == 401
 
     assert payer.enter(waiting, payer.code(waiting)).status_code == 303
@@ -35,7 +35,7 @@ def test_wrong_then_right_is_paid(payer, waiting):
 
 def test_the_fifth_wrong_code_fails_the_payment(payer, waiting):
     code, wrong = payer.code(waiting), payer.wrong_code(waiting)
-    answers = [payer.enter(waiting, wrong) for _ in range(OTP_TRIES_MAX)]
+    answers = [payer.enter(waiting, wrong) for _ in range(OTP_ATTEMPTS_MAX)]
 
     assert {(answer.status_code, answer.json["error"]) for answer in answers} == {(401, "INVALID_OTP")}
     invoice = payer.invoice(waiting)
@@ -44,8 +44,8 @@ def test_the_fifth_wrong_code_fails_the_payment(payer, waiting):
     assert payer.invoice(waiting).status == "failed"
 
 
-def test_another_code_does_not_bring_back_tries(payer, clock, waiting):
-    for number in range(OTP_TRIES_MAX):
+def test_another_code_does_not_bring_back_attempts(payer, clock, waiting):
+    for number in range(OTP_ATTEMPTS_MAX):
         clock.move(seconds=OTP_RESEND_AFTER.seconds)
         payer.act(waiting, "otp/resend")
         assert payer.invoice(waiting).status == "waiting_for_otp", number
@@ -57,7 +57,7 @@ def test_another_code_does_not_bring_back_tries(payer, clock, waiting):
 @pytest.mark.parametrize("text", ["", " ", "١٢٣٤", "é", "x" * 5000, "\x00"])
 def test_what_is_no_code_is_a_wrong_code(payer, waiting, text):
     assert payer.enter(waiting, text).status_code == 401
-    assert payer.client.get(f"/sandbox/api/invoices/{waiting}/otp").json["attempts_left"] == OTP_TRIES_MAX - 1
+    assert payer.client.get(f"/sandbox/api/invoices/{waiting}/otp").json["attempts_left"] == OTP_ATTEMPTS_MAX - 1
 
 
 def test_a_form_without_a_code_is_422(payer, waiting):

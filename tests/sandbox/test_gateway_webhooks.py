@@ -263,7 +263,7 @@ def test_a_failure_that_comes_after_the_lease_changes_nothing_and_a_success_stil
         in_time = webhooks.claim(kept, now=clock(), limit=10)
         shop.answer = lambda request: (500, {}, b"")
         send(late)
-        assert [payer.webhooks(payment_id)[0].tries_left for payment_id in (first, second)] == [5, 5]
+        assert [payer.webhooks(payment_id)[0].attempts_left for payment_id in (first, second)] == [5, 5]
         send(in_time[:1])
         shop.answer = lambda request: (200, {}, b"")
         send(late)

@@ -119,7 +119,7 @@ def test_an_unusable_form_is_a_page_that_leads_back(payer):
     assert Reader(answer.text).having("a", href=f"/checkout/{payment}")
 
 
-def test_a_wrong_code_shows_the_form_again_with_the_tries_that_are_left(client, payer):
+def test_a_wrong_code_shows_the_form_again_with_the_attempts_that_are_left(client, payer):
     payment = payer.create()
     payer.pay(payment)
 
