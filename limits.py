@@ -141,6 +141,9 @@ EXCERPT_BYTES_MAX = 2048
 ANSWER_HEAD_BYTES_MAX = 64 * 1024
 """How long an endpoint's answer may be in all besides that excerpt."""
 
+TLS_OVERHEAD_BYTES_MAX = 256 * 1024
+"""How much may come before a handshake is done, or between two pieces of an answer, without saying anything."""
+
 ADDRESS_ATTEMPTS_MAX = 4
 """How many of the addresses that DNS gives for an endpoint are tried."""
 

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import Engine, Row, Select, exc, text
 from sqlalchemy.orm import Session
 
-from database.failures import is_deadlock
+from database.failures import is_deadlock, log_crash
 from enums import Job
 from errors import TryAgain
 from limits import DEADLOCK_ATTEMPTS_MAX, DEADLOCK_PAUSE_SECONDS
@@ -73,7 +73,7 @@ def after_commit(engine: Engine, listener: Listener) -> None:
 
 
 def request_job(session: Session, job: Job) -> None:
-    """Ask, inside transaction(), that a job looks at what was recorded; a rollback takes that back as well."""
+    """Ask, inside transaction(), that a job looks at what was recorded; nobody is told if it is rolled back."""
     session.info[JOBS].add(job)
 
 
@@ -100,9 +100,16 @@ def transaction() -> Iterator[Session]:
 
 
 def _tell_listener(jobs: Collection[Job]) -> None:
-    if jobs and (listener := _listeners.get(current_engine())):
-        for job in sorted(jobs):
+    """Tell of each job; what is committed stands, whatever becomes of the news of it."""
+    listener = _listeners.get(current_engine()) if jobs else None
+    if listener is None:
+        return
+    for job in sorted(jobs):
+        try:
             listener(job)
+        except Exception as error:
+            # Raised from here, it would have the use case tried again that has been committed.
+            log_crash(f"after the commit, {job}", error)
 
 
 def survives_deadlock(use_case: UseCase) -> UseCase:

@@ -8,15 +8,19 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.client import HTTPException, HTTPResponse
 from typing import Any, Self
 
+from http_client.body import read_body
 from http_client.request import Request
-from limits import ANSWER_HEAD_BYTES_MAX
+from http_client.tls import Tls
+from limits import ANSWER_HEAD_BYTES_MAX, TLS_OVERHEAD_BYTES_MAX
 
 REASON_CHARACTERS_MAX = 100
-BODILESS_STATUSES = frozenset({204, 304})
+RECEIVED_BYTES = 16 * 1024
+"""How much is taken from the socket at once where TLS is in between."""
 
 
 class Unreachable(Exception):
@@ -96,6 +100,7 @@ class DeadlineSocket(io.RawIOBase):
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        self._tls: Tls | None = None
         self._deadline: Deadline | None = None
         self._bytes_left = 0
         self._abrupt_end_allowed = False
@@ -105,22 +110,28 @@ class DeadlineSocket(io.RawIOBase):
 
     def send(self, request: bytes, deadline: Deadline) -> None:
         """Write all of a request."""
-        # TLS writes a long request in many records: what a failed send() has written of it nobody tells.
-        self.has_sent, self.has_received = self.is_encrypted(), False
-        rest = memoryview(request)
-        while rest:
-            self._sock.settimeout(deadline.left())
-            rest = rest[self._sock.send(rest) :]
-            self.has_sent = True
+        self.has_sent = self.has_received = False
+        self._write(self._tls.encrypt(request) if self._tls else request, deadline)
 
     def start_tls(self, context: ssl.SSLContext, host: str, deadline: Deadline) -> None:
         """Encrypt from now on, if the other side shows a certificate for the host."""
-        self._sock.settimeout(deadline.left())
-        self._sock = context.wrap_socket(self._sock, server_hostname=host, suppress_ragged_eofs=False)
+        tls, bytes_left = Tls(context, host), TLS_OVERHEAD_BYTES_MAX
+        try:
+            while tls.shakes_hands():
+                self._write(tls.to_send(), deadline)
+                bytes_left -= self._feed(tls, deadline.left())
+                if bytes_left <= 0:
+                    raise ssl.SSLError
+        except ssl.SSLError:
+            with suppress(OSError):  # the other side would like to know what was wrong with its certificate
+                self._write(tls.to_send(), deadline)
+            raise
+        self._write(tls.to_send(), deadline)
+        self._tls = tls
 
     def is_encrypted(self) -> bool:
         """Return whether TLS protects what is sent, and says where an answer ends."""
-        return isinstance(self._sock, ssl.SSLSocket)
+        return self._tls is not None
 
     def listen(self, deadline: Deadline, bytes_max: int, *, abrupt_end_allowed: bool = False) -> None:
         """Let an answer be read; one that TLS does not end properly may have been cut off on the way."""
@@ -141,8 +152,7 @@ class DeadlineSocket(io.RawIOBase):
             return None
         if self._bytes_left <= 0:
             raise HTTPException
-        self._sock.settimeout(self._deadline.left())
-        count = self._received(buffer)
+        count = self._received(buffer, self._deadline)
         if not count and self.in_head:
             # To http.client the end of the connection is the end of the headers; half an answer is none.
             raise HTTPException
@@ -150,20 +160,18 @@ class DeadlineSocket(io.RawIOBase):
         self._bytes_left -= count
         return count
 
-    def _received(self, buffer: Any) -> int:
-        try:
-            return self._sock.recv_into(buffer)
-        except ssl.SSLEOFError:
-            if self._abrupt_end_allowed:
-                return 0
-            raise
-
     def is_quiet(self) -> bool:
         """Return whether the connection is open and nothing has come over it."""
+        buffer, bytes_left = bytearray(1), TLS_OVERHEAD_BYTES_MAX
         try:
-            self._sock.settimeout(0)
-            self._sock.recv(1)
-        except (BlockingIOError, ssl.SSLWantReadError):
+            if self._tls is None:
+                self._sock.settimeout(0)
+                self._sock.recv(1)
+                return False
+            # Tickets for a later connection may have come, and are nothing.
+            while bytes_left > 0 and self._tls.decrypt_into(buffer) is None:
+                bytes_left -= self._feed(self._tls, 0)
+        except BlockingIOError:
             return True
         except OSError:
             return False
@@ -173,6 +181,39 @@ class DeadlineSocket(io.RawIOBase):
         """Close the socket."""
         super().close()
         self._sock.close()
+
+    def _write(self, data: bytes, deadline: Deadline) -> None:
+        rest = memoryview(data)
+        while rest:
+            self._sock.settimeout(deadline.left())
+            rest = rest[self._sock.send(rest) :]
+            self.has_sent = True
+
+    def _received(self, buffer: Any, deadline: Deadline) -> int:
+        if self._tls is None:
+            self._sock.settimeout(deadline.left())
+            return self._sock.recv_into(buffer)
+        try:
+            return self._decrypted(self._tls, buffer, deadline)
+        except ssl.SSLEOFError:
+            if self._abrupt_end_allowed:
+                return 0
+            raise
+
+    def _decrypted(self, tls: Tls, buffer: Any, deadline: Deadline) -> int:
+        bytes_left = TLS_OVERHEAD_BYTES_MAX
+        while (count := tls.decrypt_into(buffer)) is None:
+            self._write(tls.to_send(), deadline)
+            bytes_left -= self._feed(tls, deadline.left())
+            if bytes_left <= 0:
+                raise HTTPException
+        return count
+
+    def _feed(self, tls: Tls, seconds: float) -> int:
+        self._sock.settimeout(seconds)
+        received = self._sock.recv(RECEIVED_BYTES)
+        tls.feed(received)
+        return len(received)
 
 
 class _KeptReader(io.BufferedReader):
@@ -244,16 +285,6 @@ class Connection:
             raise Unreachable(f"The answer is longer than {bytes_max} bytes.")
         return answer
 
-    def _refuse_unclear_end(self, response: HTTPResponse) -> None:
-        """Refuse an answer whose body could end elsewhere than is read: half of it could be believed."""
-        lengths = response.headers.get_all("Content-Length", [])
-        codings = [coding.strip().lower() for coding in response.headers.get_all("Transfer-Encoding", [])]
-        one_length = len(lengths) == 1 and lengths[0].isascii() and lengths[0].isdigit()
-        is_clear = (not codings and one_length) or (codings == ["chunked"] and not lengths)
-        ends_with_tls = not codings and not lengths and self._socket.is_encrypted()
-        if not (is_clear or ends_with_tls or response.length == 0):
-            raise HTTPException
-
     def is_usable(self, reuse_seconds: float) -> bool:
         """Return whether another request may be sent, on a connection that serves so long at most."""
         is_young = time.monotonic() < self._made_at + reuse_seconds
@@ -263,19 +294,17 @@ class Connection:
         self.is_reusable = False
         response = self._final_response(method)
         self._socket.in_head = False
-        if strict:
-            self._refuse_unclear_end(response)
-        body = _body(response, body_bytes)
+        encrypted = self._socket.is_encrypted()
+        body = read_body(
+            self._reader, response, method=method, bytes_max=body_bytes, strict=strict, encrypted=encrypted
+        )
         self._socket.stop()
         # What is in the buffer now was not asked for, and would be read as the next answer.
-        self.is_reusable = response.isclosed() and not response.will_close and not self._reader.peek()
-        if "Content-Length" in response.headers and "Transfer-Encoding" in response.headers:
-            # The two may disagree about where the next answer begins (RFC 9112, 6.3).
-            self.is_reusable = False
+        self.is_reusable = body.has_ended and not response.will_close and not self._reader.peek()
         return Answer(
             status=response.status,
             reason=printable(response.reason)[:REASON_CHARACTERS_MAX],
-            body=body,
+            body=body.content,
             headers=Headers(response.headers.items()),
         )
 
@@ -291,18 +320,6 @@ class Connection:
         response = HTTPResponse(self._reader, method=method)  # type: ignore[arg-type]
         response.begin()
         return response
-
-
-def _body(response: HTTPResponse, bytes_max: int) -> bytes:
-    """Read the beginning of a body, or all of it; raise HTTPException if it breaks off before."""
-    if response.status in BODILESS_STATUSES:
-        # Whatever its headers announce: http.client would read a chunked body, which is not there.
-        response.close()
-        return b""
-    body = response.read(bytes_max)
-    if response.length and len(body) < bytes_max:
-        raise HTTPException
-    return body
 
 
 def printable(text: str) -> str:

@@ -22,7 +22,8 @@ BODILESS_METHODS = frozenset({"GET", "HEAD"})
 EXPECTING_BODY = frozenset({"POST", "PUT", "PATCH"})
 """What says that its body is empty; of the others a server expects none."""
 
-HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+: [\t\x20-\x7e]*")
+HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 OURS = frozenset({"host", "content-length", "transfer-encoding"})
 """Headers that say where a request goes and where it ends."""
@@ -90,11 +91,11 @@ def basic_authorization(user: str, password: str) -> str:
 
 def head_bytes(line: str, headers: list[tuple[str, str]]) -> bytes:
     """Write the head of a request; raise ValueError for a header that would be more than one, or is given twice."""
-    lines = [f"{name}: {value}" for name, value in headers]
-    if not all(map(HEADER.fullmatch, lines)):
+    if not all(HEADER_NAME.fullmatch(name) and HEADER_VALUE.fullmatch(value) for name, value in headers):
         raise ValueError("A header holds something that cannot be sent.")
     if len({name.lower() for name, _ in headers}) < len(headers):
         raise ValueError("A header is given twice.")
+    lines = (f"{name}: {value}" for name, value in headers)
     return "\r\n".join((line, *lines, "", "")).encode("ascii")
 
 
@@ -115,8 +116,8 @@ def _encoded(content: Values | str) -> bytes:
     try:
         return (content if isinstance(content, str) else urlencode(content)).encode()
     except UnicodeError:
-        # Not the error itself: it holds the whole body.
-        raise ValueError("The body holds something that cannot be sent.") from None
+        # Not the error itself: it holds everything that was to be sent.
+        raise ValueError("The body or the query holds something that cannot be sent.") from None
 
 
 def _given(headers: Mapping[str, str], content_type: str | None) -> list[tuple[str, str]]:
@@ -131,4 +132,4 @@ def _given(headers: Mapping[str, str], content_type: str | None) -> list[tuple[s
 def _with_query(path: str, query: Values | None) -> str:
     if not query:
         return path
-    return f"{path}{'&' if '?' in path else '?'}{urlencode(query)}"
+    return f"{path}{'&' if '?' in path else '?'}{_encoded(query).decode()}"

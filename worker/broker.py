@@ -28,24 +28,26 @@ log = logging.getLogger("kopeck")
 
 def new_notifier(broker_url: str) -> "Notifier":
     """Return a notifier that sends its messages to this broker."""
-    return Notifier(_Broker(broker_url).send)
+    celery = new_celery(broker_url)
+    _warm_up(celery, broker_url)
+    return Notifier(lambda: _Broker(celery, broker_url).send)
 
 
 class Notifier:
     """Has jobs run soon: at most one message of each job in WAKE_SECONDS, sent by a thread of its own."""
 
-    def __init__(self, send: Send, *, retry_seconds: float = RETRY_AFTER_SECONDS) -> None:
-        self._send = send
+    def __init__(self, connect: Callable[[], Send], *, retry_seconds: float = RETRY_AFTER_SECONDS) -> None:
+        self._connect = connect
         self._retry_seconds = retry_seconds
         self._threads: dict[int, _NotifierThread] = {}
 
     def notify(self, job: Job) -> None:
         """Have a job run soon; call it after the commit, as often as you like."""
-        # Threads, and locks that were held, do not survive a fork: each process has its own. Two threads that come
-        # first at the same moment get the same one.
+        # Threads, and locks that were held, do not survive a fork, and a connection serves one process: each has its
+        # own. Two threads that come first at the same moment get the same one.
         process = os.getpid()
         thread = self._threads.get(process) or self._threads.setdefault(
-            process, _NotifierThread(self._send, self._retry_seconds)
+            process, _NotifierThread(self._connect(), self._retry_seconds)
         )
         thread.notify(job)
 
@@ -142,11 +144,10 @@ class _NotifierThread:
 class _Broker:
     """The connection to the broker, opened when the first message is sent; used by one thread of a process."""
 
-    def __init__(self, broker_url: str) -> None:
+    def __init__(self, celery: Any, broker_url: str) -> None:
+        self._celery = celery
         self._broker_url = broker_url
-        self._celery = new_celery(broker_url)
         self._producer: Any = None
-        self._warm_up()
 
     def send(self, job: Job) -> None:
         """Send one message, or raise what stands in the way."""
@@ -188,14 +189,15 @@ class _Broker:
             with suppress(Exception):
                 producer.connection.collect(BROKER_SECONDS)
 
-    def _warm_up(self) -> None:
-        """Import what sending needs while nobody waits: later, greenlets would all stand still for it."""
-        from kombu.transport import get_transport_cls  # noqa: PLC0415
 
-        get_transport_cls(_scheme(self._broker_url))
-        # Celery makes each of these when it is asked for.
-        for name in ("amqp.router", "amqp.send_task_message", "Task", "AsyncResult"):
-            attrgetter(name)(self._celery)
+def _warm_up(celery: Any, broker_url: str) -> None:
+    """Import what sending needs while nobody waits: later, greenlets would all stand still for it."""
+    from kombu.transport import get_transport_cls  # noqa: PLC0415
+
+    get_transport_cls(_scheme(broker_url))
+    # Celery makes each of these when it is asked for.
+    for name in ("amqp.router", "amqp.send_task_message", "Task", "AsyncResult"):
+        attrgetter(name)(celery)
 
 
 def _scheme(broker_url: str) -> str:

@@ -6,6 +6,7 @@ from contextlib import closing
 
 import pytest
 from flask import Flask
+from sqlalchemy.exc import OperationalError
 
 import services
 from database import session
@@ -18,6 +19,13 @@ from tests.databases import Database
 from tests.factories import INN, OTHER_INN, make_body, make_credit, make_org
 from tests.held_group import HeldGroup
 from tests.listeners import EARLY, NOBODY, credit, deliver, deliveries, only_delivery, replay, subscribe
+
+
+class Deadlock(Exception):
+    sqlstate = "40P01"
+
+
+DEADLOCK = OperationalError("SELECT 1", {}, Deadlock())
 
 TABLES = {Job.DELIVER: "deliveries", Job.CREDIT: "inbox", Job.REPLAY: "replays"}
 """Where each job looks for what there is to do."""
@@ -288,6 +296,30 @@ class TestTransaction:
             pass
 
         assert listener.jobs == []
+
+    @pytest.mark.parametrize("problem", [TryAgain(), DEADLOCK, ValueError("of its own")])
+    def test_listener_that_fails_does_not_undo_or_repeat_what_is_committed(
+        self, app, context, database, caplog, problem
+    ):
+        jobs = []
+
+        def failing(job: Job) -> None:
+            jobs.append(job)
+            raise problem
+
+        session.after_commit(db.engine, failing)
+
+        @survives_deadlock
+        def use_case() -> None:
+            with transaction() as opened:
+                services._take(opened, [make_credit()])
+                request_job(opened, Job.DELIVER)
+                request_job(opened, Job.REPLAY)
+
+        use_case()
+
+        assert (jobs, len(database.rows()["payments"])) == ([Job.DELIVER, Job.REPLAY], 1)
+        assert "after the commit" in caplog.text
 
     def test_transaction_that_was_run_again_is_told_of_once(self, app, context, database, listen, endpoint_id):
         listener, attempts = listen(app), []

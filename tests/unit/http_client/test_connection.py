@@ -249,7 +249,6 @@ def test_body_that_just_fits_is_read_to_its_end(head, end, receive, make_client)
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nabc",
         b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 5\r\n\r\nabcde",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 3, 3\r\n\r\nabc",
         b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\nabc",
         b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
     ],
@@ -260,6 +259,66 @@ def test_body_whose_end_is_unclear_is_no_answer_where_half_would_do_harm(answer,
     with pytest.raises(Unreachable, match="cannot be read"):
         make_client(truncate=False).request("GET", receiver.url)
     receiver.wait_until_over()
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize("truncate", [True, False])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked \r\n\r\n3\r\nab",
+        CHUNKED,
+        *(
+            CHUNKED + b"3\r\nabc" + end
+            for end in (b"", b"\r\n", b"\r\n0", b"\r\n0\r\n", b"\r\n0\r\nX: y\r\n", b"\r\n00")
+        ),
+        *(CHUNKED + b"3\r\nabc\r\n" + size + b"\r\n\r\n" for size in (b"", b"-0", b"+0", b"0x0", b"0_0", b"x", b" 0")),
+        *(CHUNKED + size + b"\r\nabc\r\n0\r\n\r\n" for size in (b"4", b"2", b"3" * 5000, b"f" * 16)),
+        b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\nabc",
+        *(
+            b"HTTP/1.1 200 OK\r\nContent-Length: " + length + b"\r\n\r\nabc"
+            for length in (b"10, 10", b"3, 4", b"3,", b"", b"0x3", b"3_0", b"+3", "\u0663".encode(), b"5")
+        ),
+    ],
+)
+def test_body_that_breaks_off_is_no_answer(answer, truncate, receive, make_client):
+    receiver = receive(once(answer))
+
+    with pytest.raises(Unreachable, match="broke off or cannot be read") as refusal:
+        make_client(truncate=truncate).request("GET", receiver.url)
+    assert refusal.value.maybe_sent
+    receiver.wait_until_over()
+
+
+@pytest.mark.parametrize("truncate", [True, False])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length:\t3 \r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 3, 3\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 003\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\t\r\n\r\n3 ; a=b\r\nabc\r\n000\r\nX: y\r\n\r\n",
+        CHUNKED + b"1\r\na\r\n02;x\r\nbc\r\n0;y\r\n\r\n",
+        CHUNKED + b"3\nabc\r\n0\n\n",
+    ],
+)
+def test_body_that_is_whole_is_read_however_it_is_written(answer, truncate, receive, make_client):
+    receiver = receive(always(answer))
+
+    assert make_client(truncate=truncate, seconds=PATIENCE_SECONDS).request("GET", receiver.url).body == b"abc"
+
+
+def test_no_more_of_a_body_is_waited_for_than_is_wanted(receive, make_client):
+    def script(connection: Connection) -> None:
+        connection.take()
+        connection.give(CHUNKED + b"5\r\nabcde\r\n")
+        connection.receiver.ended.wait(PATIENCE_SECONDS)
+
+    receiver = receive(script)
+
+    assert make_client(answer_bytes_max=5).request("GET", receiver.url).body == b"abcde"
 
 
 def test_connection_whose_answer_had_two_ends_is_not_used_again(receive, make_client):

@@ -111,6 +111,80 @@ def test_handshake_that_trickles_is_given_up(receive, make_client):
     receiver.wait_until_over()
 
 
+@pytest.mark.parametrize("seconds", [0.2, PATIENCE_SECONDS])
+def test_handshake_that_never_ends_is_given_up_however_fast_it_goes_on(seconds, receive, make_client):
+    """OpenSSL passes over requests to begin anew, and asks for more for as long as more is there."""
+
+    def script(connection: Connection) -> None:
+        while not connection.receiver.ended.is_set():
+            connection.give(b"\x16\x03\x03\x40\x00" + bytes(16384))
+
+    receiver = receive(script)
+
+    with pytest.raises(Unreachable, match="does not speak TLS") as refusal:
+        make_client(connect_seconds=seconds, seconds=seconds).post(secure_url(receiver, "127.0.0.1"), b"", {})
+    assert not refusal.value.maybe_sent
+    receiver.wait_until_over()
+
+
+def test_requests_to_begin_the_handshake_anew_do_not_move_the_deadline(receive, make_client):
+    def script(connection: Connection) -> None:
+        while not connection.receiver.ended.wait(0.02):
+            connection.give(b"\x16\x03\x03\x00\x04" + bytes(4))
+
+    receiver = receive(script)
+
+    with pytest.raises(Unreachable, match=r"No connection came about within 0\.3 seconds"):
+        make_client(connect_seconds=0.3).post(secure_url(receiver, "127.0.0.1"), b"", {})
+    receiver.wait_until_over()
+
+
+def test_tickets_that_come_after_the_handshake_do_not_end_a_connection(
+    authority, receive, make_client, ca_bundle, tmp_path
+):
+    tls = authority.context_for("customer.ru", tmp_path)
+    tls.num_tickets = 100
+    receiver = receive(tls=tls)
+    client = make_client(ca_bundle=ca_bundle, resolve=answering("127.0.0.1"))
+
+    for _ in range(3):
+        assert client.post(secure_url(receiver, "customer.ru"), b"{}", {}).body == b"ok"
+    assert receiver.accepted == 1
+
+
+@pytest.mark.parametrize("pause", [0, 0.1])
+def test_answer_that_nobody_asked_for_ends_a_secure_connection(
+    pause, authority, receive, make_client, ca_bundle, tmp_path
+):
+    def script(connection: Connection) -> None:
+        while True:
+            connection.take()
+            connection.give(OK)
+            connection.receiver.ended.wait(pause)
+            connection.give(OK.replace(b"ok", b"no"))
+
+    receiver = receive(script, tls=authority.context_for("customer.ru", tmp_path))
+    client = make_client(ca_bundle=ca_bundle, resolve=answering("127.0.0.1"))
+
+    for number in (1, 2, 3):
+        assert client.post(secure_url(receiver, "customer.ru"), b"{}", {}).body == b"ok"
+        receiver.ended.wait(2 * pause + 0.05)
+        assert receiver.accepted == number
+
+
+def test_megabytes_go_and_come_through_tls(authority, receive, make_client, ca_bundle, tmp_path):
+    body = bytes(range(256)) * 8192
+
+    def script(connection: Connection) -> None:
+        assert connection.take() == body
+        connection.give(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+
+    receiver = receive(script, tls=authority.context_for("customer.ru", tmp_path))
+    client = make_client(ca_bundle=ca_bundle, resolve=answering("127.0.0.1"), answer_bytes_max=len(body))
+
+    assert client.request("PUT", secure_url(receiver, "customer.ru"), body=body).body == body
+
+
 def test_what_does_not_speak_tls_is_said(receive, client):
     receiver = receive(lambda connection: connection.give(b"HTTP/1.1 400 Bad Request\r\n\r\n"))
 

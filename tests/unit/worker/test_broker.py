@@ -40,7 +40,7 @@ def broker() -> Broker:
 
 @pytest.fixture
 def notifier(broker: Broker) -> Notifier:
-    return Notifier(broker.send, retry_seconds=0.01)
+    return Notifier(lambda: broker.send, retry_seconds=0.01)
 
 
 def test_without_a_broker_celery_is_not_imported(tmp_path):
@@ -134,10 +134,13 @@ def test_a_process_without_further_threads_goes_on(broker, notifier, monkeypatch
 FORKED = """
 import os, sys, time
 from enums import Job
-from tests.waiting import PATIENCE_SECONDS, wait_until
 from worker.broker import Notifier
 
-notifier = Notifier(lambda job: os.write(1, f"{os.getpid()} {job}\\n".encode()))
+def connect():
+    opened_by = os.getpid()
+    return lambda job: os.write(1, f"{opened_by} {job}\\n".encode())
+
+notifier = Notifier(connect)
 notifier.notify(Job.DELIVER)
 child = os.fork()
 notifier.notify(Job.CREDIT)
@@ -149,7 +152,7 @@ os.wait()
 """
 
 
-def test_child_of_a_fork_has_a_thread_of_its_own():
+def test_child_of_a_fork_has_a_thread_and_a_connection_of_its_own():
     command = [sys.executable, "-u", "-c", FORKED]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
         lines = [parent.stdout.readline().split() for _ in range(3)]
@@ -163,10 +166,9 @@ def test_a_process_that_ends_at_once_has_sent_its_message():
     script = """
 import os
 from enums import Job
-from tests.waiting import PATIENCE_SECONDS, wait_until
 from worker.broker import Notifier
 
-Notifier(lambda job: os.write(1, job.encode())).notify(Job.DELIVER)
+Notifier(lambda: lambda job: os.write(1, job.encode())).notify(Job.DELIVER)
 """
     ended = subprocess.run([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, check=True)
 
