@@ -16,7 +16,7 @@ _settings = load()
 wsgi_app = "app:create_app()"
 bind = f"[{_settings.host}]:{_settings.port}" if ":" in _settings.host else f"{_settings.host}:{_settings.port}"
 # As many processes as there are cores, and at least two, so that one that dies does not take the door with it. On two
-# cores one was a third slower than two, and three a tenth (python -m bench --only one-worker three-workers).
+# cores one was more than a third slower than two, three an eighth (python -m bench --only one-worker three-workers).
 workers = 2
 # Greenlets: a request that waits for a commit costs no thread, and a slow client nothing but its connection. With
 # threads it was about half as fast (--only gthread-8 gthread-32).

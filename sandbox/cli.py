@@ -47,7 +47,7 @@ group = AppGroup("sandbox", help="Play a storm, run the worker, print the addres
 
 @group.command(name="worker", epilog=WORKER_EXAMPLE)
 def work() -> None:
-    """Send webhooks and expire overdue payments until SIGTERM or Ctrl-C; `flask run` has its own worker."""
+    """Send webhooks and expire overdue payments until SIGTERM or Ctrl-C; `make run` and `flask run` have their own."""
     stop = threading.Event()
     sandbox = context.sandbox()
 

@@ -5,17 +5,20 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
+
+from flask import Flask
 
 from context import cipher
 from errors import DeliveryUnderWay, EndpointDisabled, EndpointUnknown
 from outbox import claims, endpoints, replays, results
 from outbox.claims import LOST
 from outbox.delivery import Attempt, ClaimedDelivery
+from tests.conftest import Clock
 from tests.factories import INN, START, make_org
 from tests.outboxes import (
     attempt_with,
@@ -114,47 +117,59 @@ def play_again(simulation: Simulation, endpoint_ids: list[int]) -> None:
             pass
 
 
+def credit_on(simulation: Simulation) -> None:
+    for _ in range(40):
+        pay(1, now=simulation.clock())
+
+
+def remove(simulation: Simulation, endpoint_id: int) -> None:
+    wait_until(lambda: len(simulation.leases) > 50)
+    endpoints.remove(endpoint_id, now=simulation.clock())
+
+
+def run_clock(simulation: Simulation, clock: Clock) -> None:
+    while not simulation.over.is_set():
+        clock.move(seconds=random.choice([0.5, 7, 30, 400]))
+        time.sleep(0.005)
+
+
+def run_until_ended(
+    app: Flask, simulation: Simulation, *people: Callable[[], None], beside: Sequence[Callable[[], None]]
+) -> None:
+    """Run people, and what goes on beside them until the last of them has ended."""
+    at_work = threading.Semaphore(0)
+
+    def ending(person: Callable[[], None]) -> None:
+        try:
+            person()
+        finally:
+            at_work.release()
+
+    def end() -> None:
+        for _ in people:
+            at_work.acquire(timeout=PATIENCE_SECONDS)
+        simulation.over.set()
+
+    together(app, *beside, end, *(partial(ending, person) for person in people))
+
+
 def test_workers_people_replays_and_credits_at_once_lose_and_double_nothing(app, context, clock, check_ledger):
     make_org()
     kept = [open_endpoint(), open_endpoint(inn=INN, ordered=True)]
     removed = open_endpoint()
     pay(30)
     simulation = Simulation(clock)
-    busy = threading.Semaphore(0)
 
-    def credit() -> None:
-        for _ in range(40):
-            pay(1, now=clock())
-
-    def remove() -> None:
-        wait_until(lambda: len(simulation.leases) > 50)
-        endpoints.remove(removed, now=clock())
-
-    def run_clock() -> None:
-        while not simulation.over.is_set():
-            clock.move(seconds=random.choice([0.5, 7, 30, 400]))
-            time.sleep(0.005)
-
-    people = [
+    run_until_ended(
+        app,
+        simulation,
         partial(ask_again, simulation),
         partial(switch, simulation, kept),
         partial(play_again, simulation, [*kept, removed]),
-        credit,
-        remove,
-    ]
-
-    def last(part: Callable[[], None]) -> None:
-        try:
-            part()
-        finally:
-            busy.release()
-
-    def end() -> None:
-        for _ in people:
-            busy.acquire(timeout=PATIENCE_SECONDS)
-        simulation.over.set()
-
-    together(app, *[simulation.work] * 5, run_clock, end, *(partial(last, part) for part in people))
+        partial(credit_on, simulation),
+        partial(remove, simulation, removed),
+        beside=[*[simulation.work] * 5, partial(run_clock, simulation, clock)],
+    )
 
     assert simulation.overlaps() == []
     lost_before = sum(attempt.error == LOST for attempts in read_attempts().values() for attempt in attempts)
