@@ -5,12 +5,16 @@ Never asks DNS and never opens a socket, so a name that passes here is judged on
 """
 
 import re
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import NamedTuple
 
 import idna
 
 from limits import URL_CHARACTERS_MAX
+
+URLS_KEPT = 1024
+"""How many addresses are kept as they were read: an endpoint gets one event after the other."""
 
 HOST_CHARACTERS_MAX = 253
 """The longest name in DNS, without its last dot."""
@@ -133,6 +137,7 @@ def problem_with(url: str, *, loopback_allowed: bool, https_only: bool) -> str |
     return None if fits else NOT_PUBLIC
 
 
+@lru_cache(maxsize=URLS_KEPT)
 def split(url: str) -> Target:
     """Take a URL apart, the same way when it is registered and when it is used; raise Unusable."""
     if len(url) > URL_CHARACTERS_MAX:

@@ -136,33 +136,31 @@ class Client:
         self._pool.close()
 
     def _send(self, target: Target, request: Request, deadline: Deadline) -> Answer:
-        connection = self._pool.take(self._origin(target))
+        origin = Origin(target.scheme, target.host, target.port, self._dialer.tunnel_to(target.host))
+        connection = self._pool.take(origin)
         if connection is None:
-            return self._send_over(self._dialer.connect(target, deadline), target, request, deadline)
+            return self._send_over(self._dialer.connect(target, deadline), origin, request, deadline)
         try:
-            return self._send_over(connection, target, request, deadline)
+            return self._send_over(connection, origin, request, deadline)
         except ConnectionLost as lost:
             # Most likely it was being closed just then, unread; but that cannot be seen from here.
             if not request.is_idempotent:
                 raise
             maybe_sent = lost.maybe_sent
         try:
-            return self._send_over(self._dialer.connect(target, deadline), target, request, deadline)
+            return self._send_over(self._dialer.connect(target, deadline), origin, request, deadline)
         except Unreachable as problem:
             problem.maybe_sent |= maybe_sent
             raise
 
-    def _send_over(self, connection: Connection, target: Target, request: Request, deadline: Deadline) -> Answer:
+    def _send_over(self, connection: Connection, origin: Origin, request: Request, deadline: Deadline) -> Answer:
         try:
             answer = connection.exchange(request, deadline, bytes_max=self._answer_bytes_max, truncate=self._truncate)
         except BaseException:
             connection.close()
             raise
-        self._pool.keep(self._origin(target), connection)
+        self._pool.keep(origin, connection)
         return answer
-
-    def _origin(self, target: Target) -> Origin:
-        return Origin(target.scheme, target.host, target.port, self._dialer.tunnel_to(target.host))
 
 
 def _target(url: str) -> Target:

@@ -324,4 +324,4 @@ class Connection:
 
 def printable(text: str) -> str:
     """Return the characters of a text that a terminal shows and does not obey."""
-    return "".join(filter(str.isprintable, text)).strip()
+    return (text if text.isprintable() else "".join(filter(str.isprintable, text))).strip()

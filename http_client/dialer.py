@@ -66,7 +66,7 @@ class Dialer:
 
     def tunnel_to(self, host: str) -> Proxy | None:
         """Return the proxy by which a host is reached; None for this machine, and where there is no proxy."""
-        return None if addresses.is_loopback(host) else self.proxy
+        return self.proxy if self.proxy and not addresses.is_loopback(host) else None
 
     def _allowed(self, target: Target, deadline: Deadline) -> Sequence[str]:
         """Return the addresses that may be connected to, or the name if the proxy is to resolve it."""

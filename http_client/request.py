@@ -22,8 +22,8 @@ BODILESS_METHODS = frozenset({"GET", "HEAD"})
 EXPECTING_BODY = frozenset({"POST", "PUT", "PATCH"})
 """What says that its body is empty; of the others a server expects none."""
 
-HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
+NAME_CHARACTERS = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+VALUE_CHARACTERS = re.compile(r"[\t\x20-\x7e]*")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 OURS = frozenset({"host", "content-length", "transfer-encoding"})
 """Headers that say where a request goes and where it ends."""
@@ -91,9 +91,11 @@ def basic_authorization(user: str, password: str) -> str:
 
 def head_bytes(line: str, headers: list[tuple[str, str]]) -> bytes:
     """Write the head of a request; raise ValueError for a header that would be more than one, or is given twice."""
-    if not all(HEADER_NAME.fullmatch(name) and HEADER_VALUE.fullmatch(value) for name, value in headers):
+    names, values = [name for name, _ in headers], [value for _, value in headers]
+    # Both are sets of characters: what holds for all of them together holds for each.
+    if not (all(names) and NAME_CHARACTERS.fullmatch("".join(names)) and VALUE_CHARACTERS.fullmatch("".join(values))):
         raise ValueError("A header holds something that cannot be sent.")
-    if len({name.lower() for name, _ in headers}) < len(headers):
+    if len({name.lower() for name in names}) < len(names):
         raise ValueError("A header is given twice.")
     lines = (f"{name}: {value}" for name, value in headers)
     return "\r\n".join((line, *lines, "", "")).encode("ascii")
