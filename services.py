@@ -228,7 +228,7 @@ def assign_incident(incident_id: int, *, inn: str, by: str, now: datetime) -> Re
         # Posted before the incident is touched: receive_webhook() locks in this order too.
         (outcome,) = posting.post(session, [credit])
         _announce(session, [credit], [outcome])
-        incidents.close(session, incident_id, resolution=f"assigned to {inn}", by=by, now=now)
+        incidents.close(session, incident_id, resolution=f"{incidents.ASSIGNED}{inn}", by=by, now=now)
         if outcome.status is not PostingStatus.CREDITED:
             raise IncidentNotAssignable(WHY_NOT_ASSIGNED[outcome.status])
     return _receipt(credit, outcome, incident_id)

@@ -40,6 +40,8 @@ class Bank(ABC):
     """How one bank speaks: how it proves who it is, and how its body is read."""
 
     name: ClassVar[str]
+    content_type: ClassVar[str] = "application/json"
+    """How its bodies are read again later, when only they are left of a webhook."""
 
     def authenticate(self, message: Message, *, secrets: Sequence[str], now: datetime) -> signing.Signature:
         """Prove that the bank sent this, before anything of it is parsed; raise SignatureRejected."""
@@ -48,6 +50,11 @@ class Bank(ABC):
     @abstractmethod
     def read(self, message: Message) -> Announcement:
         """Read an authentic body; raise UnusableBody (or NotJson) with a pointer to each field that is wrong."""
+
+    def read_stored(self, body: bytes) -> Announcement:
+        """Read a body again that was received before; raise UnusableBody."""
+        headers = Headers({"Content-Type": self.content_type})
+        return self.read(Message(headers=headers, content_type=self.content_type, body=body))
 
     def operation_uuid(self, external_id: str) -> UUID:
         """Return the one UUID for an operation of a bank whose own ids are not UUIDs (UUIDv5)."""

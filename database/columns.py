@@ -3,8 +3,8 @@
 Called by models.py and whoever makes an id. Knows no table.
 """
 
-import secrets
 from datetime import UTC, datetime
+from secrets import randbits
 from typing import Any
 from uuid import UUID
 
@@ -66,5 +66,14 @@ def uuid_type() -> Uuid[UUID]:
 
 def new_id(now: datetime) -> UUID:
     """Return a fresh UUIDv7 (RFC 9562): milliseconds first, so that ids sort by time."""
-    milliseconds = int(now.timestamp() * 1000)
-    return UUID(int=milliseconds << 80 | 0x7 << 76 | secrets.randbits(12) << 64 | 0b10 << 62 | secrets.randbits(62))
+    return UUID(int=milliseconds(now) << 80 | 0x7 << 76 | randbits(12) << 64 | 0b10 << 62 | randbits(62))
+
+
+def milliseconds(moment: datetime) -> int:
+    """Return a moment as the UUIDs of new_id() hold it."""
+    return int(moment.timestamp() * 1000)
+
+
+def milliseconds_of(id_: UUID) -> int:
+    """Return the moment at which new_id() made an id."""
+    return id_.int >> 80

@@ -22,6 +22,12 @@ from models import Incident, Payment
 ASSIGNABLE = (IncidentKind.UNKNOWN_INN, IncidentKind.BALANCE_LIMIT)
 """The kinds that hold money which a person may credit to an organisation."""
 
+Operation = tuple[str, UUID]
+"""The name of a source, and the number that it gave to an operation."""
+
+ASSIGNED = "assigned to "
+"""How the resolution of an incident begins whose money went to the organisation with the INN that follows."""
+
 
 def record(
     session: Session,
@@ -78,6 +84,17 @@ def close(session: Session, incident_id: int, *, resolution: str, by: str, now: 
     )
     if affected(closed) != 1:
         raise IncidentNotOpen
+
+
+def assigned(session: Session) -> dict[Operation, set[str]]:
+    """Return the INNs to which the money of incidents was assigned, by operation."""
+    query = select(Incident.source, Incident.operation_id, Incident.resolution).where(
+        Incident.operation_id.is_not(None), Incident.resolved_at.is_not(None), Incident.resolution.startswith(ASSIGNED)
+    )
+    found: dict[Operation, set[str]] = {}
+    for row in session.execute(query):
+        found.setdefault((row.source, row.operation_id), set()).add(row.resolution.removeprefix(ASSIGNED))
+    return found
 
 
 def _reopen_uncredited(session: Session, fingerprint: str) -> None:

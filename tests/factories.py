@@ -61,12 +61,15 @@ def make_credit(
     facts = Facts(
         source="plain", amount=amount, payer_inn=payer_inn or inn, document_number="PAY-328", document_date=START
     )
+    operation_id = operation_id or uuid.uuid4()
     return Credit(
-        operation_id=operation_id or uuid.uuid4(),
+        operation_id=operation_id,
         inn=inn,
         facts=facts,
         external_id=None,
-        body=b"{}",
+        body=make_body(
+            operation_id=str(operation_id), amount=amount, payer_inn=facts.payer_inn, document_date=START.isoformat()
+        ),
         key_id="test",
         received_at=received_at,
         may_create=may_create,

@@ -28,7 +28,7 @@ from werkzeug.datastructures import Headers
 import banks
 import services
 from banks.base import Message
-from database import engine, session
+from database import append_only, engine, session
 from database.columns import Base
 from ledger import audit, incidents, organizations, posting, statements
 from tests.factories import make_body
@@ -37,6 +37,9 @@ url = make_url(sys.argv[1])
 own_engine = create_engine(url, **engine.engine_options(url))
 engine.prepare(own_engine)
 Base.metadata.create_all(own_engine)
+with own_engine.begin() as connection:
+    for trigger in append_only.triggers(url.get_backend_name()):
+        connection.exec_driver_sql(trigger.definition)
 session.use(SimpleNamespace(session=scoped_session(sessionmaker(own_engine)), engine=own_engine))
 jobs = []
 session.after_commit(own_engine, jobs.append)

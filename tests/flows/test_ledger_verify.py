@@ -1,10 +1,14 @@
 """`flask ledger verify` names each row that does not add up; the damage is done past triggers and keys."""
 
+import hashlib
+import json
+
 import pytest
 from sqlalchemy import text
 
+from tests.callers import Bank
 from tests.databases import only
-from tests.factories import INN
+from tests.factories import INN, OTHER_INN, make_body
 
 SECOND = "SELECT payment_id FROM (SELECT payment_id FROM balance_log WHERE version = 2) AS second"
 PAYMENT_2 = f"(SELECT operation_id FROM (SELECT operation_id FROM payments WHERE id = ({SECOND})) AS two)"
@@ -44,7 +48,40 @@ DAMAGE = {
         "currency, document_number, document_date, body, body_sha256, key_id, received_at FROM payments LIMIT 1",
         "payments ",
     ),
-    "changed body": ("UPDATE payments SET body = '{}'", "payments "),
+    "changed body": ("UPDATE payments SET body = '{}'", "its body is not the one whose SHA-256 was kept"),
+    "another operation": (
+        f"UPDATE payments SET operation_id = id WHERE id = ({SECOND})",
+        "its body says operation_id",
+    ),
+    "another payer": (
+        f"UPDATE payments SET payer_inn = '{OTHER_INN}' WHERE id = ({SECOND})",
+        "its body says payer_inn",
+    ),
+    "another document": (
+        f"UPDATE payments SET document_number = 'PAY-329' WHERE id = ({SECOND})",
+        "its body says document_number PAY-328, the row says PAY-329",
+    ),
+    "another date of the document": (
+        f"UPDATE payments SET document_date = '2024-04-28 21:00:00' WHERE id = ({SECOND})",
+        "its body says document_date 2024-04-27T21:00:00Z, the row says 2024-04-28T21:00:00Z",
+    ),
+    "an id of another kind": (
+        f"UPDATE payments SET external_id = '7' WHERE id = ({SECOND})",
+        "its body says external_id",
+    ),
+    "another source": (f"UPDATE payments SET source = 'other' WHERE id = ({SECOND})", "no bank is called other"),
+    "received at another time": (
+        f"UPDATE payments SET received_at = '2026-02-01 12:00:00' WHERE id = ({SECOND})",
+        "its id was made at another time",
+    ),
+    "logged at another time": (
+        "UPDATE balance_log SET created_at = '2026-02-01 12:00:00' WHERE version = 2",
+        "its row of balance_log has another time",
+    ),
+    "organisation with another INN": (
+        f"UPDATE organizations SET inn = '{OTHER_INN}'",
+        f"was credited to inn {OTHER_INN}, its payer is {INN}, and no assignment explains it",
+    ),
     "changed currency of an organisation": ("UPDATE organizations SET currency = 'USD'", f"organizations inn {INN}"),
     "changed currency": ("UPDATE payments SET currency = 'USD'", "payments "),
     "log shifted as a whole": (
@@ -111,3 +148,135 @@ def test_damage_in_one_organisation_is_not_blamed_on_another(bank, runner, datab
 
     assert "7736050003" in result.output
     assert "7707083893" not in result.output
+
+
+def test_swapped_organisations_are_named(bank, runner, database):
+    bank.send(payer_inn=INN)
+    bank.send(payer_inn=OTHER_INN)
+    with database.unguarded() as connection:
+        for old, new in ((INN, "0000000000"), (OTHER_INN, INN), ("0000000000", OTHER_INN)):
+            connection.execute(text(f"UPDATE organizations SET inn = '{new}' WHERE inn = '{old}'"))
+
+    result = runner.invoke(args=["ledger", "verify"])
+
+    assert f"was credited to inn {OTHER_INN}, its payer is {INN}" in result.output
+    assert f"was credited to inn {INN}, its payer is {OTHER_INN}" in result.output
+
+
+def test_body_rewritten_with_its_hash_is_named(bank, runner, database):
+    bank.send(amount=145000)
+    with database.unguarded() as connection:
+        stored = json.loads(bytes(connection.scalar(text("SELECT body FROM payments"))))
+        body = json.dumps({**stored, "amount": 1}).encode()
+        connection.execute(
+            text("UPDATE payments SET body = :body, body_sha256 = :sha256"),
+            {"body": body, "sha256": hashlib.sha256(body).hexdigest()},
+        )
+
+    result = runner.invoke(args=["ledger", "verify"])
+
+    assert result.exit_code == 1
+    assert "its body says amount 1, the row says 145000" in result.output
+
+
+def test_body_that_no_bank_would_send_is_named(bank, runner, database):
+    bank.send()
+    with database.unguarded() as connection:
+        sha256 = hashlib.sha256(b"{}").hexdigest()
+        connection.execute(
+            text("UPDATE payments SET body = :body, body_sha256 = :sha256"), {"body": b"{}", "sha256": sha256}
+        )
+
+    result = runner.invoke(args=["ledger", "verify"])
+
+    assert "its body cannot be read as one of the bank plain" in result.output
+
+
+@pytest.fixture
+def held(make_app, operator):
+    """Return the number of an incident that holds money of an unknown INN, beside another organisation."""
+    holding = make_app(UNKNOWN_INN="hold").test_client()
+    operator.post("/organizations/", inn=OTHER_INN, name="Somebody else")
+    answer = Bank(holding).send()
+    assert answer.status_code == 202
+    return answer.json["incident_id"]
+
+
+def test_assignment_explains_another_organisation(held, operator, runner, check_ledger):
+    assert operator.post(f"/incidents/{held}/assign/", inn=OTHER_INN).status_code == 200
+
+    check_ledger()
+
+
+def test_note_of_a_person_explains_no_other_organisation(held, operator, bank, runner, database):
+    operator.post(f"/incidents/{held}/resolve/", resolution="looked at")
+    bank.send()
+    with database.unguarded() as connection:
+        connection.execute(
+            text("UPDATE organizations SET inn = '0000000000' WHERE inn = :inn"),
+            {"inn": INN},
+        )
+
+    assert "no assignment explains it" in runner.invoke(args=["ledger", "verify"]).output
+
+
+def test_money_elsewhere_than_assigned_is_named(held, operator, runner, database):
+    operator.post(f"/incidents/{held}/assign/", inn=OTHER_INN)
+    with database.unguarded() as connection:
+        connection.execute(text(f"UPDATE organizations SET inn = '{INN}' WHERE inn = '{OTHER_INN}'"))
+
+    output = runner.invoke(args=["ledger", "verify"]).output
+
+    assert f"was credited to inn {INN}, its incident was assigned to {OTHER_INN}" in output
+
+
+def test_changed_facts_of_an_incident_are_named_before_they_become_money(held, runner, database):
+    with database.unguarded() as connection:
+        facts = connection.scalar(text("SELECT facts FROM incidents"))
+        facts = json.loads(facts) if isinstance(facts, str) else facts
+        facts["announced"]["amount"] = 1
+        connection.execute(text("UPDATE incidents SET facts = :facts"), {"facts": json.dumps(facts)})
+
+    output = runner.invoke(args=["ledger", "verify"]).output
+
+    assert f"incidents {held}: its body says amount 145000, the row says 1" in output
+
+
+def test_changed_body_of_an_incident_is_named(bank, runner, database):
+    bank.push(b"{}")
+    with database.unguarded() as connection:
+        connection.execute(text("UPDATE incidents SET body = :body"), {"body": make_body()})
+
+    assert "its body is not the one whose SHA-256 was kept" in runner.invoke(args=["ledger", "verify"]).output
+
+
+@only("sqlite")  # the others keep no such values
+@pytest.mark.parametrize(
+    "change",
+    [
+        "operation_id = 'none'",
+        "document_date = 'yesterday'",
+        "received_at = 12",
+        "amount = 'much'",
+        "organization_id = 'x'",
+    ],
+)
+def test_values_of_another_kind_are_named(three_credits, runner, database, change):
+    with database.unguarded() as connection:
+        connection.exec_driver_sql("PRAGMA ignore_check_constraints = ON")
+        connection.exec_driver_sql(f"UPDATE payments SET {change} WHERE id = ({SECOND})")
+
+    result = runner.invoke(args=["ledger", "verify"])
+
+    assert result.exit_code == 1
+    assert "payments" in result.output
+    assert isinstance(result.exception, SystemExit)
+
+
+@only("sqlite")  # it alone lets a connection write what the constraint refuses
+def test_reason_that_nobody_knows_is_named(three_credits, runner, database):
+    with database.unguarded() as connection:
+        connection.exec_driver_sql("PRAGMA ignore_check_constraints = ON")
+        connection.exec_driver_sql("UPDATE balance_log SET reason = 'gift' WHERE version = 2")
+
+    assert "gives the reason gift" in runner.invoke(args=["ledger", "verify"]).output
