@@ -7,17 +7,21 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from database.bulk import insert, table_of
-from database.session import AnyRow, look_up, request_job
+from database.columns import UtcDateTime
+from database.session import AnyRow, current_session, look_up, request_job
 from enums import Job
 from limits import INBOX_WAIT_SECONDS_MAX
 from models import Inbox
+from pagination import Listing, Span, whole_number, within
 
 WEBHOOKS = table_of(Inbox)
 FIRST_WAIT_SECONDS = 5
+
+EVER = Span()
 
 CONTENT_TYPE_CHARACTERS_MAX = 255
 """How much of a Content-Type is kept; what kind of body it is stands at the beginning."""
@@ -32,6 +36,15 @@ class QueuedWebhook:
     body: bytes
     key_id: str
     received_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backlog:
+    """How many webhooks of one bank wait, and since when the oldest of them does."""
+
+    source: str
+    count: int
+    oldest_at: datetime
 
 
 def put(session: Session, webhooks: Sequence[QueuedWebhook]) -> list[bool]:
@@ -54,6 +67,24 @@ def due(*, places: int, now: datetime) -> list[int]:
     """Return the numbers of webhooks that are due, the oldest first, without locking anything."""
     first = select(WEBHOOKS.c.id).where(WEBHOOKS.c.due_at <= now).order_by(WEBHOOKS.c.due_at, WEBHOOKS.c.id)
     return [row.id for row in look_up(first.limit(places))]
+
+
+def backlog(span: Span = EVER) -> list[Backlog]:
+    """Return what waits, by bank: all of it, or what arrived within a span."""
+    oldest = func.min(WEBHOOKS.c.received_at, type_=UtcDateTime)
+    query = (
+        select(WEBHOOKS.c.source, func.count().label("count"), oldest.label("oldest_at"))
+        .where(*within(WEBHOOKS.c.received_at, span))
+        .group_by(WEBHOOKS.c.source)
+        .order_by(WEBHOOKS.c.source)
+    )
+    return [Backlog(**row._mapping) for row in current_session().execute(query)]
+
+
+def webhook_list() -> Listing:
+    """List what waits, the oldest first, without the bodies."""
+    shown = WEBHOOKS.c["id", "source", "received_at", "attempt_count", "due_at"]
+    return Listing(query=select(*shown), key=WEBHOOKS.c.id, key_name="id", parse=whole_number, newest_first=False)
 
 
 def take(session: Session, ids: Collection[int]) -> Sequence[AnyRow]:
