@@ -1,12 +1,16 @@
 """Secrets at rest: encrypted before they go into the database, decrypted after they come out.
 
-Called by whoever stores or uses the keys of an endpoint. Never reads a setting or a table.
+Called by whoever stores or uses what must not be read there. Never reads a setting or a table.
 """
 
 import base64
+import binascii
+import os
 from collections.abc import Sequence
 
+from cryptography.exceptions import InvalidTag
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
@@ -16,35 +20,62 @@ from errors import SecretUnreadable
 PURPOSE = b"kopeck secrets at rest"
 """Makes the derived keys good for this alone; with another value nothing that is stored could be decrypted."""
 
+BOUND_PURPOSE = b"kopeck secrets at rest, bound to their place"
+
+BOUND = "a1."
+"""What begins a text that is bound to its place: AES-256-GCM with the place as associated data."""
+
+NONCE_BYTES = 12
+
 
 class SecretCipher:
-    """Encrypts with the newest key and decrypts with any, so that keys can be changed while secrets are stored."""
+    """Encrypts with the newest key and decrypts with any, so that keys can be changed while secrets are stored.
+
+    What is encrypted is bound to its place, such as `endpoints.secrets/17`: copied anywhere else it cannot be read.
+    """
 
     def __init__(self, keys: Sequence[str]) -> None:
         """Take the texts of SECRETS_KEYS, newest first; raise ValueError when there is none or one is short."""
         if not keys or any(len(key) < SECRET_CHARACTERS_MIN for key in keys):
             raise ValueError(f"SECRETS_KEYS needs one key or more, each of at least {SECRET_CHARACTERS_MIN} characters")
-        self._fernets = MultiFernet([Fernet(_derived(key)) for key in keys])
+        self._ciphers = [AESGCM(_derived(key, BOUND_PURPOSE)) for key in keys]
+        self._unbound = MultiFernet([Fernet(base64.urlsafe_b64encode(_derived(key, PURPOSE))) for key in keys])
 
     def __repr__(self) -> str:
         return "<SecretCipher>"
 
-    def encrypt(self, text: str) -> str:
-        """Encrypt a text; the same text gives another result each time."""
-        return self._fernets.encrypt(text.encode()).decode()
+    def encrypt(self, text: str, *, bound_to: str) -> str:
+        """Encrypt a text for one place, named by table, column and row; the same text gives another result each time.
 
-    def decrypt(self, text: str) -> str:
-        """Decrypt what encrypt() made; raise SecretUnreadable when no key fits or it is not as it was made."""
+        The name must be one that whoever writes to the table cannot choose: a primary key.
+        """
+        nonce = os.urandom(NONCE_BYTES)
+        encrypted = self._ciphers[0].encrypt(nonce, text.encode(), bound_to.encode())
+        return BOUND + base64.urlsafe_b64encode(nonce + encrypted).decode()
+
+    def decrypt(self, text: str, *, bound_to: str) -> str:
+        """Decrypt what encrypt() made for this place; raise SecretUnreadable when no key fits or it is not as made."""
+        if text.startswith(BOUND):
+            for cipher in self._ciphers:
+                try:
+                    sealed = base64.b64decode(text[len(BOUND) :].encode(), altchars=b"-_", validate=True)
+                    return cipher.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], bound_to.encode()).decode()
+                except (InvalidTag, binascii.Error, ValueError):
+                    continue
+        raise SecretUnreadable
+
+    def decrypt_unbound(self, text: str) -> str:
+        """Decrypt what an earlier version stored, bound to nothing; only to bind it, as it may have been copied."""
         try:
-            return self._fernets.decrypt(text.encode()).decode()
+            return self._unbound.decrypt(text.encode()).decode()
         except (InvalidToken, ValueError):
-            raise SecretUnreadable(
-                "A stored secret cannot be decrypted: SECRETS_KEYS must still list the key that it was encrypted with; "
-                "if it does, the stored text was changed."
-            ) from None
+            raise SecretUnreadable from None
+
+    def encrypt_unbound(self, text: str) -> str:
+        """Encrypt a text as an earlier version reads it; for a migration that is taken back."""
+        return self._unbound.encrypt(text.encode()).decode()
 
 
-def _derived(key: str) -> bytes:
+def _derived(key: str, purpose: bytes) -> bytes:
     # No salt: there is nowhere to keep one, and the keys are random texts rather than passwords.
-    derived = HKDF(algorithm=SHA256(), length=32, salt=None, info=PURPOSE).derive(key.encode())
-    return base64.urlsafe_b64encode(derived)
+    return HKDF(algorithm=SHA256(), length=32, salt=None, info=purpose).derive(key.encode())

@@ -59,6 +59,7 @@ class IncidentKind(StrEnum):
     CONFLICT = "conflict"  # a used operation_id with other facts
     ENDPOINT_DISABLED = "endpoint_disabled"  # it answered 410, or has failed for too long
     STUCK_WEBHOOK = "stuck_webhook"  # acknowledged, waiting in the inbox, and failing for a reason of ours
+    UNREADABLE_KEYS = "unreadable_keys"  # of endpoints, by a worker: SECRETS_KEYS do not fit, or a row was changed
 
 
 class IncidentState(StrEnum):

@@ -171,11 +171,15 @@ class LimitReached(PaymentError):
 
 
 class SecretUnreadable(PaymentError):
-    """A stored secret cannot be decrypted; `detail` says which setting to look at."""
+    """A stored secret cannot be decrypted."""
 
     status = 409
     slug = "secret-unreadable"
     title = "The secrets of this endpoint cannot be read"
+    words = (
+        "A stored secret cannot be decrypted: SECRETS_KEYS must still list the key that it was encrypted with; "
+        "if it does, the stored text was changed, or belongs to another row."
+    )
 
 
 class DeliveryUnknown(PaymentError):

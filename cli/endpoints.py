@@ -8,8 +8,9 @@ import schemas
 from cli.output import INN, MOMENT, NUMBER, TEXT, Group, example, operator, shown, table
 from context import cipher, now, settings
 from enums import EVERYTHING, EventType, Scheme
+from errors import SecretUnreadable
 from limits import ROTATION_SECONDS_MAX
-from outbox import endpoints, queries, replays
+from outbox import endpoints, queries, replays, stored_secrets
 from outbox.endpoints import Reveal
 from worker import jobs
 
@@ -59,12 +60,19 @@ def create(
 def list_(limit: int) -> None:
     """List endpoints, the oldest first."""
     rows = queries.endpoint_list().page(limit=limit).items
+    unreadable = stored_secrets.unreadable(cipher())
     lines = [
-        (row.id, row.organization or "all", row.scheme, row.disabled_because, row.failing_since, row.url)
+        (
+            *(row.id, row.organization or "all", row.scheme),
+            "unreadable" if row.id in unreadable else "readable",
+            *(row.disabled_because, row.failing_since, row.url),
+        )
         for row in rows
     ]
-    for line in table(("ID", "FOR", "SCHEME", "DISABLED", "FAILING SINCE", "URL"), lines):
+    for line in table(("ID", "FOR", "SCHEME", "SECRET", "DISABLED", "FAILING SINCE", "URL"), lines):
         click.echo(line)
+    if unreadable:
+        click.echo(f"{len(unreadable)} cannot be signed for: {SecretUnreadable.words}", err=True)
 
 
 @group.command(epilog=example("flask endpoints show 1"))
@@ -103,6 +111,28 @@ def ping(endpoint_id: int) -> None:
 def rotate(endpoint_id: int, overlap: int) -> None:
     """Make a new secret and print it, once; the old one stays good for a while."""
     _print_secret(endpoints.rotate(cipher(), endpoint_id, overlap_seconds=overlap, now=now()))
+
+
+@group.command(
+    "reencrypt", epilog=example("flask endpoints reencrypt", "flask endpoints reencrypt --unbound 3 --unbound 4")
+)
+@click.option(
+    "--unbound",
+    multiple=True,
+    type=NUMBER,
+    metavar="ENDPOINT_ID",
+    help="Also a secret of this endpoint that `flask db upgrade` could not read; only if nobody has changed the table.",
+)
+def reencrypt(unbound: tuple[int, ...]) -> None:
+    """Encrypt all secrets with the newest of SECRETS_KEYS; then the older keys can be taken out."""
+    done, unread = stored_secrets.reencrypt(cipher(), unbound=unbound)
+    click.echo(f"{done} encrypted with the newest key.")
+    if unread:
+        numbers = ", ".join(map(str, unread))
+        raise click.ClickException(
+            f"These endpoints' secrets cannot be read: {numbers}. Put the key that is missing back into SECRETS_KEYS, "
+            "or give each a new secret: `flask endpoints rotate NUMBER --overlap 0`."
+        )
 
 
 @group.command(epilog=example("flask endpoints disable 1"))

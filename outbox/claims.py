@@ -114,7 +114,7 @@ def _endpoints(
 
 def _snapshot(cipher: SecretCipher, row: AnyRow) -> EndpointSnapshot:
     try:
-        keys = decrypt_keys(cipher, row.secrets) if row.disabled_at is None else ()
+        keys = decrypt_keys(cipher, row.secrets, endpoint_id=row.id) if row.disabled_at is None else ()
     except SecretUnreadable as error:
         # Its deliveries wait; those of others must not.
         _log_unreadable(row.id, str(error))

@@ -11,6 +11,7 @@ from datetime import datetime
 import signing
 from encryption import SecretCipher
 from enums import Scheme
+from errors import SecretUnreadable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,14 +35,30 @@ def public_key(key: Key) -> str | None:
     return None if key.private_key is None else signing.public_key(key.private_key)
 
 
-def decrypt_keys(cipher: SecretCipher, secrets: str) -> tuple[Key, ...]:
-    """Decrypt the keys of an endpoint, the newest first."""
+def decrypt_keys(
+    cipher: SecretCipher, secrets: str, *, endpoint_id: int, unbound_allowed: bool = False
+) -> tuple[Key, ...]:
+    """Decrypt the keys of an endpoint, the newest first; raise SecretUnreadable.
+
+    What is bound to no row is read only if a person vouches that it belongs to this one.
+    """
+    try:
+        text = cipher.decrypt(secrets, bound_to=_place(endpoint_id))
+    except SecretUnreadable:
+        if not unbound_allowed:
+            raise
+        text = cipher.decrypt_unbound(secrets)
     return tuple(
-        Key(**{**key, "until": key["until"] and datetime.fromisoformat(key["until"])})
-        for key in json.loads(cipher.decrypt(secrets))
+        Key(**{**key, "until": key["until"] and datetime.fromisoformat(key["until"])}) for key in json.loads(text)
     )
 
 
-def encrypt_keys(cipher: SecretCipher, keys: Iterable[Key]) -> str:
-    """Encrypt the keys of an endpoint, the newest first, as the table keeps them."""
-    return cipher.encrypt(json.dumps([{**vars(key), "until": key.until and key.until.isoformat()} for key in keys]))
+def encrypt_keys(cipher: SecretCipher, keys: Iterable[Key], *, endpoint_id: int) -> str:
+    """Encrypt the keys of an endpoint, the newest first, as its row keeps them."""
+    text = json.dumps([{**vars(key), "until": key.until and key.until.isoformat()} for key in keys])
+    return cipher.encrypt(text, bound_to=_place(endpoint_id))
+
+
+def _place(endpoint_id: int) -> str:
+    """Name the row: with the secrets of another endpoint nothing is signed for this one."""
+    return f"endpoints.secrets/{endpoint_id}"

@@ -3,7 +3,7 @@
 Called by the API and the CLI with plain values and a moment. Sends nothing: a worker does.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -71,12 +71,14 @@ def create(
             "url": url,
             "description": description,
             "scheme": scheme,
-            "secrets": endpoint_keys.encrypt_keys(cipher, [key]),
+            "secrets": "",
             "event_types": event_types,
             "ordered": ordered,
             "created_at": now,
         }
         endpoint_id = inserted_id(session.execute(insert(ENDPOINTS).values(row)))
+        # They are bound to the number of the row, which is known now.
+        _store_keys(session, cipher, endpoint_id, [key])
     return _reveal(endpoint_id, key)
 
 
@@ -91,13 +93,9 @@ def rotate(cipher: SecretCipher, endpoint_id: int, *, overlap_seconds: int, now:
             raise LimitReached(
                 "Too many old secrets of this endpoint are still good; wait, or rotate without an overlap."
             )
-        old = (
-            [_ending(key, until) for key in endpoint_keys.decrypt_keys(cipher, endpoint.secrets)]
-            if overlap_seconds
-            else []
-        )
+        old = [_ending(key, until) for key in _keys(cipher, endpoint)] if overlap_seconds else []
         keys = [key, *(key for key in old if key.until is not None and key.until > now)]
-        _change(session, endpoint_id, {"secrets": endpoint_keys.encrypt_keys(cipher, keys)})
+        _store_keys(session, cipher, endpoint_id, keys)
     return _reveal(endpoint_id, key)
 
 
@@ -185,8 +183,16 @@ def _lock(session: Session, endpoint_id: int) -> AnyRow:
 
 
 def _current(cipher: SecretCipher, endpoint: AnyRow, now: datetime) -> list[Key]:
-    keys = endpoint_keys.decrypt_keys(cipher, endpoint.secrets)
-    return [key for key in keys if key.until is None or key.until > now]
+    return [key for key in _keys(cipher, endpoint) if key.until is None or key.until > now]
+
+
+def _keys(cipher: SecretCipher, endpoint: AnyRow) -> tuple[Key, ...]:
+    return endpoint_keys.decrypt_keys(cipher, endpoint.secrets, endpoint_id=endpoint.id)
+
+
+def _store_keys(session: Session, cipher: SecretCipher, endpoint_id: int, keys: Sequence[Key]) -> None:
+    encrypted = endpoint_keys.encrypt_keys(cipher, keys, endpoint_id=endpoint_id)
+    _change(session, endpoint_id, {"secrets": encrypted})
 
 
 def _change(session: Session, endpoint_id: int, values: Mapping[str, Any]) -> None:

@@ -12,14 +12,18 @@ from flask import Flask
 from sqlalchemy import column, insert, inspect, table, text
 
 from app import create_app
+from context import cipher
 from database.columns import UtcDateTime
 from database.extension import db
+from encryption import BOUND, SecretCipher
 from enums import AttemptCause, DeliveryStatus, DisabledReason
 from ledger import audit
 from models import Delivery, Endpoint
+from outbox import stored_secrets
+from signing import new_secret
 from tests import databases
 from tests.databases import Database
-from tests.factories import START, make_config
+from tests.factories import OLD_SECRET, SECRETS_KEY, START, make_config
 from worker import jobs
 
 OLDER = "0002"
@@ -58,9 +62,17 @@ def _fill() -> None:
             kinds = {column.name: column.type for column in db.metadata.tables[name].c}
             older = table(name, *(column(of, kinds.get(of)) for of in found[0]))
             values = [{of: _value(value, kinds.get(of)) for of, value in row.items()} for row in found]
+            if name == "endpoints":
+                values = [row | {"secrets": row["secrets"] and older_secrets()} for row in values]
             connection.execute(insert(older), values)
             if connection.dialect.name == "postgresql" and isinstance(found[0].get("id"), int):
                 connection.execute(text(f"SELECT setval('{name}_id_seq', (SELECT max(id) FROM {name}))"))
+
+
+def older_secrets() -> str:
+    """Return what an endpoint of that revision is signed with, by the key of this test."""
+    key = {"secret": new_secret(), "private_key": None, "until": None}
+    return SecretCipher([SECRETS_KEY]).encrypt_unbound(json.dumps([key]))
 
 
 def _value(value: object, kind: object) -> object:
@@ -97,6 +109,19 @@ def by_key(found: Rows) -> dict[str, list[str]]:
     return {name: sorted(repr(sorted(row.items(), key=str)) for row in rows) for name, rows in found.items()}
 
 
+def read(found: Rows) -> Rows:
+    """Return rows with what endpoints are signed with as it reads, which is encrypted differently each time."""
+    with_plain = [{**row, "secrets": _plain(row) if row["secrets"] else ""} for row in found["endpoints"]]
+    return {**found, "endpoints": with_plain}
+
+
+def _plain(row: dict[str, object]) -> str:
+    secrets = str(row["secrets"])
+    if secrets.startswith(BOUND):
+        return cipher().decrypt(secrets, bound_to=f"endpoints.secrets/{row['id']}")
+    return cipher().decrypt_unbound(secrets)
+
+
 def without(found: Rows, name: str, gone: str) -> Rows:
     return {**found, name: [{of: row[of] for of in row if of != gone} for row in found[name]]}
 
@@ -123,9 +148,9 @@ def test_up_down_and_up_again_changes_words_and_nothing_else(older):
     back = rows()
     flask_migrate.upgrade()
 
-    assert by_key(back) == by_key(before)
-    assert by_key(rows()) == by_key(after)
-    assert by_key(without(after, "deliveries", "claimed_at")) == by_key(in_new_words(before))
+    assert by_key(read(back)) == by_key(read(before))
+    assert by_key(read(rows())) == by_key(read(after))
+    assert by_key(read(without(after, "deliveries", "claimed_at"))) == by_key(in_new_words(read(before)))
 
 
 def test_leases_know_when_they_began(older):
@@ -152,6 +177,58 @@ def test_new_tables_hold_the_new_words_only_and_attempts_stay_append_only(older)
         with pytest.raises(db.exc.DBAPIError), db.engine.begin() as connection:
             connection.execute(text(statement))
     assert {row["name"] for row in inspect(db.engine).get_columns("inbox")} >= {"attempt_count"}
+
+
+def stored() -> dict[object, object]:
+    return {row["id"]: row["secrets"] for row in rows()["endpoints"] if row["secrets"]}
+
+
+def test_secrets_are_bound_to_their_rows(older):
+    before = stored()
+    flask_migrate.upgrade()
+
+    assert stored().keys() == before.keys() == {1, 2, 3, 4, 6}
+    assert all(str(secrets).startswith(BOUND) for secrets in stored().values())
+    assert stored_secrets.unreadable(cipher()) == ()
+
+
+def test_secrets_that_cannot_be_read_stay_and_are_named_and_can_be_bound_later(older, capsys):
+    lost = SecretCipher([OLD_SECRET]).encrypt_unbound('[{"secret": "0123", "private_key": null, "until": null}]')
+    with db.engine.begin() as connection:
+        connection.execute(db.update(Endpoint).where(Endpoint.id.in_([1, 6])).values(secrets=lost))
+
+    flask_migrate.upgrade()
+    unread, changed = capsys.readouterr().out, stored()
+    flask_migrate.downgrade(revision=OLDER)
+    flask_migrate.upgrade()
+
+    assert "cannot be read with SECRETS_KEYS: 1, 6. Their deliveries wait." in unread
+    assert changed[1] == changed[6] == stored()[1] == lost
+    assert stored_secrets.unreadable(cipher()) == (1, 6)
+    with_both = SecretCipher([SECRETS_KEY, OLD_SECRET])
+    assert stored_secrets.reencrypt(with_both) == (3, (1, 6))
+    assert stored_secrets.reencrypt(with_both, unbound=[1, 6]) == (5, ())
+    assert stored_secrets.unreadable(cipher()) == ()
+
+
+def test_new_kind_of_incident_is_known_above_only(older):
+    insert_one = text(
+        "INSERT INTO incidents (fingerprint, kind, source, facts, body, body_sha256, key_id, seen_count, created_at, "
+        "last_seen_at) SELECT 'x', 'unreadable_keys', source, facts, body, body_sha256, key_id, 1, created_at, "
+        "last_seen_at FROM incidents LIMIT 1"
+    )
+    flask_migrate.upgrade(revision="0004")
+    before = rows()["incidents"]
+    with pytest.raises(db.exc.DBAPIError), db.engine.begin() as connection:
+        connection.execute(insert_one)
+    flask_migrate.upgrade()
+    with db.engine.begin() as connection:
+        connection.execute(insert_one)
+    assert len(rows()["incidents"]) == len(before) + 1
+
+    flask_migrate.downgrade(revision="0004")
+
+    assert rows()["incidents"] == before
 
 
 def test_this_version_goes_on_where_the_older_one_stopped(older):
@@ -184,5 +261,5 @@ def test_upgrade_that_failed_half_way_keeps_attempts_closed_and_can_be_run_again
     flask_migrate.downgrade(revision=OLDER)
     flask_migrate.upgrade()
 
-    assert by_key(again) == by_key(rows())
+    assert by_key(read(again)) == by_key(read(rows()))
     assert {row["status"] for row in again["deliveries"]} == {"pending", "delivered", "exhausted", "paused"}

@@ -4,10 +4,14 @@ from datetime import UTC, datetime
 
 import pytest
 from flask import Flask
+from sqlalchemy import select, text
 from standardwebhooks.webhooks import Webhook
 
 import signing
+from context import cipher
+from database.session import look_up
 from limits import CLAIM_ENDPOINTS_MAX
+from models import Endpoint
 from outbox import claims
 from tests.callers import Operator
 from tests.factories import SECRET
@@ -117,3 +121,124 @@ class TestSecretsAtRest:
         deliver(make_app(ENDPOINTS_ON_LOOPBACK="allow", SECRETS_KEYS=f"{self.OTHER_KEY},{old_key}"))
 
         assert members(deliveries(operator), "status") == [("delivered",)]
+
+
+def move_secrets(database, *, source: int, to: int) -> None:
+    """Copy the stored secrets of one endpoint to the row of another, as somebody can who writes to the table."""
+    with database.unguarded() as connection:
+        secrets = connection.scalar(text("SELECT secrets FROM endpoints WHERE id = :id"), {"id": source})
+        connection.execute(
+            text("UPDATE endpoints SET secrets = :secrets WHERE id = :id"), {"secrets": secrets, "id": to}
+        )
+
+
+def store_unbound(app, database, endpoint_id: int) -> None:
+    """Store the secrets of an endpoint as an earlier version did."""
+    with app.app_context():
+        (stored,) = look_up(select(Endpoint.secrets).where(Endpoint.id == endpoint_id))[0]
+        plain = cipher().decrypt(stored, bound_to=f"endpoints.secrets/{endpoint_id}")
+        unbound = cipher().encrypt_unbound(plain)
+    with database.unguarded() as connection:
+        values = {"secrets": unbound, "id": endpoint_id}
+        connection.execute(text("UPDATE endpoints SET secrets = :secrets WHERE id = :id"), values)
+
+
+class TestBoundToTheirRow:
+    def test_secrets_copied_from_another_endpoint_sign_nothing(self, app, operator, bank, database, receiver):
+        theirs, ours = (subscribe(operator, receiver.url)["id"] for _ in range(2))
+        bank.send()
+        move_secrets(database, source=theirs, to=ours)
+
+        deliver(app)
+
+        assert members(deliveries(operator), "endpoint_id", "status", "attempt_count") == [
+            (theirs, "delivered", 1),
+            (ours, "pending", 0),
+        ]
+        assert len(receiver.received) == 1
+
+    def test_secrets_that_an_earlier_version_stored_sign_nothing(self, app, operator, bank, database, receiver):
+        endpoint_id = subscribe(operator, receiver.url)["id"]
+        bank.send()
+        store_unbound(app, database, endpoint_id)
+
+        deliver(app)
+
+        assert members(deliveries(operator), "status", "attempt_count") == [("pending", 0)]
+
+    def test_rotation_with_an_overlap_does_not_take_copied_secrets_over(self, operator, database, receiver):
+        theirs, ours = (subscribe(operator, receiver.url)["id"] for _ in range(2))
+        move_secrets(database, source=theirs, to=ours)
+
+        answer = operator.post(f"/endpoints/{ours}/rotate/", overlap_seconds=60)
+
+        assert (answer.status_code, answer.json["type"]) == (409, "urn:kopeck:problem:secret-unreadable")
+
+    def test_new_secrets_are_bound_too(self, app, operator, bank, database, receiver):
+        theirs, ours = (subscribe(operator, receiver.url)["id"] for _ in range(2))
+        operator.post(f"/endpoints/{theirs}/rotate/", overlap_seconds=60)
+        move_secrets(database, source=theirs, to=ours)
+        bank.send()
+
+        deliver(app)
+
+        assert members(deliveries(operator), "status") == [("delivered",), ("pending",)]
+
+
+class TestReencryption:
+    NEW_KEY = "a-new-key-that-encrypts-secrets-0123456789abcdef"
+
+    @pytest.fixture
+    def rotated(self, make_app, app) -> Flask:
+        (old,) = app.extensions["kopeck"].settings.secrets_keys
+        return make_app(ENDPOINTS_ON_LOOPBACK="allow", SECRETS_KEYS=f"{self.NEW_KEY},{old}")
+
+    @pytest.fixture
+    def new_key_alone(self, make_app) -> Flask:
+        return make_app(ENDPOINTS_ON_LOOPBACK="allow", SECRETS_KEYS=self.NEW_KEY)
+
+    def test_old_key_can_be_taken_out_afterwards(self, rotated, new_key_alone, operator, bank, clock, receiver):
+        clock.moment = datetime.now(UTC)
+        secret = subscribe(operator, receiver.url)["secret"]
+        operator.delete(f"/endpoints/{subscribe(operator, receiver.url)['id']}/")
+        bank.send()
+
+        result = rotated.test_cli_runner().invoke(args=["endpoints", "reencrypt"])
+        deliver(new_key_alone)
+
+        assert (result.exit_code, result.output) == (0, "1 encrypted with the newest key.\n")
+        (request,) = receiver.received
+        Webhook(secret).verify(request.body, request.headers)
+
+    def test_what_cannot_be_read_is_named_and_left_as_it_is(self, app, new_key_alone, operator, database):
+        endpoint_ids = [subscribe(operator, ELSEWHERE)["id"] for _ in range(2)]
+        before = database.rows()["endpoints"]
+
+        result = new_key_alone.test_cli_runner().invoke(args=["endpoints", "reencrypt"])
+
+        assert result.exit_code == 1
+        assert f"cannot be read: {endpoint_ids[0]}, {endpoint_ids[1]}." in result.output
+        assert database.rows()["endpoints"] == before
+
+    def test_what_the_upgrade_could_not_read_is_bound_when_a_person_vouches_for_it(
+        self, app, operator, bank, database, receiver
+    ):
+        vouched, other = (subscribe(operator, receiver.url)["id"] for _ in range(2))
+        for endpoint_id in (vouched, other):
+            store_unbound(app, database, endpoint_id)
+        bank.send()
+
+        result = app.test_cli_runner().invoke(args=["endpoints", "reencrypt", "--unbound", str(vouched)])
+        deliver(app)
+
+        assert result.exit_code == 1
+        assert f"cannot be read: {other}." in result.output
+        assert members(deliveries(operator), "endpoint_id", "status") == [(vouched, "delivered"), (other, "pending")]
+
+    def test_copied_secrets_are_not_bound_even_when_asked_for(self, app, operator, database):
+        theirs, ours = (subscribe(operator, ELSEWHERE)["id"] for _ in range(2))
+        move_secrets(database, source=theirs, to=ours)
+
+        result = app.test_cli_runner().invoke(args=["endpoints", "reencrypt", "--unbound", str(ours)])
+
+        assert f"cannot be read: {ours}." in result.output
