@@ -1,10 +1,11 @@
-"""Secrets at rest: encrypted before they go into the database, decrypted after they come out.
+"""Secrets at rest: encrypted before they go into the database, decrypted after they come out; and names for secrets.
 
 Called by whoever stores or uses what must not be read there. Never reads a setting or a table.
 """
 
 import base64
 import binascii
+import hmac
 import os
 from collections.abc import Sequence
 
@@ -27,6 +28,11 @@ BOUND = "a1."
 
 NONCE_BYTES = 12
 
+NAMING = b"kopeck names of secrets"
+"""Makes the keys of names others than those that encrypt."""
+
+KEY_ID_CHARACTERS = 12
+
 
 class SecretCipher:
     """Encrypts with the newest key and decrypts with any, so that keys can be changed while secrets are stored.
@@ -40,6 +46,7 @@ class SecretCipher:
             raise ValueError(f"SECRETS_KEYS needs one key or more, each of at least {SECRET_CHARACTERS_MIN} characters")
         self._ciphers = [AESGCM(_derived(key, BOUND_PURPOSE)) for key in keys]
         self._unbound = MultiFernet([Fernet(base64.urlsafe_b64encode(_derived(key, PURPOSE))) for key in keys])
+        self._naming_keys = [_derived(key, NAMING) for key in keys]
 
     def __repr__(self) -> str:
         return "<SecretCipher>"
@@ -74,6 +81,14 @@ class SecretCipher:
     def encrypt_unbound(self, text: str) -> str:
         """Encrypt a text as an earlier version reads it; for a migration that is taken back."""
         return self._unbound.encrypt(text.encode()).decode()
+
+    def key_id(self, secret: str) -> str:
+        """Return a short name for a secret; without SECRETS_KEYS nobody can find out by it whether a guess is right."""
+        return self.key_ids(secret)[0]
+
+    def key_ids(self, secret: str) -> list[str]:
+        """Return the names that a secret has had with each of the keys, the newest first."""
+        return [hmac.digest(key, secret.encode(), "sha256").hex()[:KEY_ID_CHARACTERS] for key in self._naming_keys]
 
 
 def _derived(key: str, purpose: bytes) -> bytes:

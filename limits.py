@@ -26,6 +26,9 @@ UNREAD_BYTES_MAX = 256 * 1024
 ANSWER_SECONDS = 30
 """How long a client may take to receive the next part of an answer."""
 
+OPEN_UNUSABLE_WEBHOOKS_MAX = 1000
+"""How many refused bodies of one bank may be open incidents; what comes above that is counted in one more."""
+
 # ---- How much one process takes at once
 
 CONNECTIONS_MAX = 800

@@ -1,7 +1,7 @@
 """Every table and every constraint, so that an auditor can read all guarantees at once.
 
 Money is whole kopecks in BIGINT beside a currency; times are aware and in UTC.
-The triggers that keep balance_log and delivery_attempts append-only are in migrations/versions/.
+The triggers that keep balance_log, delivery_attempts and incident_resolutions append-only are in migrations/versions/.
 """
 
 from datetime import datetime
@@ -129,6 +129,7 @@ class Incident(Base):
     __table_args__ = (
         CheckConstraint(one_of("kind", IncidentKind), name="kind_known"),
         Index(None, "resolved_at", "id"),
+        Index(None, "kind", "source", "resolved_at"),
         BYTEWISE,
     )
 
@@ -147,6 +148,22 @@ class Incident(Base):
     resolved_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     resolved_by: Mapped[str | None] = mapped_column(String(255))
     resolution: Mapped[str | None] = mapped_column(Text)
+
+
+class IncidentResolution(Base):
+    """Who resolved an incident, when and why, each time that it was; append-only, numbered without a gap from 1.
+
+    `resolved_at` is missing where an incident was open again before there was this table.
+    """
+
+    __tablename__ = "incident_resolutions"
+    __table_args__ = (CheckConstraint("number >= 1", name="number_positive"), BYTEWISE)
+
+    incident_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("incidents.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    resolved_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    resolved_by: Mapped[str] = mapped_column(String(255))
+    resolution: Mapped[str] = mapped_column(Text)
 
 
 class ApiKey(Base):
@@ -177,6 +194,7 @@ class Inbox(Base):
     content_type: Mapped[str] = mapped_column(String(255))
     body: Mapped[bytes] = mapped_column(BODY)
     key_id: Mapped[str] = mapped_column(String(16))
+    message_id: Mapped[str | None] = mapped_column(String(255))
     received_at: Mapped[datetime] = mapped_column(UtcDateTime)
     attempt_count: Mapped[int] = mapped_column(Integer)
     due_at: Mapped[datetime] = mapped_column(UtcDateTime)

@@ -176,6 +176,16 @@ class PaymentOut(Schema):
     received_at = Moment(required=True)
 
 
+class ResolutionOut(Schema):
+    """How an incident was resolved once; it may have been opened again since."""
+
+    resolved_at = Moment(
+        required=True, allow_none=True, metadata={"description": "Not known of some that are older than this list."}
+    )
+    resolved_by = fields.String(required=True)
+    resolution = fields.String(required=True)
+
+
 class IncidentOut(Schema):
     """Something a person must look at."""
 
@@ -193,6 +203,12 @@ class IncidentOut(Schema):
     resolved_at = Moment(required=True, allow_none=True)
     resolved_by = fields.String(required=True, allow_none=True)
     resolution = fields.String(required=True, allow_none=True)
+    resolutions = fields.List(
+        fields.Nested(ResolutionOut), required=True, metadata={"description": "Each time, the first one first."}
+    )
+    payment_id = fields.UUID(
+        required=True, allow_none=True, metadata={"description": "The payment that has credited its operation."}
+    )
 
 
 class ResolveIn(Strict):

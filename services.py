@@ -24,6 +24,7 @@ from enums import IncidentKind, PostingStatus, PreviewOutcome, WebhookStatus
 from errors import IncidentNotAssignable, PaymentError, UnusableBody
 from ledger import inbox, incidents, posting
 from ledger.inbox import QueuedWebhook
+from ledger.incidents import UnusableWebhook
 from ledger.posting import Credit, Outcome
 from limits import INBOX_ATTEMPTS_BEFORE_INCIDENT, INBOX_BATCH_WEBHOOKS
 from models import Organization
@@ -68,7 +69,15 @@ class Preview:
     refusal: PaymentError | None = None
 
 
-def receive_webhook(bank: Bank, message: Message, *, key_id: str, unknown_inn: UnknownInn, now: datetime) -> Receipt:
+def receive_webhook(
+    bank: Bank,
+    message: Message,
+    *,
+    key_id: str,
+    message_id: str | None = None,
+    unknown_inn: UnknownInn,
+    now: datetime,
+) -> Receipt:
     """Take one authentic webhook: credit it once, or keep it as an incident; committed when this returns.
 
     Raises UnusableBody after the body has been kept as an incident.
@@ -76,16 +85,20 @@ def receive_webhook(bank: Bank, message: Message, *, key_id: str, unknown_inn: U
     try:
         credit = _read(bank, message, key_id=key_id, may_create=unknown_inn == "create", now=now)
     except UnusableBody as error:
-        with transaction() as session:
-            _keep_unusable(session, bank, message, error, key_id=key_id, now=now)
+        _keep_refused(bank, message, error, key_id=key_id, message_id=message_id, now=now)
         raise
     return _credit_commits.run(credit)
 
 
-def enqueue_webhook(bank: Bank, message: Message, *, key_id: str, now: datetime) -> None:
+def enqueue_webhook(bank: Bank, message: Message, *, key_id: str, message_id: str | None = None, now: datetime) -> None:
     """Store one authentic webhook for process_inbox() to credit; committed when this returns."""
     arrival = QueuedWebhook(
-        source=bank.name, content_type=message.content_type, body=message.body, key_id=key_id, received_at=now
+        source=bank.name,
+        content_type=message.content_type,
+        body=message.body,
+        key_id=key_id,
+        message_id=message_id,
+        received_at=now,
     )
     _inbox_commits.run(arrival)
 
@@ -143,7 +156,9 @@ def _read_queued(session: Session, row: AnyRow, unknown_inn: UnknownInn) -> Cred
     try:
         return _read(bank, message, key_id=row.key_id, may_create=unknown_inn == "create", now=row.received_at)
     except UnusableBody as error:
-        _keep_unusable(session, bank, message, error, key_id=row.key_id, now=row.received_at)
+        unusable = _unusable(bank, message, error, key_id=row.key_id, message_id=row.message_id)
+        # Acknowledged when it came: the bank will not send it again.
+        incidents.record_unusable(session, unusable, acknowledged=True, now=row.received_at)
         return None
 
 
@@ -257,18 +272,26 @@ def _read(bank: Bank, message: Message, *, key_id: str, may_create: bool, now: d
     )
 
 
-def _keep_unusable(
-    session: Session, bank: Bank, message: Message, error: UnusableBody, *, key_id: str, now: datetime
+@survives_deadlock
+def _keep_refused(
+    bank: Bank, message: Message, error: UnusableBody, *, key_id: str, message_id: str | None, now: datetime
 ) -> None:
-    incidents.record(
-        session,
-        IncidentKind.UNUSABLE_BODY,
+    unusable = _unusable(bank, message, error, key_id=key_id, message_id=message_id)
+    with transaction() as session:
+        incidents.record_unusable(session, unusable, acknowledged=False, now=now)
+
+
+def _unusable(
+    bank: Bank, message: Message, error: UnusableBody, *, key_id: str, message_id: str | None
+) -> UnusableWebhook:
+    identity = bank.identify(message.body, message_id=message_id)
+    return UnusableWebhook(
         source=bank.name,
-        operation_id=None,
-        facts={"errors": error.errors},
+        identity=identity.text,
+        operation_id=identity.operation_id,
+        errors=error.errors,
         body=message.body,
         key_id=key_id,
-        now=now,
     )
 
 

@@ -26,6 +26,9 @@ TOLERANCE_SECONDS = 300
 X_SIGNATURE = re.compile(r"(?:sha256=)?([0-9A-Fa-f]{64})", re.ASCII)
 WHOLE_SECONDS = re.compile(r"[0-9]{1,12}", re.ASCII)
 
+MESSAGE_ID_CHARACTERS_MAX = 255
+"""The longest `webhook-id` by which a repeat is known."""
+
 SECRET_BYTES = 32
 """How many random bytes a new secret has; an ed25519 private key is as long by its nature."""
 
@@ -35,12 +38,12 @@ PRIVATE_KEYS_KEPT = 256
 
 @dataclass(frozen=True, kw_only=True)
 class Signature:
-    """A signature that held: by which scheme, with which secret, how old."""
+    """A signature that held: by which scheme, with which secret, how old; `message_id` where that was signed too."""
 
     scheme: SignatureScheme
-    key_id: str
     key_position: int
     age_seconds: int | None
+    message_id: str | None = None
 
 
 def sign(body: bytes, secret: str) -> str:
@@ -89,11 +92,6 @@ def public_key(private_key: str) -> str:
     return f"whpk_{base64.b64encode(_private_key(private_key).public_key().public_bytes_raw()).decode()}"
 
 
-def key_id(secret: str) -> str:
-    """Return a short name for a secret that can be stored and shown without giving it away."""
-    return hashlib.sha256(b"kopeck key id:" + secret.encode()).hexdigest()[:12]
-
-
 def verify(headers: Headers, body: bytes, *, secrets: Sequence[str], now: datetime) -> Signature:
     """Check the signature of a raw body against every current secret, in constant time.
 
@@ -112,9 +110,7 @@ def _verify_x_signature(header: str, body: bytes, secrets: Sequence[str]) -> Sig
         raise SignatureRejected("X-Signature must be the 64 hex digits of an HMAC-SHA256.")
     given = shape[1].lower()
     position = _matching([sign(body, secret) for secret in secrets], [given])
-    return Signature(
-        scheme=SignatureScheme.X_SIGNATURE, key_id=key_id(secrets[position]), key_position=position, age_seconds=None
-    )
+    return Signature(scheme=SignatureScheme.X_SIGNATURE, key_position=position, age_seconds=None)
 
 
 def _verify_standard(headers: Headers, body: bytes, secrets: Sequence[str], now: datetime) -> Signature:
@@ -129,9 +125,9 @@ def _verify_standard(headers: Headers, body: bytes, secrets: Sequence[str], now:
     secret = usable[_matching(expected, headers["webhook-signature"].split(" "))]
     return Signature(
         scheme=SignatureScheme.STANDARD_WEBHOOKS,
-        key_id=key_id(secret),
         key_position=secrets.index(secret),
         age_seconds=age_seconds,
+        message_id=message_id if len(message_id) <= MESSAGE_ID_CHARACTERS_MAX else None,
     )
 
 

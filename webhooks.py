@@ -12,7 +12,7 @@ from flask_smorest import Blueprint
 import banks
 import services
 from banks.base import Message
-from context import now, settings
+from context import cipher, now, settings
 from enums import WebhookStatus
 from schemas import AcceptedAnswer, BankWebhook, WebhookAnswer
 from server.body import read_body
@@ -62,12 +62,14 @@ def bank_webhook(name: str) -> tuple[dict[str, Any], int]:
     bank = banks.find(name)
     config, moment = settings(), now()
     message = read_message()
-    signature = bank.authenticate(message, secrets=config.bank_secrets[name], now=moment)
+    secrets = config.bank_secrets[name]
+    signature = bank.authenticate(message, secrets=secrets, now=moment)
+    key_id = cipher().key_id(secrets[signature.key_position])
     if config.balance_updates == "queued":
-        services.enqueue_webhook(bank, message, key_id=signature.key_id, now=moment)
+        services.enqueue_webhook(bank, message, key_id=key_id, message_id=signature.message_id, now=moment)
         return ACCEPTED, 200
     receipt = services.receive_webhook(
-        bank, message, key_id=signature.key_id, unknown_inn=config.unknown_inn, now=moment
+        bank, message, key_id=key_id, message_id=signature.message_id, unknown_inn=config.unknown_inn, now=moment
     )
     answer: dict[str, Any] = ANSWER.dump(receipt)
     return answer, HTTP_STATUS[receipt.status]

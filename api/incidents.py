@@ -1,6 +1,7 @@
 """REST: incidents, which a person resolves with a note or assigns to an organisation."""
 
 import base64
+from collections.abc import Sequence
 from typing import Any
 
 from flask_smorest import Blueprint
@@ -24,7 +25,7 @@ blueprint.ARGUMENTS_PARSER = READER
 def list_incidents(query: dict[str, Any]) -> dict[str, Any]:
     """List incidents, the newest first; only the open ones unless asked otherwise."""
     page = statements.incident_list(query["state"]).page(cursor=query.get("cursor"), limit=query["limit"])
-    return {"items": [_described(row) for row in page.items], "next": page.next}
+    return {"items": _described(page.items), "next": page.next}
 
 
 @blueprint.route("/incidents/<number:incident_id>/")
@@ -32,7 +33,7 @@ def list_incidents(query: dict[str, Any]) -> dict[str, Any]:
 @blueprint.response(200, IncidentOut)
 def show_incident(incident_id: int) -> dict[str, Any]:
     """Show one incident."""
-    return _described(incidents.find(incident_id))
+    return _described([incidents.find(incident_id)])[0]
 
 
 @blueprint.route("/incidents/<number:incident_id>/resolve/", methods=["POST"])
@@ -42,7 +43,7 @@ def show_incident(incident_id: int) -> dict[str, Any]:
 def resolve_incident(body: dict[str, Any], incident_id: int) -> dict[str, Any]:
     """Close an incident with a note; no money moves."""
     services.resolve_incident(incident_id, resolution=body["resolution"], by=caller(), now=now())
-    return _described(incidents.find(incident_id))
+    return _described([incidents.find(incident_id)])[0]
 
 
 @blueprint.route("/incidents/<number:incident_id>/assign/", methods=["POST"])
@@ -54,5 +55,13 @@ def assign_incident(body: dict[str, Any], incident_id: int) -> Any:
     return services.assign_incident(incident_id, inn=body["inn"], by=caller(), now=now())
 
 
-def _described(row: AnyRow) -> dict[str, Any]:
-    return {**row._mapping, "body_base64": base64.b64encode(row.body).decode()}
+def _described(rows: Sequence[AnyRow]) -> list[dict[str, Any]]:
+    resolutions = incidents.resolutions([row.id for row in rows])
+    return [
+        {
+            **row._mapping,
+            "body_base64": base64.b64encode(row.body).decode(),
+            "resolutions": [resolution._mapping for resolution in resolutions[row.id]],
+        }
+        for row in rows
+    ]

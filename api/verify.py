@@ -8,7 +8,7 @@ import banks
 import services
 from api.access import require
 from api.parsing import READER
-from context import now, settings
+from context import cipher, now, settings
 from enums import PreviewOutcome, WebhookStatus
 from errors import SignatureRejected
 from schemas import VerifyAnswer, WhichBank
@@ -32,13 +32,15 @@ def verify_webhook(query: dict[str, Any]) -> dict[str, Any]:
     Nothing is written.
     """
     bank, message = banks.find(query["bank"]), read_message()
+    secrets = settings().bank_secrets[bank.name]
     try:
-        signature = bank.authenticate(message, secrets=settings().bank_secrets[bank.name], now=now())
+        signature = bank.authenticate(message, secrets=secrets, now=now())
     except SignatureRejected as error:
         refused = services.Preview(outcome=PreviewOutcome.REFUSED, refusal=error)
         return {"signature": {**NO_SIGNATURE, "reason": error.detail}, **_described(refused)}
     preview = services.preview(bank, message, unknown_inn=settings().unknown_inn)
-    return {"signature": {"valid": True, **vars(signature), "reason": None}, **_described(preview)}
+    key_id = cipher().key_id(secrets[signature.key_position])
+    return {"signature": {"valid": True, **vars(signature), "key_id": key_id, "reason": None}, **_described(preview)}
 
 
 def _described(preview: services.Preview) -> dict[str, Any]:

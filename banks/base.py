@@ -13,6 +13,8 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 from werkzeug.datastructures import Headers
 
 import signing
+from banks import identity
+from banks.identity import Identity
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +45,12 @@ class Bank(ABC):
     content_type: ClassVar[str] = "application/json"
     """How its bodies are read again later, when only they are left of a webhook."""
 
+    operation_member: ClassVar[str] = ""
+    """The member of a body that names the operation, for bodies that cannot be used otherwise."""
+
+    fact_members: ClassVar[tuple[str, ...]] = ()
+    """The members that say what arrived: a body with others is never taken for a repeat."""
+
     def authenticate(self, message: Message, *, secrets: Sequence[str], now: datetime) -> signing.Signature:
         """Prove that the bank sent this, before anything of it is parsed; raise SignatureRejected."""
         return signing.verify(message.headers, message.body, secrets=secrets, now=now)
@@ -55,6 +63,20 @@ class Bank(ABC):
         """Read a body again that was received before; raise UnusableBody."""
         headers = Headers({"Content-Type": self.content_type})
         return self.read(Message(headers=headers, content_type=self.content_type, body=body))
+
+    def identify(self, body: bytes, *, message_id: str | None) -> Identity:
+        """Return by what a repeat of an unusable body is known; `message_id` is the sender's, if that was signed."""
+        return identity.identify(
+            body,
+            operation=self.operation_member,
+            facts=self.fact_members,
+            operation_of=self.operation_of,
+            message_id=message_id,
+        )
+
+    def operation_of(self, external_id: str) -> UUID | None:
+        """Return the operation that an id names; None when the id is not one of this bank's."""
+        return self.operation_uuid(external_id)
 
     def operation_uuid(self, external_id: str) -> UUID:
         """Return the one UUID for an operation of a bank whose own ids are not UUIDs (UUIDv5)."""

@@ -1,9 +1,12 @@
 """The plain bank: the JSON body of the design card, answered at the bare webhook path."""
 
+from uuid import UUID
+
 from marshmallow import ValidationError
 
 from banks.base import Announcement, Bank, Message
 from errors import NotJson, UnusableBody
+from fields import UUID_TEXT
 from schemas import BankWebhook
 from strict_json import is_json, parse_json, problems
 
@@ -15,6 +18,8 @@ class PlainBank(Bank):
     """JSON with operation_id, amount in kopecks, payer_inn, document_number, document_date."""
 
     name = "plain"
+    operation_member = "operation_id"
+    fact_members = tuple(sorted(SHAPE.fields.keys() - {operation_member}))
 
     def read(self, message: Message) -> Announcement:
         """Read the five members; others are accepted and stay in the stored body."""
@@ -31,3 +36,7 @@ class PlainBank(Bank):
             document_number=members["document_number"],
             document_date=members["document_date"],
         )
+
+    def operation_of(self, external_id: str) -> UUID | None:
+        """Return the UUID in any of its spellings; this bank has no other ids."""
+        return UUID(external_id) if UUID_TEXT.fullmatch(external_id) else None

@@ -14,7 +14,7 @@ from enums import WebhookStatus
 from services import Receipt
 
 
-def receive(bank: Bank, message: Message, *, now: datetime, **_settings: str) -> Receipt:
+def receive(bank: Bank, message: Message, *, now: datetime, **_settings: str | None) -> Receipt:
     """Read the body as Kopeck does, and invent the rest."""
     announcement = bank.read(message)
     return Receipt(

@@ -13,7 +13,9 @@ from database.session import transaction
 from services import Receipt
 
 
-def receive(bank: Bank, message: Message, *, key_id: str, unknown_inn: UnknownInn, now: datetime) -> Receipt:
+def receive(
+    bank: Bank, message: Message, *, key_id: str, message_id: str | None = None, unknown_inn: UnknownInn, now: datetime
+) -> Receipt:
     """Receive one webhook like services.receive_webhook(). The bench sends no unreadable ones."""
     credit = services._read(bank, message, key_id=key_id, may_create=unknown_inn == "create", now=now)
     with transaction() as session:

@@ -37,10 +37,13 @@ def list_(state: str, limit: int) -> None:
                 amount,
                 row.seen_count,
                 row.last_seen_at,
+                "yes" if row.payment_id else None,
                 row.resolution,
             )
         )
-    for line in table(("ID", "KIND", "SOURCE", "PAYER", "AMOUNT", "SEEN", "LAST SEEN", "RESOLUTION"), lines):
+    for line in table(
+        ("ID", "KIND", "SOURCE", "PAYER", "AMOUNT", "SEEN", "LAST SEEN", "CREDITED", "RESOLUTION"), lines
+    ):
         click.echo(line)
 
 
@@ -52,6 +55,9 @@ def show(incident_id: int) -> None:
     for name, value in row._mapping.items():
         if name not in ("body", "fingerprint", "facts"):
             click.echo(f"{name:14} {shown(value)}")
+    for resolution in incidents.resolutions([incident_id])[incident_id]:
+        how = (resolution.resolved_at, resolution.resolved_by, resolution.resolution)
+        click.echo(f"{'resolved':14} {' '.join(shown(value) for value in how if value is not None)}")
     click.echo(f"{'facts':14} {printable(json.dumps(row.facts, ensure_ascii=False))}")
     click.echo(f"{'body':14} {printable(row.body.decode(errors='backslashreplace'))}")
 

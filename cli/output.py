@@ -1,11 +1,10 @@
 """How the commands speak: tables, examples in every help text, our own errors as one line instead of a traceback."""
 
-import getpass
 import os
 import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any
 
@@ -71,11 +70,20 @@ def example(*lines: str) -> str:
 
 
 def operator() -> str:
-    """Name the person at the shell, for what is kept about who did what."""
+    """Name the person at the shell, for what is kept about who did what: as the system knows him, not the environment.
+
+    A container's user may have only a number, and Windows may know none.
+    """
     try:
-        return f"shell:{getpass.getuser()}"
-    except (KeyError, OSError, ImportError):  # a container's user may have no name, and Windows may know none
-        return f"shell:{os.getuid()}" if hasattr(os, "getuid") else "shell:unknown"
+        import pwd  # noqa: PLC0415 - there is none on Windows
+    except ImportError:
+        with suppress(OSError):
+            return f"shell:{os.getlogin()}"
+        return "shell:unknown"
+    try:
+        return f"shell:{pwd.getpwuid(os.getuid()).pw_name}"
+    except KeyError:
+        return f"shell:{os.getuid()}"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:

@@ -1,13 +1,13 @@
 """`flask secrets`: how to change the secret that a bank signs with, without losing a webhook."""
 
+import hashlib
 import secrets
 
 import click
 
-import signing
 from cli.output import Group, example, shown
 from config import secrets_variable
-from context import settings
+from context import cipher, settings
 from ledger import statements
 
 group = Group("secrets", help="The secrets that banks sign with.")
@@ -22,18 +22,24 @@ def rotate(bank: str) -> None:
         raise click.ClickException(f"No bank named {bank} is known here.")
     click.echo(f"In place for {bank}, newest first:")
     signed = {row.key_id: row for row in statements.payments_by_key()}
-    for key_id in map(signing.key_id, current):
-        use = (
-            f"{signed[key_id].count} payments, the last {shown(signed[key_id].last)}" if key_id in signed else "unused"
-        )
-        click.echo(f"  key_id {key_id}: {use}")
+    for secret in current:
+        key_ids = [*cipher().key_ids(secret), _first_key_id(secret)]
+        found = [signed[key_id] for key_id in key_ids if key_id in signed]
+        count = sum(int(row.payments) for row in found)
+        use = f"{count} payments, the last {shown(max(row.last for row in found))}" if found else "unused"
+        click.echo(f"  key_id {key_ids[0]}: {use}")
     fresh = secrets.token_hex(32)
     click.echo(f"""
-New secret {signing.key_id(fresh)}, made now and kept nowhere:
+New secret {cipher().key_id(fresh)}, made now and kept nowhere:
   {fresh}
 
 1. Put it in front, keep the old one behind it, and restart:  {secrets_variable(bank)}=NEW,OLD
    Both are accepted from then on.
 2. Give the new secret to the bank.
-3. Run `flask secrets rotate` again now and then, until only {signing.key_id(fresh)} is still used.
+3. Run `flask secrets rotate` again now and then, until only {cipher().key_id(fresh)} is still used.
 4. Take the old secret out and restart.""")
+
+
+def _first_key_id(secret: str) -> str:
+    """Return what payments from before 2026-11-30 call a secret: a plain hash, by which a guess could be checked."""
+    return hashlib.sha256(b"kopeck key id:" + secret.encode()).hexdigest()[:12]

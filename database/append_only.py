@@ -1,6 +1,6 @@
 """Which tables only grow, and the triggers that refuse every other change of them, on each database.
 
-Called by the migration that makes the triggers and by whoever looks whether they stand. Changes nothing by itself.
+Called by the migrations that make the triggers and by whoever looks whether they stand. Changes nothing by itself.
 """
 
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from database.columns import MYSQL_FAMILY
 KEYS = {
     "balance_log": (("organization_id", "version"), ("payment_id",)),
     "delivery_attempts": (("delivery_id", "number"),),
+    "incident_resolutions": (("incident_id", "number"),),
 }
 """The tables that only grow, each with its unique columns: a new row must not take the place of an old one."""
 

@@ -35,6 +35,7 @@ class QueuedWebhook:
     content_type: str
     body: bytes
     key_id: str
+    message_id: str | None
     received_at: datetime
 
 

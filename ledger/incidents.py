@@ -1,23 +1,27 @@
 """Incidents: what is authentic and could not be counted, kept for a person to look at.
 
-record() and close() write inside the caller's transaction and never commit; find() and rows() read.
+What records and closes them writes inside the caller's transaction and never commits.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select, update
+from sqlalchemy import Select, and_, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from database.bulk import affected, insert_absent, table_of
 from database.session import AnyRow, current_session
 from enums import IncidentKind
-from errors import IncidentNotOpen, IncidentUnknown
-from models import Incident, Payment
+from errors import FieldProblem, IncidentNotOpen, IncidentUnknown
+from limits import OPEN_UNUSABLE_WEBHOOKS_MAX
+from models import Incident, IncidentResolution, Payment
+
+INCIDENTS, RESOLUTIONS = table_of(Incident), table_of(IncidentResolution)
 
 ASSIGNABLE = (IncidentKind.UNKNOWN_INN, IncidentKind.BALANCE_LIMIT)
 """The kinds that hold money which a person may credit to an organisation."""
@@ -27,6 +31,18 @@ Operation = tuple[str, UUID]
 
 ASSIGNED = "assigned to "
 """How the resolution of an incident begins whose money went to the organisation with the INN that follows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnusableWebhook:
+    """An authentic webhook that cannot be used; `identity` is what its repeats have in common."""
+
+    source: str
+    identity: str
+    operation_id: UUID | None
+    errors: Sequence[FieldProblem]
+    body: bytes
+    key_id: str
 
 
 def record(
@@ -41,49 +57,117 @@ def record(
     now: datetime,
 ) -> int:
     """Keep an incident, or count one more of the same, and return its number."""
-    fingerprint = _fingerprint(kind, source, operation_id, facts, body)
-    row = {
-        "fingerprint": fingerprint,
+    row: dict[str, Any] = {
+        "fingerprint": _fingerprint(kind, source, operation_id, facts, body),
         "kind": kind,
         "source": source,
         "operation_id": operation_id,
         "facts": dict(facts),
         "body": body,
-        "body_sha256": hashlib.sha256(body).hexdigest(),
         "key_id": key_id,
-        "seen_count": 0,
-        "created_at": now,
-        "last_seen_at": now,
     }
-    table = table_of(Incident)
-    insert_absent(session.connection(), table_of(Incident), [row], unique="fingerprint")
-    session.execute(
-        update(table)
-        .where(table.c.fingerprint == fingerprint)
-        .values(seen_count=table.c.seen_count + 1, last_seen_at=now)
-    )
+    _count(session, row, now)
     if kind in ASSIGNABLE:
-        _reopen_uncredited(session, fingerprint)
-    return session.scalars(select(Incident.id).where(Incident.fingerprint == fingerprint)).one()
+        _reopen_uncredited(session, row["fingerprint"])
+    return _number_of(session, row["fingerprint"])
+
+
+def record_unusable(session: Session, webhook: UnusableWebhook, *, acknowledged: bool, now: datetime) -> int:
+    """Keep a webhook that cannot be used, or count one more of the same, and return the number of its incident.
+
+    One that its bank was refused comes again: of those no more than OPEN_UNUSABLE_WEBHOOKS_MAX are kept open for one
+    bank, and others are only counted, in an incident of their own. One that was acknowledged is always kept.
+    """
+    row: dict[str, Any] = {
+        "fingerprint": _hash(f"{IncidentKind.UNUSABLE_BODY}:{webhook.source}:{webhook.identity}"),
+        "kind": IncidentKind.UNUSABLE_BODY,
+        "source": webhook.source,
+        "operation_id": webhook.operation_id,
+        "facts": {"errors": list(webhook.errors)},
+        "body": webhook.body,
+        "key_id": webhook.key_id,
+    }
+    if acknowledged or _is_known(session, row["fingerprint"]) or not _are_enough_open(session, webhook.source):
+        _count(session, row, now)
+        return _number_of(session, row["fingerprint"])
+    beyond = {
+        **row,
+        "fingerprint": _hash(f"{IncidentKind.UNUSABLE_BODY}:{webhook.source}:beyond"),
+        "operation_id": None,
+        "facts": {"errors": [], "beyond": OPEN_UNUSABLE_WEBHOOKS_MAX},
+    }
+    _count(session, beyond, now)
+    _reopen(session, beyond["fingerprint"])
+    return _number_of(session, beyond["fingerprint"])
+
+
+def query() -> Select[*tuple[Any, ...]]:
+    """Select incidents, each beside the payment that has credited its operation since, if one has."""
+    credited = and_(Payment.operation_id == Incident.operation_id, Payment.source == Incident.source)
+    return select(*INCIDENTS.c, Payment.id.label("payment_id")).outerjoin(Payment, credited)
 
 
 def find(incident_id: int) -> AnyRow:
     """Return one incident, inside a transaction as it stands there; raise IncidentUnknown."""
-    row = current_session().execute(select(*table_of(Incident).c).where(Incident.id == incident_id)).one_or_none()
+    row = current_session().execute(query().where(Incident.id == incident_id)).one_or_none()
     if row is None:
         raise IncidentUnknown
     return row
 
 
+def resolutions(incident_ids: Collection[int]) -> dict[int, list[AnyRow]]:
+    """Return how these incidents were resolved, each time that they were, the first time first."""
+    rows = select(*RESOLUTIONS.c).where(RESOLUTIONS.c.incident_id.in_(incident_ids)).order_by(RESOLUTIONS.c.number)
+    found: dict[int, list[AnyRow]] = {incident_id: [] for incident_id in incident_ids}
+    for row in current_session().execute(rows):
+        found[row.incident_id].append(row)
+    return found
+
+
 def close(session: Session, incident_id: int, *, resolution: str, by: str, now: datetime) -> None:
     """Mark an open incident as resolved; of two callers one wins and the other gets IncidentNotOpen."""
+    how = {"resolved_at": now, "resolved_by": by, "resolution": resolution}
     closed = session.execute(
-        update(Incident)
-        .where(Incident.id == incident_id, Incident.resolved_at.is_(None))
-        .values(resolved_at=now, resolved_by=by, resolution=resolution)
+        update(INCIDENTS).where(INCIDENTS.c.id == incident_id, INCIDENTS.c.resolved_at.is_(None)).values(how)
     )
     if affected(closed) != 1:
         raise IncidentNotOpen
+    # The incident is locked by now, so nobody else takes the same number.
+    before = select(func.count()).where(RESOLUTIONS.c.incident_id == incident_id)
+    number = (session.scalar(before) or 0) + 1
+    session.execute(insert(RESOLUTIONS).values(incident_id=incident_id, number=number, **how))
+
+
+def _count(session: Session, row: Mapping[str, Any], now: datetime) -> None:
+    """Insert an incident that is not there yet, then count it."""
+    new = {**row, "body_sha256": hashlib.sha256(row["body"]).hexdigest(), "seen_count": 0}
+    times = {"created_at": now, "last_seen_at": now}
+    insert_absent(session.connection(), INCIDENTS, [{**new, **times}], unique="fingerprint")
+    session.execute(
+        update(INCIDENTS)
+        .where(INCIDENTS.c.fingerprint == row["fingerprint"])
+        .values(seen_count=INCIDENTS.c.seen_count + 1, last_seen_at=now)
+    )
+
+
+def _number_of(session: Session, fingerprint: str) -> int:
+    return session.scalars(select(Incident.id).where(Incident.fingerprint == fingerprint)).one()
+
+
+def _is_known(session: Session, fingerprint: str) -> bool:
+    return session.scalar(select(Incident.id).where(Incident.fingerprint == fingerprint)) is not None
+
+
+def _are_enough_open(session: Session, source: str) -> bool:
+    """Return whether no more of a bank's unusable bodies are to be kept; some more are when many come at once."""
+    unusable = (Incident.kind == IncidentKind.UNUSABLE_BODY, Incident.source == source)
+    still_open = select(Incident.id).where(*unusable, Incident.resolved_at.is_(None)).limit(OPEN_UNUSABLE_WEBHOOKS_MAX)
+    return session.scalar(select(func.count()).select_from(still_open.subquery())) == OPEN_UNUSABLE_WEBHOOKS_MAX
+
+
+def _reopen(session: Session, fingerprint: str) -> None:
+    """Open an incident again, if it was resolved; how it was stays to be read."""
+    session.execute(update(INCIDENTS).where(INCIDENTS.c.fingerprint == fingerprint).values(resolved_at=None))
 
 
 def assigned(session: Session) -> dict[Operation, set[str]]:
@@ -118,3 +202,7 @@ def _fingerprint(
     unread = body if operation_id is None else b""
     named = f"{kind}:{source}:{operation_id}:{json.dumps(facts, sort_keys=True)}:"
     return hashlib.sha256(named.encode() + unread).hexdigest()
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -12,6 +12,7 @@ from database.bulk import table_of
 from database.columns import UtcDateTime
 from database.session import AnyRow, current_session
 from enums import IncidentState
+from ledger import incidents
 from models import BalanceLog, Incident, Organization, Payment
 from pagination import Listing, Span, whole_number, within
 
@@ -69,7 +70,7 @@ def payment_list(organization_id: int, span: Span) -> Listing:
 
 def incident_list(state: str) -> Listing:
     """List incidents that are `open`, `resolved` or `all`, the newest first."""
-    query = select(*table_of(Incident).c)
+    query = incidents.query()
     if state == IncidentState.OPEN:
         query = query.where(Incident.resolved_at.is_(None))
     elif state == IncidentState.RESOLVED:
@@ -82,6 +83,6 @@ def payments_by_key() -> Sequence[AnyRow]:
     last = func.max(Payment.received_at, type_=UtcDateTime)
     return (
         current_session()
-        .execute(select(Payment.key_id, func.count().label("count"), last.label("last")).group_by(Payment.key_id))
+        .execute(select(Payment.key_id, func.count().label("payments"), last.label("last")).group_by(Payment.key_id))
         .all()
     )

@@ -29,7 +29,7 @@ CANDIDATES = {
         "mariadb+pymysql://root@127.0.0.1/",
     ),
 }
-APPEND_ONLY = ("delivery_attempts", "balance_log")
+APPEND_ONLY = ("delivery_attempts", "balance_log", "incident_resolutions")
 TABLES = (
     *APPEND_ONLY,
     *("deliveries", "events", "replays", "endpoints", "inbox"),
@@ -155,6 +155,12 @@ class Database:
             return {row.name: row.sql for row in connection.execute(text(query))}
         names = [row[0] for row in connection.execute(text("SHOW TRIGGERS"))]
         return {name: connection.execute(text(f"SHOW CREATE TRIGGER {name}")).one()[2] for name in names}
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """Give a connection of its own, which commits each statement, as a person with a database shell has."""
+        with self._raw() as connection:
+            yield connection
 
     @contextmanager
     def _raw(self) -> Iterator[Connection]:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from sqlalchemy import URL
 
 from config import Config
+from encryption import SecretCipher
 from ledger import organizations
 from ledger.posting import Credit
 from rules import Facts
@@ -16,6 +17,7 @@ OLD_SECRET = "the-secret-before-that-one-0123456789abcdef"
 SECRETS_KEY = "a-key-that-encrypts-secrets-only-in-tests-0123456789"
 INN = "1234567890"
 OTHER_INN = "7707083893"
+KEY_ID = SecretCipher([SECRETS_KEY]).key_id(SECRET)
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
 

@@ -19,7 +19,7 @@ def upgrade() -> None:
     if op.get_bind().dialect.name == "sqlite":
         op.execute("DROP TRIGGER balance_log_no_replace")
         for trigger in triggers("sqlite"):
-            if trigger.name.endswith("_no_replace"):
+            if trigger.name in ("balance_log_no_replace", "delivery_attempts_no_replace"):
                 op.execute(trigger.definition)
 
 

@@ -1,6 +1,8 @@
 """The shell: every command does what its help says, and its mistakes end in one line and exit status 1."""
 
+import hashlib
 import os
+import pwd
 import socket
 import subprocess
 import sys
@@ -9,12 +11,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from click.testing import Result
+from sqlalchemy import text
 
 import signing
 from auth import api_keys
 from config import ROOT
+from encryption import SecretCipher
 from tests import wsgi
-from tests.factories import INN, OLD_SECRET, SECRET, SECRETS_KEY, make_org
+from tests.callers import Bank
+from tests.factories import INN, KEY_ID, OLD_SECRET, SECRET, SECRETS_KEY, make_org
 
 
 @pytest.fixture
@@ -116,13 +121,17 @@ class TestSeed:
         assert run("orgs", "seed", *args).exit_code == 2
 
 
-def test_operator_without_a_name_can_still_resolve(run, bank, monkeypatch):
+@pytest.mark.parametrize("named", [None, "somebody-else"])
+def test_resolver_at_the_shell_is_who_the_system_says_whatever_the_environment_says(
+    run, bank, operator, monkeypatch, named
+):
     for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
-        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(name, named) if named else monkeypatch.delenv(name, raising=False)
     bank.push(b"{}")
     number = run("incidents", "list").output.splitlines()[1].split()[0]
 
     assert run("incidents", "resolve", number, "seen").output == "Resolved.\n"
+    assert operator.get(f"/incidents/{number}/").json["resolved_by"] == f"shell:{pwd.getpwuid(os.getuid()).pw_name}"
 
 
 def test_organisation_is_added_once(run, client, database):
@@ -251,12 +260,29 @@ def test_key_is_shown_once_and_can_be_revoked(run, context):
     assert run("keys", "revoke", "anna").exit_code == 1
 
 
+def test_rotation_counts_payments_by_every_name_that_a_secret_has_had(run, bank, make_app, database):
+    changed = make_app(SECRETS_KEYS=f"{'another-key-' * 4},{SECRETS_KEY}")
+    for sender in (bank, bank, Bank(changed.test_client())):
+        sender.send()
+    with database.unguarded() as connection:
+        plain = hashlib.sha256(b"kopeck key id:" + SECRET.encode()).hexdigest()[:12]
+        query = "UPDATE payments SET key_id = :plain WHERE id = (SELECT min(id) FROM (SELECT id FROM payments) AS p)"
+        if database.family == "postgresql":
+            query = "UPDATE payments SET key_id = :plain WHERE id = (SELECT id FROM payments ORDER BY id LIMIT 1)"
+        connection.execute(text(query), {"plain": plain})
+
+    output = changed.test_cli_runner().invoke(args=["secrets", "rotate"]).output
+
+    assert ": 3 payments, the last 2026-03-01 12:00:00Z" in output
+    assert f"key_id {KEY_ID}" not in output
+
+
 def test_rotation_guidance_names_keys_but_no_current_secret(run, bank):
     bank.send()
     output = run("secrets", "rotate").output
 
-    assert f"key_id {signing.key_id(SECRET)}: 1 payments, the last 2026-03-01 12:00:00Z" in output
-    assert f"key_id {signing.key_id(OLD_SECRET)}: unused" in output
+    assert f"key_id {KEY_ID}: 1 payments, the last 2026-03-01 12:00:00Z" in output
+    assert f"key_id {SecretCipher([SECRETS_KEY]).key_id(OLD_SECRET)}: unused" in output
     assert SECRET not in output
     assert run("secrets", "rotate", "--bank", "nobody").exit_code == 1
     assert "BANK_WEBHOOK_SECRETS=NEW,OLD" in output

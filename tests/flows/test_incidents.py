@@ -1,9 +1,14 @@
 """What is authentic and cannot be counted is held for a person, who assigns or resolves it; nothing is lost."""
 
-import pytest
+import json
 
-from tests.callers import Bank
-from tests.factories import INN, OTHER_INN, make_body, make_org
+import pytest
+from sqlalchemy.exc import DBAPIError
+
+import cli.output
+from auth import api_keys
+from tests.callers import Bank, Operator
+from tests.factories import INN, OTHER_INN, START, make_body, make_org
 
 
 @pytest.fixture
@@ -51,7 +56,7 @@ def test_assigning_credits_the_chosen_organisation_once(holding_bank, operator, 
     assert payment["payer_inn"] == INN
     assert holding_bank.push(body).json["status"] == "duplicate"
     incident = operator.get(f"/incidents/{held['incident_id']}/").json
-    assert (incident["resolution"], incident["resolved_by"]) == (f"assigned to {OTHER_INN}", "operator")
+    assert (incident["resolution"], incident["resolved_by"]) == (f"assigned to {OTHER_INN}", "key:operator")
     check_ledger()
 
 
@@ -138,6 +143,71 @@ def test_held_money_resolved_away_is_open_again_when_the_bank_repeats_it(holding
     assert incident["resolution"] == "the bank takes it back"
 
 
+def test_each_resolution_is_kept_when_an_incident_is_opened_and_resolved_again(
+    holding_bank, operator, context, clock, database, check_ledger
+):
+    make_org(OTHER_INN)
+    body = make_body()
+    number = holding_bank.push(body).json["incident_id"]
+    operator.post(f"/incidents/{number}/resolve/", resolution="the bank takes it back")
+    clock.move(hours=1)
+    holding_bank.push(body)
+    clock.move(hours=1)
+    assert context.test_cli_runner().invoke(args=["incidents", "resolve", str(number), "and again"]).exit_code == 0
+    holding_bank.push(body)
+    operator.post(f"/incidents/{number}/assign/", inn=OTHER_INN)
+
+    incident = operator.get(f"/incidents/{number}/").json
+    shell = cli.output.operator()
+    expected = [
+        ("2026-03-01T12:00:00Z", "key:operator", "the bank takes it back"),
+        ("2026-03-01T14:00:00Z", shell, "and again"),
+        ("2026-03-01T14:00:00Z", "key:operator", f"assigned to {OTHER_INN}"),
+    ]
+    kept = [
+        tuple(each[name] for name in ("resolved_at", "resolved_by", "resolution")) for each in incident["resolutions"]
+    ]
+    assert kept == expected
+    assert operator.get("/incidents/", state="all").json["items"] == [incident]
+    shown = context.test_cli_runner().invoke(args=["incidents", "show", str(number)]).output
+    assert [line.split()[-1] for line in shown.splitlines() if line.startswith("resolved  ")] == [
+        "back",
+        "again",
+        OTHER_INN,
+    ]
+    check_ledger()
+
+
+def test_resolution_cannot_be_changed_or_taken_away(bank, operator, database):
+    bank.push(b"{}")
+    (incident,) = operator.get("/incidents/").json["items"]
+    operator.post(f"/incidents/{incident['id']}/resolve/", resolution="seen")
+
+    for statement in ("UPDATE incident_resolutions SET resolved_by = 'x'", "DELETE FROM incident_resolutions"):
+        with pytest.raises(DBAPIError, match="append-only"), database.connection() as connection:
+            connection.exec_driver_sql(statement)
+    assert database.count("incident_resolutions") == 1
+
+
+def test_refused_resolution_leaves_no_trace(holding_bank, operator, database):
+    held = holding_bank.send().json
+    operator.post(f"/incidents/{held['incident_id']}/assign/", inn=OTHER_INN)
+
+    assert database.count("incident_resolutions") == 0
+
+
+def test_key_that_is_named_like_a_person_at_the_shell_is_still_a_key(app, client, bank, context):
+    bank.push(b"{}")
+    shell = cli.output.operator()
+    for name in (shell, "key:operator"):
+        impostor = Operator(client, api_keys.create(name=name, scopes=list(api_keys.SCOPES), now=START))
+        bank.push(json.dumps({"n": name}).encode())
+        number = impostor.get("/incidents/").json["items"][0]["id"]
+        resolved = impostor.post(f"/incidents/{number}/resolve/", resolution="x").json
+
+        assert resolved["resolved_by"] == f"key:{name}"
+
+
 def test_unusable_body_resolved_stays_resolved_when_repeated(bank, operator):
     bank.push(b"{}")
     (incident,) = operator.get("/incidents/").json["items"]
@@ -146,14 +216,6 @@ def test_unusable_body_resolved_stays_resolved_when_repeated(bank, operator):
 
     assert operator.get("/incidents/").json["items"] == []
     assert operator.get(f"/incidents/{incident['id']}/").json["seen_count"] == 2
-
-
-def test_one_body_refused_for_two_reasons_is_two_incidents(bank, operator):
-    body = make_body(amount=0)
-    bank.push(body, content_type="text/plain")
-    bank.push(body)
-
-    assert len(operator.get("/incidents/").json["items"]) == 2
 
 
 def test_unknown_incident_is_not_found(operator):

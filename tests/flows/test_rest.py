@@ -12,7 +12,7 @@ import signing
 from auth import api_keys
 from ledger import organizations, statements
 from tests.callers import Bank, Operator
-from tests.factories import INN, OLD_SECRET, SECRET, START, make_body, make_org
+from tests.factories import INN, KEY_ID, OLD_SECRET, SECRET, START, make_body, make_org
 
 LOG = f"/organizations/{INN}/log/"
 
@@ -230,7 +230,7 @@ class TestVerify:
             "signature": {
                 "valid": True,
                 "scheme": "x-signature",
-                "key_id": signing.key_id(SECRET),
+                "key_id": KEY_ID,
                 "key_position": 0,
                 "age_seconds": None,
                 "reason": None,
@@ -398,7 +398,7 @@ class TestAccess:
 
         resolved = operator.post(f"/incidents/{incident['id']}/resolve/", resolution="seen")
 
-        assert resolved.json["resolved_by"] == "anna"
+        assert resolved.json["resolved_by"] == "key:anna"
 
 
 def _walk(operator: Operator, path: str, member: str, *, limit: int) -> list[list[object]]:

@@ -13,6 +13,7 @@ from click.testing import Result
 from flask import Flask
 from sqlalchemy import URL
 
+import cli.output
 from app import create_app
 from auth import api_keys
 from config import ROOT
@@ -221,7 +222,7 @@ class TestEndpoints:
         output = run("endpoints", "replay", number, "--since", "2026-03-01T12:00:00Z").output
 
         replay_id = output.split()[1].rstrip(":")
-        assert operator.get(f"/endpoints/{number}/replays/{replay_id}/").json["asked_by"] == "shell:anna"
+        assert operator.get(f"/endpoints/{number}/replays/{replay_id}/").json["asked_by"] == cli.output.operator()
 
 
 class TestDeliveries:

@@ -1,8 +1,11 @@
 """What is encrypted comes back with the right keys only, and nothing of it shows."""
 
+import hashlib
+import hmac
+
 import pytest
 
-from encryption import SecretCipher
+from encryption import NAMING, PURPOSE, SecretCipher
 from errors import SecretUnreadable
 
 NEW, OLD, OTHER = "n" * 32, "o" * 64, "x" * 32
@@ -102,3 +105,28 @@ def test_what_was_encrypted_by_this_version_is_readable_for_ever():
 
 def test_repr_shows_nothing():
     assert NEW not in f"{SecretCipher([NEW])!r} {SecretCipher([NEW])} {vars(SecretCipher([NEW]))}"
+
+
+def test_key_id_names_a_secret_and_tells_secrets_apart():
+    cipher = SecretCipher([NEW])
+
+    assert cipher.key_id("one") == SecretCipher([NEW, OLD]).key_id("one")
+    assert cipher.key_id("one") != cipher.key_id("two")
+    assert "one" not in cipher.key_id("one")
+    assert len(cipher.key_id("one")) == 12
+
+
+def test_key_id_confirms_no_guess_without_the_key():
+    """Neither a plain hash, nor one under what everybody can read here."""
+    secret, name = "a guess", SecretCipher([NEW]).key_id("a guess")
+
+    assert name != SecretCipher([OTHER]).key_id(secret)
+    for known in (b"", b"kopeck key id:", PURPOSE, NAMING):
+        assert not hashlib.sha256(known + secret.encode()).hexdigest().startswith(name)
+        assert not hmac.digest(known, secret.encode(), "sha256").hex().startswith(name)
+
+
+def test_names_of_older_keys_are_known_as_long_as_the_keys_are():
+    before, after = SecretCipher([OLD]), SecretCipher([NEW, OLD])
+
+    assert after.key_ids("one") == [SecretCipher([NEW]).key_id("one"), before.key_id("one")]

@@ -46,7 +46,7 @@ class TestReplay:
         assert before == {
             "id": started.json["id"],
             "since": "2026-03-01T12:00:00Z",
-            "asked_by": "operator",
+            "asked_by": "key:operator",
             "created_at": "2026-03-01T14:00:00Z",
             "finished_at": None,
             "queued": 0,
