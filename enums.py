@@ -70,6 +70,14 @@ class IncidentState(StrEnum):
     ALL = "all"
 
 
+class ExportFormat(StrEnum):
+    """As what file a statement is exported; docs/api.md describes each."""
+
+    CSV = "csv"  # for programs: kopecks, UTC
+    EXCEL_CSV = "excel-csv"  # for a spreadsheet with Russian settings: roubles, Moscow time
+    XLSX = "xlsx"  # for any spreadsheet: cells that know what they are
+
+
 class Job(StrEnum):
     """What a worker does."""
 

@@ -7,7 +7,7 @@ Never quotes a caller's input, a driver's message or a provider's text.
 from collections.abc import Mapping
 from typing import ClassVar
 
-from limits import RETRY_AFTER_SECONDS
+from limits import EXPORT_SECONDS, RETRY_AFTER_SECONDS
 
 FieldProblem = Mapping[str, str]
 
@@ -134,6 +134,28 @@ class IncidentNotAssignable(PaymentError):
     status = 409
     slug = "incident-not-assignable"
     title = "The incident cannot be assigned"
+
+
+class ExportTooLong(PaymentError):
+    """Writing the whole statement took longer than an answer may be waited for; nothing of it was sent."""
+
+    status = 422
+    slug = "export-too-long"
+    title = "The statement is too long for one answer"
+    words = (
+        f"It could not be written within {EXPORT_SECONDS} seconds. Ask for a shorter span with `from` and `to`, "
+        "or have `flask ledger` write it, which takes as long as it needs."
+    )
+
+
+class ExportNotWritten(PaymentError):
+    """The file of a statement could not be written here; nothing of it was sent."""
+
+    status = 503
+    slug = "export-not-written"
+    title = "The statement could not be written"
+    words = "The server could not write it into its temporary folder, where there may be no space. Nothing was sent."
+    headers: ClassVar[Mapping[str, str]] = {"Retry-After": str(RETRY_AFTER_SECONDS)}
 
 
 class EndpointUnknown(PaymentError):

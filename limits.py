@@ -63,6 +63,9 @@ DEADLOCK_ATTEMPTS_MAX = 5
 DEADLOCK_PAUSE_SECONDS = 0.01
 """How long it waits before the second run at most; the third waits twice as long, and so on."""
 
+EXPORT_SECONDS = 45
+"""How long a statement may take to be written as a file; its answer begins only then, and proxies wait for 60."""
+
 # ---- What a caller is told
 
 RETRY_AFTER_SECONDS = 5

@@ -1,13 +1,10 @@
-"""Lists in pages by keyset, so that deep pages stay fast; whole lists as CSV, a bounded number of rows at a time.
+"""Lists in pages by keyset, so that deep pages stay fast; whole lists, a bounded number of rows at a time.
 
 Used by whoever lists rows. A cursor is the key of the last row seen, opaque to callers.
 """
 
 import base64
 import binascii
-import csv
-import io
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,9 +19,6 @@ from errors import PageUnknown
 
 EXPORT_ROWS = 1000
 """How many rows of an export are read at a time."""
-
-FORMULA = re.compile(r"(^|;)([\s\u00a0\u200b-\u200f\u2060\ufeff]*[=+\-@＝＋－＠])")
-"""Where a spreadsheet would begin a formula: at the start of a cell, and, for those that split at `;`, behind one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,13 +71,6 @@ class Listing:
             cursor = page.next
 
 
-def csv_lines(listing: Listing) -> Iterator[str]:
-    """Write a whole list as CSV, a line at a time; text that a spreadsheet would run as a formula is disarmed."""
-    yield _csv_line(listing.query.selected_columns.keys())
-    for row in listing.rows():
-        yield _csv_line([_cell(value) for value in row])
-
-
 def within(moment: ColumnElement[Any], span: Span) -> list[ColumnElement[bool]]:
     """Return the conditions that keep a moment inside a span."""
     limits = []
@@ -112,17 +99,3 @@ def whole_number(text: str) -> int:
     if not 0 <= number <= rules.MONEY_MAX:
         raise ValueError("out of range")
     return number
-
-
-def _csv_line(cells: Sequence[object]) -> str:
-    buffer = io.StringIO()
-    csv.writer(buffer).writerow(cells)
-    return buffer.getvalue()
-
-
-def _cell(value: object) -> object:
-    if isinstance(value, datetime):
-        return rules.rfc3339(value)
-    if isinstance(value, str):
-        return FORMULA.sub(r"\1'\2", value)
-    return "" if value is None else value

@@ -13,6 +13,7 @@ from enums import (
     DeliveryStatus,
     DisabledReason,
     EventType,
+    ExportFormat,
     IncidentKind,
     IncidentState,
     LogReason,
@@ -235,7 +236,7 @@ class StatementPage(Page):
 
     since = QueryMoment(data_key="from")
     until = QueryMoment(data_key="to")
-    format = fields.String(load_default=None, validate=validate.OneOf(["json", "csv"]))
+    format = fields.String(load_default=None, validate=validate.OneOf(["json", *ExportFormat]))
 
 
 class IncidentPage(Page):

@@ -8,7 +8,7 @@ import click
 
 import signing
 from cli.orgs import SAMPLE_INN
-from cli.output import Group, example, printable
+from cli.output import Group, example, say
 from context import settings
 from http_client import client, connection
 
@@ -50,7 +50,7 @@ def send(
     for _ in range(repeat):
         _show_request(address, headers, body)
         answer = _send(address, headers, body)
-        click.echo(f"< {answer.status} {answer.reason}\n< {printable(answer.body.decode(errors='replace').strip())}\n")
+        say(f"< {answer.status} {answer.reason}", f"< {answer.body.decode(errors='replace').strip()}", "")
         accepted = accepted and 200 <= answer.status < 300
     if not accepted:
         raise click.ClickException("The server did not accept it; its answer above says why.")
@@ -73,9 +73,9 @@ def welcome() -> None:
         raise click.ClickException(
             f"{taken} Put another one into .env, such as PORT={settings().port + 10}, and try again."
         )
-    click.echo(f"The API, to try   {_own_address('/api/v1/swagger/')}")
-    click.echo(f"A balance         {_own_address(f'/api/v1/organizations/{SAMPLE_INN}/balance/')}\n")
-    click.echo("In another terminal, announce money as the bank would, twice; it is counted once:\n")
+    say(f"The API, to try   {_own_address('/api/v1/swagger/')}")
+    say(f"A balance         {_own_address(f'/api/v1/organizations/{SAMPLE_INN}/balance/')}", "")
+    say("In another terminal, announce money as the bank would, twice; it is counted once:", "")
     _print_curl(SAMPLE_INN, SAMPLE_AMOUNT, str(uuid.uuid4()))
 
 
@@ -93,9 +93,9 @@ def _body(inn: str, amount: int, operation_id: str, document_number: str, docume
 def _print_curl(inn: str, amount: int, operation_id: str) -> None:
     body = _body(inn, amount, operation_id, "PAY-328", SAMPLE_DATE)
     signature = signing.sign(body, _newest_secret())
-    click.echo(f"curl -sS {_own_address()} \\")
-    click.echo(f"  -H 'Content-Type: application/json' -H 'X-Signature: {signature}' \\")
-    click.echo(f"  -d {shlex.quote(body.decode())}")
+    say(f"curl -sS {_own_address()} \\")
+    say(f"  -H 'Content-Type: application/json' -H 'X-Signature: {signature}' \\")
+    say(f"  -d {shlex.quote(body.decode())}")
 
 
 def _newest_secret() -> str:
@@ -110,10 +110,10 @@ def _own_address(path: str = WEBHOOK_PATH) -> str:
 
 
 def _show_request(address: str, headers: dict[str, str], body: bytes) -> None:
-    click.echo(f"> POST {address}")
+    say(f"> POST {address}")
     for name, value in headers.items():
-        click.echo(f"> {name}: {value}")
-    click.echo(f"> {body.decode()}")
+        say(f"> {name}: {value}")
+    say(f"> {body.decode()}")
 
 
 def _send(address: str, headers: dict[str, str], body: bytes) -> connection.Answer:

@@ -2,7 +2,7 @@
 
 import click
 
-from cli.output import INN, NUMBER, Group, example, shown, table
+from cli.output import INN, NUMBER, Group, example, say, shown, table
 from context import now
 from enums import DeliveryStatus
 from outbox import endpoints, queries
@@ -37,7 +37,7 @@ def list_(endpoint_id: int | None, status: str | None, organization: str | None,
     ]
     header = ("ID", "ENDPOINT", "EVENT", "ORGANISATION", "VERSION", "STATUS", "ATTEMPTS", "CREATED", "DUE")
     for line in table(header, lines):
-        click.echo(line)
+        say(line)
 
 
 @group.command(epilog=example("flask deliveries show 1"))
@@ -46,13 +46,13 @@ def show(delivery_id: int) -> None:
     """Show one delivery with every attempt."""
     row, attempts = queries.find_delivery(delivery_id)
     for name, value in row._mapping.items():
-        click.echo(f"{name:13} {shown(value)}")
+        say(f"{name:13} {shown(value)}")
     lines = [
         (attempt.number, attempt.started_at, attempt.cause, attempt.duration_ms, attempt.status_code, attempt.error)
         for attempt in attempts
     ]
     for line in table(("NUMBER", "STARTED", "CAUSE", "MS", "ANSWER", "ERROR"), lines):
-        click.echo(line)
+        say(line)
 
 
 @group.command(epilog=example("flask deliveries retry 1"))
@@ -60,4 +60,4 @@ def show(delivery_id: int) -> None:
 def retry(delivery_id: int) -> None:
     """Have a delivery tried once more, now; its schedule goes on as if it had not been."""
     endpoints.retry(delivery_id, now=now())
-    click.echo(f"It is due now, and a worker tries it; `flask deliveries show {delivery_id}` tells what came of it.")
+    say(f"It is due now, and a worker tries it; `flask deliveries show {delivery_id}` tells what came of it.")

@@ -5,7 +5,7 @@ from datetime import datetime
 import click
 
 import schemas
-from cli.output import INN, MOMENT, NUMBER, TEXT, Group, example, operator, shown, table
+from cli.output import INN, MOMENT, NUMBER, TEXT, Group, example, operator, say, shown, table
 from context import cipher, now, settings
 from enums import EVERYTHING, EventType, Scheme
 from errors import SecretUnreadable
@@ -70,9 +70,9 @@ def list_(limit: int) -> None:
         for row in rows
     ]
     for line in table(("ID", "FOR", "SCHEME", "SECRET", "DISABLED", "FAILING SINCE", "URL"), lines):
-        click.echo(line)
+        say(line)
     if unreadable:
-        click.echo(f"{len(unreadable)} cannot be signed for: {SecretUnreadable.words}", err=True)
+        say(f"{len(unreadable)} cannot be signed for: {SecretUnreadable.words}", err=True)
 
 
 @group.command(epilog=example("flask endpoints show 1"))
@@ -80,7 +80,7 @@ def list_(limit: int) -> None:
 def show(endpoint_id: int) -> None:
     """Show one endpoint, without its secret."""
     for name, value in queries.find_endpoint(endpoint_id)._mapping.items():
-        click.echo(f"{name:17} {shown(value)}")
+        say(f"{name:17} {shown(value)}")
 
 
 @group.command(epilog=example("flask endpoints ping 1"))
@@ -90,13 +90,11 @@ def ping(endpoint_id: int) -> None:
     delivery_id = endpoints.ping(endpoint_id, now=now())
     attempt = jobs.deliver_one(delivery_id)
     if attempt is None:
-        click.echo(
-            f"Not sent here: a worker was faster, or the log says why. Look at `flask deliveries show {delivery_id}`."
-        )
+        say(f"Not sent here: a worker was faster, or the log says why. Look at `flask deliveries show {delivery_id}`.")
     elif attempt.status is None:
         raise click.ClickException(f"No answer: {attempt.error}")
     else:
-        click.echo(f"< {attempt.status} after {attempt.duration_ms} ms\n< {shown(attempt.excerpt)}")
+        say(f"< {attempt.status} after {attempt.duration_ms} ms", f"< {attempt.excerpt}")
 
 
 @group.command(epilog=example("flask endpoints rotate 1", "flask endpoints rotate 1 --overlap 3600"))
@@ -126,7 +124,7 @@ def rotate(endpoint_id: int, overlap: int) -> None:
 def reencrypt(unbound: tuple[int, ...]) -> None:
     """Encrypt all secrets with the newest of SECRETS_KEYS; then the older keys can be taken out."""
     done, unread = stored_secrets.reencrypt(cipher(), unbound=unbound)
-    click.echo(f"{done} encrypted with the newest key.")
+    say(f"{done} encrypted with the newest key.")
     if unread:
         numbers = ", ".join(map(str, unread))
         raise click.ClickException(
@@ -140,7 +138,7 @@ def reencrypt(unbound: tuple[int, ...]) -> None:
 def disable(endpoint_id: int) -> None:
     """Stop announcing to an endpoint; what is due meanwhile is paused."""
     endpoints.disable(endpoint_id, now=now())
-    click.echo("Disabled. What happens meanwhile can be replayed.")
+    say("Disabled. What happens meanwhile can be replayed.")
 
 
 @group.command(epilog=example("flask endpoints enable 1"))
@@ -148,7 +146,7 @@ def disable(endpoint_id: int) -> None:
 def enable(endpoint_id: int) -> None:
     """Announce to an endpoint again, beginning with what was paused."""
     endpoints.enable(endpoint_id, now=now())
-    click.echo("Enabled. What happened while it was disabled comes with `flask endpoints replay`.")
+    say("Enabled. What happened while it was disabled comes with `flask endpoints replay`.")
 
 
 @group.command(epilog=example("flask endpoints delete 1"))
@@ -156,7 +154,7 @@ def enable(endpoint_id: int) -> None:
 def delete(endpoint_id: int) -> None:
     """Delete an endpoint and its secret; its deliveries stay to be read."""
     endpoints.remove(endpoint_id, now=now())
-    click.echo("Deleted.")
+    say("Deleted.")
 
 
 @group.command(epilog=example("flask endpoints replay 1 --since 2026-03-01T00:00:00Z"))
@@ -167,14 +165,14 @@ def replay(endpoint_id: int, since: datetime) -> None:
     replay_id = replays.start(endpoint_id, since=since, by=operator(), now=now())
     jobs.replay()
     queued = replays.find(endpoint_id, replay_id)["queued"]
-    click.echo(
+    say(
         f"Replay {replay_id}: {queued} events are queued; a worker sends them. "
         f"See `flask deliveries list --endpoint {endpoint_id}`."
     )
 
 
 def _print_secret(revealed: Reveal) -> None:
-    click.echo(f"Endpoint {revealed.id}. Give this to whoever runs it; it is not shown again:", err=True)
-    click.echo(revealed.secret)
+    say(f"Endpoint {revealed.id}. Give this to whoever runs it; it is not shown again:", err=True)
+    say(revealed.secret)
     if revealed.public_key:
-        click.echo(f"Or this, if it should not be able to sign: {revealed.public_key}", err=True)
+        say(f"Or this, if it should not be able to sign: {revealed.public_key}", err=True)

@@ -5,7 +5,7 @@ import json
 import click
 
 import services
-from cli.output import INN, NOTE, NUMBER, Group, example, money, operator, printable, shown, table
+from cli.output import INN, NOTE, NUMBER, Group, example, money, operator, say, shown, table
 from context import now
 from enums import IncidentState
 from ledger import incidents, statements
@@ -44,7 +44,7 @@ def list_(state: str, limit: int) -> None:
     for line in table(
         ("ID", "KIND", "SOURCE", "PAYER", "AMOUNT", "SEEN", "LAST SEEN", "CREDITED", "RESOLUTION"), lines
     ):
-        click.echo(line)
+        say(line)
 
 
 @group.command(epilog=example("flask incidents show 1"))
@@ -54,12 +54,12 @@ def show(incident_id: int) -> None:
     row = incidents.find(incident_id)
     for name, value in row._mapping.items():
         if name not in ("body", "fingerprint", "facts"):
-            click.echo(f"{name:14} {shown(value)}")
+            say(f"{name:14} {shown(value)}")
     for resolution in incidents.resolutions([incident_id])[incident_id]:
         how = (resolution.resolved_at, resolution.resolved_by, resolution.resolution)
-        click.echo(f"{'resolved':14} {' '.join(shown(value) for value in how if value is not None)}")
-    click.echo(f"{'facts':14} {printable(json.dumps(row.facts, ensure_ascii=False))}")
-    click.echo(f"{'body':14} {printable(row.body.decode(errors='backslashreplace'))}")
+        say(f"{'resolved':14} {' '.join(shown(value) for value in how if value is not None)}")
+    say(f"{'facts':14} {json.dumps(row.facts, ensure_ascii=False)}")
+    say(f"{'body':14} {row.body.decode(errors='backslashreplace')}")
 
 
 @group.command(epilog=example("flask incidents assign 1 1234567890"))
@@ -68,7 +68,7 @@ def show(incident_id: int) -> None:
 def assign(incident_id: int, inn: str) -> None:
     """Credit the money that an incident holds to an organisation, once."""
     receipt = services.assign_incident(incident_id, inn=inn, by=operator(), now=now())
-    click.echo(f"Credited to {inn} as payment {receipt.payment_id}.")
+    say(f"Credited to {inn} as payment {receipt.payment_id}.")
 
 
 @group.command(epilog=example('flask incidents resolve 1 "the bank sent it again with a valid date"'))
@@ -77,4 +77,4 @@ def assign(incident_id: int, inn: str) -> None:
 def resolve(incident_id: int, resolution: str) -> None:
     """Close an incident with a note; no money moves."""
     services.resolve_incident(incident_id, resolution=resolution, by=operator(), now=now())
-    click.echo("Resolved.")
+    say("Resolved.")

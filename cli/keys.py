@@ -3,7 +3,7 @@
 import click
 
 from auth import api_keys
-from cli.output import KEY_NAME, Group, example, table
+from cli.output import KEY_NAME, Group, example, say, table
 from context import now
 
 group = Group("keys", help="API keys of those who may call the REST API.")
@@ -28,8 +28,8 @@ def create(name: str, scopes: tuple[str, ...], everything: bool) -> None:
         token = api_keys.create(name=name.strip(), scopes=list(api_keys.SCOPES) if everything else scopes, now=now())
     except api_keys.NameTaken:
         raise click.ClickException(f"A key named {name} exists, perhaps revoked; choose another name.") from None
-    click.echo("Keep this key now; it is not shown again:", err=True)
-    click.echo(token)
+    say("Keep this key now; it is not shown again:", err=True)
+    say(token)
 
 
 @group.command("list", epilog=example("flask keys list"))
@@ -37,7 +37,7 @@ def list_() -> None:
     """List keys and their scopes, revoked ones too."""
     rows = [(row.name, row.created_at, row.revoked_at, row.scopes) for row in api_keys.listed()]
     for line in table(("NAME", "CREATED", "REVOKED", "SCOPES"), rows):
-        click.echo(line)
+        say(line)
 
 
 @group.command(epilog=example("flask keys revoke accountant"))
@@ -46,4 +46,4 @@ def revoke(name: str) -> None:
     """Stop a key from working, at once and for good."""
     if not api_keys.revoke(name, now=now()):
         raise click.ClickException(f"No working key is named {name}; see `flask keys list`.")
-    click.echo("Revoked.")
+    say("Revoked.")

@@ -1,17 +1,26 @@
 """`flask ledger`: check that every kopeck is explained, and print statements."""
 
+import math
 import sys
+from collections.abc import Callable
 from datetime import datetime
 from itertools import islice
+from pathlib import Path
 
 import click
 
-import pagination
-from cli.output import INN, MOMENT, Group, example, progress, table
-from ledger import audit, organizations, statements
+from cli import files
+from cli.output import INN, MOMENT, Group, example, progress, say, table
+from context import now
+from enums import ExportFormat
+from ledger import audit, exports
 from ledger.audit import Progress
+from ledger.exports import Statement
 from pagination import Span
 from rules import roubles
+
+FORMATS = [form.value for form in ExportFormat]
+"""As they are written: click would offer the names of an Enum's members."""
 
 group = Group("ledger", help="The log of every kopeck: check it, print it.")
 
@@ -30,30 +39,47 @@ def verify() -> None:
                 rows += step.rows
             else:
                 broken += 1
-                click.echo(f"{step.row}: {step.problem}")
+                say(f"{step.row}: {step.problem}")
     if broken:
         raise click.ClickException(f"{broken} findings in {rows} rows. Nothing was changed; keep a copy and ask why.")
-    click.echo(f"Clean: {rows} rows re-added, every balance explained.")
+    say(f"Clean: {rows} rows re-added, every balance explained.")
+
+
+def _exported(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the arguments of a statement."""
+    for option in reversed(
+        (
+            click.argument("inn", type=INN),
+            click.option("--from", "since", type=MOMENT, help="From this moment on."),
+            click.option("--to", "until", type=MOMENT, help="Before this moment."),
+            click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="Rows of the table."),
+            click.option("--format", "form", type=click.Choice(FORMATS), help="The whole span as a file."),
+            click.option("--csv", "form", flag_value=ExportFormat.CSV.value, help="The same as --format csv."),
+            click.option("--output", type=files.PATH, help="A new file to write; standard output, if left out."),
+        )
+    ):
+        command = option(command)
+    return command
 
 
 @group.command(
-    epilog=example("flask ledger statement 1234567890", "flask ledger statement 1234567890 --csv > statement.csv")
+    epilog=example(
+        "flask ledger statement 1234567890",
+        "flask ledger statement 1234567890 --csv > statement.csv",
+        "flask ledger statement 1234567890 --format xlsx --output statement.xlsx",
+    )
 )
-@click.argument("inn", type=INN)
-@click.option("--from", "since", type=MOMENT, help="From this moment on.")
-@click.option("--to", "until", type=MOMENT, help="Before this moment.")
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="At most this many, unless --csv.")
-@click.option("--csv", "as_csv", is_flag=True, help="The whole span as CSV, amounts in kopecks.")
-def statement(inn: str, since: datetime | None, until: datetime | None, limit: int, as_csv: bool) -> None:
+@_exported
+def statement(
+    inn: str, since: datetime | None, until: datetime | None, limit: int, form: str | None, output: Path | None
+) -> None:
     """Print the moves of one balance, the newest first; times such as 2024-04-27T21:00:00Z."""
-    organization = organizations.find(inn)
-    listing = statements.log_list(organization.id, Span(since=since, until=until))
-    if as_csv:
-        for line in pagination.csv_lines(listing):
-            sys.stdout.write(line)
+    asked = exports.statement("log", inn, Span(since=since, until=until))
+    if form is not None or output is not None:
+        _export(asked, form, output)
         return
     header = ("VERSION", "WHEN", "DELTA", "BALANCE", "DOCUMENT", "OPERATION")
-    shown = [
+    rows = [
         (
             row.version,
             row.created_at,
@@ -62,7 +88,51 @@ def statement(inn: str, since: datetime | None, until: datetime | None, limit: i
             row.document_number,
             row.operation_id,
         )
-        for row in islice(listing.rows(), limit)
+        for row in islice(asked.listing.rows(), limit)
     ]
-    for line in table(header, shown) if shown else ["No moves."]:
-        click.echo(line)
+    say(*(table(header, rows) if rows else ["No moves."]))
+
+
+@group.command(
+    epilog=example(
+        "flask ledger payments 1234567890",
+        "flask ledger payments 1234567890 --format excel-csv --output payments.csv",
+    )
+)
+@_exported
+def payments(
+    inn: str, since: datetime | None, until: datetime | None, limit: int, form: str | None, output: Path | None
+) -> None:
+    """Print the payments of one organisation, the newest first; times such as 2024-04-27T21:00:00Z."""
+    asked = exports.statement("payments", inn, Span(since=since, until=until))
+    if form is not None or output is not None:
+        _export(asked, form, output)
+        return
+    header = ("RECEIVED", "AMOUNT", "SOURCE", "PAYER", "DOCUMENT", "DATE", "OPERATION")
+    rows = [
+        (
+            row.received_at,
+            roubles(row.amount),
+            row.source,
+            row.payer_inn,
+            row.document_number,
+            row.document_date,
+            row.operation_id,
+        )
+        for row in islice(asked.listing.rows(), limit)
+    ]
+    say(*(table(header, rows) if rows else ["No payments."]))
+
+
+def _export(asked: Statement, form: str | None, output: Path | None) -> None:
+    if form is None:
+        raise click.UsageError(f"Say as what, too: --format {', '.join(FORMATS)}.")
+    if form == ExportFormat.XLSX and output is None and sys.stdout.isatty():
+        raise click.UsageError("A workbook is nothing for a terminal; add --output FILE.")
+    export = exports.write(asked, ExportFormat(form), now=now(), seconds=math.inf)
+    with export.file:
+        files.write(export.file, output)
+    if output is not None:
+        say(f"{export.rows} rows are in {output}.")
+    if asked.waiting:
+        say(f"Not in it: {asked.waiting} webhooks that arrived in this time and wait to be credited.", err=True)

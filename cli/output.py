@@ -1,4 +1,7 @@
-"""How the commands speak: tables, examples in every help text, our own errors as one line instead of a traceback."""
+"""How the commands speak: lines and tables that cannot move a terminal, examples in every help text, errors in a line.
+
+The only code of the shell that prints.
+"""
 
 import os
 import sys
@@ -54,6 +57,10 @@ class Group(AppGroup):
         """Run a command of the group."""
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:
+            raise click.UsageError(_printable_lines(error.format_message()), error.ctx) from None
+        except click.ClickException as error:
+            raise click.ClickException(_printable_lines(error.format_message())) from None
         except PaymentError as error:
             raise click.ClickException(error.detail) from None
         except SQLAlchemyError as error:
@@ -84,6 +91,12 @@ def operator() -> str:
         return f"shell:{pwd.getpwuid(os.getuid()).pw_name}"
     except KeyError:
         return f"shell:{os.getuid()}"
+
+
+def say(*lines: str, err: bool = False) -> None:
+    """Print lines; what is in them, stored or received by whomever, can neither move a terminal nor pass for a line."""
+    for line in lines:
+        click.echo(printable(line), err=err)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
@@ -118,6 +131,11 @@ def printable(text: str) -> str:
         character if character == " " or unicodedata.category(character)[0] not in "CZ" else ascii(character)[1:-1]
         for character in text
     )
+
+
+def _printable_lines(text: str) -> str:
+    """Write out the same, but leave the line breaks: an error quotes what was typed, stored or received."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def shown(cell: object) -> str:

@@ -5,7 +5,7 @@ import secrets
 
 import click
 
-from cli.output import Group, example, shown
+from cli.output import Group, example, say, shown
 from config import secrets_variable
 from context import cipher, settings
 from ledger import statements
@@ -20,24 +20,26 @@ def rotate(bank: str) -> None:
     current = settings().bank_secrets.get(bank)
     if current is None:
         raise click.ClickException(f"No bank named {bank} is known here.")
-    click.echo(f"In place for {bank}, newest first:")
+    say(f"In place for {bank}, newest first:")
     signed = {row.key_id: row for row in statements.payments_by_key()}
     for secret in current:
         key_ids = [*cipher().key_ids(secret), _first_key_id(secret)]
         found = [signed[key_id] for key_id in key_ids if key_id in signed]
         count = sum(int(row.payments) for row in found)
         use = f"{count} payments, the last {shown(max(row.last for row in found))}" if found else "unused"
-        click.echo(f"  key_id {key_ids[0]}: {use}")
+        say(f"  key_id {key_ids[0]}: {use}")
     fresh = secrets.token_hex(32)
-    click.echo(f"""
-New secret {cipher().key_id(fresh)}, made now and kept nowhere:
-  {fresh}
-
-1. Put it in front, keep the old one behind it, and restart:  {secrets_variable(bank)}=NEW,OLD
-   Both are accepted from then on.
-2. Give the new secret to the bank.
-3. Run `flask secrets rotate` again now and then, until only {cipher().key_id(fresh)} is still used.
-4. Take the old secret out and restart.""")
+    say(
+        "",
+        f"New secret {cipher().key_id(fresh)}, made now and kept nowhere:",
+        f"  {fresh}",
+        "",
+        f"1. Put it in front, keep the old one behind it, and restart:  {secrets_variable(bank)}=NEW,OLD",
+        "   Both are accepted from then on.",
+        "2. Give the new secret to the bank.",
+        f"3. Run `flask secrets rotate` again now and then, until only {cipher().key_id(fresh)} is still used.",
+        "4. Take the old secret out and restart.",
+    )
 
 
 def _first_key_id(secret: str) -> str:

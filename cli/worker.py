@@ -6,7 +6,7 @@ import threading
 import click
 from flask.cli import with_appcontext
 
-from cli.output import example
+from cli.output import example, say
 from context import settings
 from worker import loop as clockwork
 
@@ -18,6 +18,6 @@ def command() -> None:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    click.echo(f"Worker on {settings().database_url.get_backend_name()}: waiting for events. Ctrl-C ends it.")
+    say(f"Worker on {settings().database_url.get_backend_name()}: waiting for events. Ctrl-C ends it.")
     clockwork.run(stop)
-    click.echo("Worker: what was begun is finished.")
+    say("Worker: what was begun is finished.")

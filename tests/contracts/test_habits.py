@@ -21,6 +21,15 @@ def test_doors_never_write(file):
     assert names.isdisjoint({"transaction", "snapshot", "insert", "update", "delete", "insert_absent"})
 
 
+@each_file
+def test_the_shell_prints_through_one_place(file):
+    if package_of(file) != "cli" or file.name in ("output.py", "files.py"):
+        return
+    text = (ROOT / file).read_text()
+
+    assert re.findall(r"\b(?:click\.s?echo|click\.secho|print|sys\.(?:stdout|stderr)\.write)\(", text) == []
+
+
 def written_names(file: Path) -> set[str]:
     """Return what a module writes by name: keywords of .values(), keys of dictionaries, attributes assigned to."""
     names = set()

@@ -1,5 +1,6 @@
 """The way to a database that can be barred, cut, frozen and forgotten: a TCP proxy of the test's own."""
 
+import math
 import os
 import selectors
 import socket
@@ -16,11 +17,17 @@ CAN_FORGET = os.geteuid() == 0
 
 
 class Proxy:
-    """Forwards a port of its own to another, in a thread of its own; calls take effect before they return."""
+    """Forwards a port of its own to another, in a thread of its own; calls take effect before they return.
 
-    def __init__(self, port: int) -> None:
+    With `bar_after` it bars the way by itself, as soon as the target has sent more bytes than that.
+    """
+
+    def __init__(self, port: int, *, bar_after: float = math.inf) -> None:
         self.target = port
+        self.bar_after = bar_after
+        self.sent_back = 0
         self.others: dict[socket.socket, socket.socket] = {}
+        self.far_ends: set[socket.socket] = set()
         self.selector = selectors.DefaultSelector()
         self.lock = threading.Lock()
         self.frozen = False
@@ -86,6 +93,9 @@ class Proxy:
             with self.lock:
                 for end in ready:
                     self._serve(end)
+            if self.sent_back > self.bar_after:
+                self.bar()
+                self.bar_after = math.inf
             if self.frozen:
                 self.ended.wait(TASK_SECONDS)
 
@@ -98,6 +108,7 @@ class Proxy:
             try:
                 data = end.recv(65536)
                 self.others[end].sendall(data)
+                self.sent_back += len(data) if end in self.far_ends else 0
             except OSError:
                 data = b""
             if not data:
@@ -111,6 +122,7 @@ class Proxy:
             near.close()
             return
         self.others |= {near: far, far: near}
+        self.far_ends.add(far)
         for end in (near, far):
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.selector.register(end, selectors.EVENT_READ)

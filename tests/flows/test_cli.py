@@ -1,12 +1,14 @@
 """The shell: every command does what its help says, and its mistakes end in one line and exit status 1."""
 
 import hashlib
+import json
 import os
 import pwd
 import socket
 import subprocess
 import sys
 import threading
+import tracemalloc
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -15,11 +17,17 @@ from sqlalchemy import text
 
 import signing
 from auth import api_keys
+from cli import organization_file
 from config import ROOT
 from encryption import SecretCipher
 from tests import wsgi
 from tests.callers import Bank
-from tests.factories import INN, KEY_ID, OLD_SECRET, SECRET, SECRETS_KEY, make_org
+from tests.databases import only
+from tests.factories import INN, KEY_ID, OLD_SECRET, SECRET, SECRETS_KEY, START, make_org
+from tests.outboxes import open_endpoint, pay
+from worker import jobs
+
+EVIL = "a\x1b[2J\x9b31m\u202eb\u2028c\rd\ne\x00f\x7f"
 
 
 @pytest.fixture
@@ -110,6 +118,67 @@ class TestSeed:
         assert run("orgs", "seed", "--demo", "1201").output.endswith("1201 registered, 0 already there.\n")
         assert database.count("organizations") == 1201
 
+    @only("sqlite")
+    def test_bad_rows_are_named_up_to_a_number_and_counted(self, run, database, tmp_path):
+        text = "inn,name\n" + "1,x\n" * (organization_file.BAD_ROWS_MAX + 5)
+
+        output = run("orgs", "seed", write(tmp_path / "orgs.csv", text)).output
+
+        assert output.count("\nline ") == organization_file.BAD_ROWS_MAX
+        assert output.endswith("… and 5 more\n")
+
+    @only("sqlite")
+    def test_repeats_far_apart_are_found_in_any_part(self, run, database, tmp_path):
+        inns = [f"{7_700_000_000 + number}" for number in range(300)]
+        text = "\n".join(["inn", *inns, inns[0], inns[150], f"00{inns[7]}"])
+
+        output = run("orgs", "seed", write(tmp_path / "orgs.csv", text)).output
+
+        assert output.splitlines()[1:] == [
+            "line 302: the INN stands on line 2 already",
+            "line 303: the INN stands on line 152 already",
+        ]
+        assert database.count("organizations") == 0
+
+    @only("sqlite")
+    def test_file_may_be_a_pipe(self, run, database, tmp_path):
+        pipe = tmp_path / "pipe"
+        os.mkfifo(pipe)
+        writer = threading.Thread(target=pipe.write_text, args=("inn,name\n7707083893,Сбер\n",))
+        writer.start()
+
+        assert run("orgs", "seed", str(pipe)).output == "1 registered, 0 already there.\n"
+        writer.join()
+
+    @only("sqlite")
+    @pytest.mark.parametrize(
+        "text", ["inn,name\n" + "7" * 100_000, 'inn,name\n"7707083893\n' + "1234567890\n" * 20_000]
+    )
+    def test_line_or_cell_without_an_end_is_refused(self, run, database, tmp_path, text):
+        result = run("orgs", "seed", write(tmp_path / "orgs.csv", text))
+
+        assert result.exit_code == 1
+        assert len(result.output) < 200
+
+    @only("sqlite")
+    def test_memory_does_not_grow_with_the_file(self, context, tmp_path):
+        def peak(count: int) -> int:
+            names = "\n".join(f"{7_700_000_000 + number},{'name' * 20}" for number in range(count))
+            file = tmp_path / f"{count}.csv"
+            file.write_text(f"inn,name\n{names}\n")
+            del names
+            tracemalloc.start()
+            with organization_file.read(file) as (rows, found):
+                assert found == sum(1 for _ in rows) == count
+            try:
+                return tracemalloc.get_traced_memory()[1]
+            finally:
+                tracemalloc.stop()
+
+        small = peak(1000)
+
+        assert peak(20_000) < small + 2_000_000
+
     def test_demo_has_no_place_in_production(self, make_app, database):
         result = make_app(KOPECK_ENV="production").test_cli_runner().invoke(args=["orgs", "seed", "--demo", "3"])
 
@@ -185,6 +254,71 @@ def test_nothing_stored_can_move_the_terminal(run, operator):
 
     assert "a\\u202eb\\u2028c" in run("orgs", "list").output
     assert "a\\u202eb\\u2028c" in run("orgs", "show", "7707083893").output
+
+
+@only("sqlite")
+def test_nothing_stored_can_pass_for_a_finding_or_for_none(run, bank, database):
+    """SQLite keeps whatever it is given: past its checks any column may hold anything."""
+    bank.send()
+    evil = "1\x1b]0;title\x07\x1b[31m\nClean: 9 rows"
+    with database.unguarded() as connection:
+        connection.execute(text("UPDATE organizations SET inn = :evil, balance = 1"), {"evil": evil})
+
+    result = run("ledger", "verify")
+
+    assert result.exit_code == 1
+    assert "\x1b" not in result.output
+    assert "\x07" not in result.output
+    assert not [line for line in result.output.splitlines() if line.startswith("Clean")]
+    assert "\\x1b[31m\\nClean: 9 rows" in result.output
+
+
+@only("sqlite")
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["ledger", "statement", INN],
+        ["ledger", "payments", INN],
+        ["orgs", "list"],
+        ["orgs", "show", INN],
+        ["incidents", "list", "--state", "all"],
+        ["incidents", "show", "1"],
+        ["endpoints", "list"],
+        ["endpoints", "show", "1"],
+        ["deliveries", "list"],
+        ["deliveries", "show", "1"],
+        ["keys", "list"],
+        ["secrets", "rotate"],
+    ],
+)
+def test_no_command_lets_a_stored_text_move_the_terminal(run, loopback_app, database, args):
+    Bank(loopback_app.test_client()).send(amount=0)
+    with loopback_app.app_context():
+        make_org()
+        api_keys.create(name="key", scopes=[], now=START)
+        open_endpoint()
+        pay(1)
+        jobs.deliver_one(1)
+    columns = {
+        "organizations": ("name", "currency"),
+        "payments": ("document_number", "source", "key_id", "payer_inn"),
+        "incidents": ("source", "key_id", "resolution", "resolved_by", "kind", "facts", "body"),
+        "endpoints": ("url", "description", "event_types"),
+        "delivery_attempts": ("excerpt", "error", "cause"),
+        "api_keys": ("name", "scopes"),
+    }
+    with database.unguarded() as connection:
+        connection.execute(text("PRAGMA ignore_check_constraints = ON"))
+        for table, names in columns.items():
+            for name in names:
+                evil = json.dumps({"\u202e": "\u009b31m"}, ensure_ascii=False) if name == "facts" else EVIL
+                value = evil.encode() if name == "body" else evil
+                connection.execute(text(f"UPDATE {table} SET {name} = :evil"), {"evil": value})
+
+    output = run(*args).output
+
+    assert len(output.splitlines()) == output.count("\n")
+    assert not [character for character in output if character != "\n" and not character.isprintable()]
 
 
 @pytest.mark.parametrize(

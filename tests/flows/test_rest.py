@@ -173,7 +173,7 @@ def test_log_as_csv_has_every_row_and_disarms_formulas(bank, client, ask):
     rows = list(csv.DictReader(io.StringIO(answer.text)))
     assert [row["delta"] for row in rows] == ["3", "2", "1"]
     assert [row["document_number"] for row in rows] == [
-        "x;'\u200b＝1+1;'-2-3",
+        "x;\u200b'＝1+1;'-2-3",
         "№ 7, копия",
         '\'=HYPERLINK("http://x")',
     ]
