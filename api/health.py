@@ -22,6 +22,6 @@ def alive() -> dict[str, str]:
 @blueprint.response(200, HealthOut)
 def ready() -> dict[str, str]:
     """Answer 200 when the database is there and has the tables of this version or of a later one, else 503."""
-    if not revisions.are_ready():
-        raise DatabaseUnavailable("The tables are not those of this version; run `flask db upgrade`.")
+    if (problem := revisions.problem()) is not None:
+        raise DatabaseUnavailable(problem)
     return {"status": "ok"}

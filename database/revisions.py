@@ -7,18 +7,24 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from config import ROOT
+from database import journal
 from database.session import current_engine
 
 MIGRATIONS = ROOT / "migrations"
 
 
-def are_ready() -> bool:
-    """Return whether the database has the tables of this version or of a later one.
+def problem() -> str | None:
+    """Say what is wrong with the tables, or nothing when they are those of this version or of a later one.
 
     Tables newer than this version are those of the next one, which is about to take over.
     """
     with current_engine().connect() as connection:
         found = MigrationContext.configure(connection).get_current_heads()
+        unfinished = journal.unfinished_step(connection)
+    if unfinished is not None:
+        return f"The tables are half way between two versions: {journal.finish_hint(unfinished)}"
     script = ScriptDirectory(str(MIGRATIONS))
     known = {step.revision for step in script.walk_revisions()}
-    return bool(found) and (not known.issuperset(found) or set(found) == set(script.get_heads()))
+    if found and (not known.issuperset(found) or set(found) == set(script.get_heads())):
+        return None
+    return "The tables are not those of this version; run `flask db upgrade`."

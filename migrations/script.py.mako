@@ -8,6 +8,9 @@ down_revision = ${repr(down_revision)}
 branch_labels = ${repr(branch_labels)}
 depends_on = ${repr(depends_on)}
 
+LOSES: dict[str, str] = {}
+"""The tables whose rows a downgrade loses, each with a condition if it does not lose them all."""
+
 
 def upgrade() -> None:
     ${upgrades if upgrades else "pass"}

@@ -5,6 +5,7 @@ TEST_POSTGRESQL_URL and TEST_MARIADB_URL say; what was not found is reported at 
 """
 
 import os
+import re
 import secrets
 import tempfile
 from collections.abc import Iterator
@@ -35,6 +36,19 @@ TABLES = (
     *("deliveries", "events", "replays", "endpoints", "inbox"),
     *("payments", "incidents", "organizations", "api_keys"),
 )
+
+SCHEMAS = {
+    "sqlite": "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL",
+    "postgresql": """
+        SELECT concat_ws(' ', table_name, column_name, ordinal_position, data_type, character_maximum_length,
+            is_nullable, column_default) FROM information_schema.columns WHERE table_schema = 'public'
+        UNION ALL SELECT concat_ws(' ', conrelid::regclass, conname, pg_get_constraintdef(oid)) FROM pg_constraint
+            WHERE connamespace = 'public'::regnamespace
+        UNION ALL SELECT indexdef FROM pg_indexes WHERE schemaname = 'public'
+        UNION ALL SELECT concat_ws(' ', tgenabled, pg_get_triggerdef(oid)) FROM pg_trigger WHERE NOT tgisinternal
+        UNION ALL SELECT pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+    """,
+}
 
 
 def find_servers() -> dict[str, URL]:
@@ -144,6 +158,16 @@ class Database:
                 table: sorted((tuple(row) for row in connection.execute(text(f"SELECT * FROM {table}"))), key=repr)
                 for table in TABLES
             }
+
+    def schema(self) -> list[str]:
+        """Return what the tables are made of: columns, constraints, indexes, triggers, functions."""
+        with self._raw() as connection:
+            if self.family == "mariadb":
+                names = [row[0] for row in connection.execute(text("SHOW TABLES"))]
+                tables = [connection.execute(text(f"SHOW CREATE TABLE {name}")).one()[1] for name in sorted(names)]
+                parts = [re.sub(r" AUTO_INCREMENT=\d+", "", table) for table in tables]
+                return parts + sorted(self._triggers(connection).values())
+            return sorted(str(row[0]) for row in connection.execute(text(SCHEMAS[self.family])))
 
     def count(self, table: str) -> int:
         with self._raw() as connection:

@@ -9,6 +9,9 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
+LOSES = {"organizations": "", "payments": "", "balance_log": "", "incidents": "", "api_keys": ""}
+"""The tables whose rows a downgrade loses, each with a condition if it does not lose them all."""
+
 MOMENT = (
     sa.DateTime()
     .with_variant(sa.DateTime(timezone=True), "postgresql")

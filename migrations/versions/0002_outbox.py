@@ -9,6 +9,9 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
+LOSES = {"inbox": "", "endpoints": "", "events": "", "replays": "", "deliveries": "", "delivery_attempts": ""}
+"""The tables whose rows a downgrade loses, each with a condition if it does not lose them all."""
+
 MOMENT = (
     sa.DateTime()
     .with_variant(sa.DateTime(timezone=True), "postgresql")

@@ -7,6 +7,9 @@ from database.append_only import triggers
 revision = "0004"
 down_revision = "0003"
 
+LOSES: dict[str, str] = {}
+"""The tables whose rows a downgrade loses, each with a condition if it does not lose them all."""
+
 BEFORE = (
     "CREATE TRIGGER balance_log_no_replace BEFORE INSERT ON balance_log WHEN EXISTS (SELECT 1 FROM balance_log "
     "WHERE (organization_id, version) = (NEW.organization_id, NEW.version) OR payment_id = NEW.payment_id) "

@@ -11,7 +11,12 @@ down_revision = "0005"
 branch_labels = None
 depends_on = None
 
-LOSES = {"incident_resolutions": "", "inbox": "message_id IS NOT NULL"}
+LOSES = {
+    # The last one of each incident stays in the incident itself.
+    "incident_resolutions": "EXISTS (SELECT 1 FROM incident_resolutions AS later "
+    "WHERE later.incident_id = incident_resolutions.incident_id AND later.number > incident_resolutions.number)",
+    "inbox": "message_id IS NOT NULL",
+}
 """The tables whose rows a downgrade loses, each with a condition if it does not lose them all."""
 
 REPEATABLE = True

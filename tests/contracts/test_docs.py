@@ -21,7 +21,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "ben
 NOT_OURS = ("db", "openapi", "run", "shell", "routes")
 """The commands of Flask, Flask-Migrate and flask-smorest."""
 
-LISTED_TOO = {"flask db upgrade", "flask openapi print", "flask run"}
+LISTED_TOO = {"flask db upgrade", "flask db downgrade", "flask openapi print", "flask run"}
 """Those of them that the page names."""
 
 PIN = re.compile(r"[A-Za-z0-9._-]+(\[\w+\])?==[\w.]+(; sys_platform [!=]= \"win32\")?")

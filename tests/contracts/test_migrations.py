@@ -6,6 +6,7 @@ import flask_migrate
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import inspect
 
 import context as app_context
@@ -53,7 +54,7 @@ def test_down_leaves_nothing_and_up_again_works(fresh):
     database.migrate(app)
     assert Bank(app.test_client()).send().status_code == 200
     with app.app_context():
-        flask_migrate.downgrade(revision="base")
+        flask_migrate.downgrade(revision="base", x_arg="lose-rows=yes")
         assert set(inspect(db.engine).get_table_names()) <= {"alembic_version"}
         db.session.remove()
     database.migrate(app)
@@ -86,3 +87,34 @@ def test_every_constraint_of_the_models_is_in_the_tables(fresh):
             }
             assert wanted <= uniques, table.name
             assert len(inspector.get_foreign_keys(table.name)) == len(table.foreign_keys)
+
+
+def columns() -> dict[str, set[str]]:
+    inspector = inspect(db.engine)
+    return {
+        name: {column["name"] for column in inspector.get_columns(name)}
+        for name in inspector.get_table_names()
+        if name != "alembic_version"
+    }
+
+
+def test_each_downgrade_names_what_it_drops(fresh):
+    app, database = fresh
+    database.migrate(app)
+    script = ScriptDirectory(str(ROOT / "migrations"))
+
+    with app.app_context():
+        for step in script.walk_revisions():
+            before = columns()
+            flask_migrate.downgrade(revision=step.down_revision or "base")
+            after = columns()
+            derived, loses = getattr(step.module, "DERIVED", ()), step.module.LOSES
+            assert (
+                {name for name, condition in loses.items() if not condition}
+                <= before.keys() - after.keys()
+                <= loses.keys()
+            )
+            gone = {f"{name}.{column}" for name in after for column in before[name] - after[name]}
+            renamed = {f"{name}.{column}" for name in after for column in after[name] - before[name]}
+            named = {column for column in gone if column.split(".")[1] in loses.get(column.split(".")[0], "")}
+            assert len(gone - named - set(derived)) == len(renamed), f"{step.revision} drops {gone} and loses {loses}"

@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from uuid import UUID
 
+import click
 import flask_migrate
 import pytest
 from flask import Flask
@@ -48,14 +49,14 @@ def older(request: pytest.FixtureRequest) -> Iterator[Flask]:
     app = create_app(make_config(database.url), lambda: START)
     database.migrate(app, OLDER)
     with app.app_context():
-        _fill()
+        fill()
         yield app
         db.session.remove()
         db.engine.dispose()
     database.drop()
 
 
-def _fill() -> None:
+def fill() -> None:
     """Insert the snapshot, each value with the type that its column has in the models, if it is there still."""
     with db.engine.begin() as connection:
         for name, found in SNAPSHOT.items():
@@ -239,7 +240,9 @@ def test_new_kind_of_incident_is_known_above_only(older):
         connection.execute(insert_one)
     assert len(rows()["incidents"]) == len(before) + 1
 
-    flask_migrate.downgrade(revision="0004")
+    with pytest.raises(click.ClickException, match="incidents: 1 row\n"):
+        flask_migrate.downgrade(revision="0004")
+    flask_migrate.downgrade(revision="0004", x_arg="lose-rows=yes")
 
     assert rows()["incidents"] == before
 
