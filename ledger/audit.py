@@ -7,11 +7,12 @@ Called by `flask ledger verify` and by the tests after everything that moves mon
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from database import guards
+from database import backup, guards
 from database.bulk import table_of
 from database.columns import Base, milliseconds, milliseconds_of
 from database.session import AnyRow, snapshot
@@ -42,30 +43,44 @@ class Progress:
 def verify() -> Iterator[Finding | Progress]:
     """Check the whole ledger; yield what is broken, and now and then how far it has come."""
     with snapshot() as session:
-        tables = (BalanceLog, Payment, Incident)
-        total = sum(session.scalar(select(func.count()).select_from(table)) or 0 for table in tables)
-        yield Progress(rows=0, total=total)
-        for fallen in guards.fallen(session.connection(), Base.metadata):
-            yield Finding(row=f"table {fallen.table}", problem=fallen.problem)
-        rows = 0
-        # Asked before anything is streamed: MariaDB allows no second query beside a stream.
-        assigned = incidents.assigned(session)
-        checks = {
-            "balance_log": _check_chains(session),
-            "payments": _check_payments(session, assigned),
-            "incidents": _check_incidents(session),
-            "balance_log without organisations": _check_owners(session),
-        }
-        for name, check in checks.items():
-            for step in _readable(name, check):
-                if isinstance(step, Finding):
-                    yield step
-                    continue
-                rows += step
-                if rows >= ROWS_AT_A_TIME:
-                    yield Progress(rows=rows, total=total)
-                    rows = 0
-        yield Progress(rows=rows, total=total)
+        yield from _verify(session)
+
+
+def verify_copy(path: Path) -> Iterator[Finding | Progress]:
+    """Check the ledger in a copy of a SQLite database."""
+    engine = backup.opened(path)
+    try:
+        with Session(engine) as session:
+            yield from _verify(session)
+    finally:
+        engine.dispose()
+
+
+def _verify(session: Session) -> Iterator[Finding | Progress]:
+    tables = (BalanceLog, Payment, Incident)
+    total = sum(session.scalar(select(func.count()).select_from(table)) or 0 for table in tables)
+    yield Progress(rows=0, total=total)
+    for fallen in guards.fallen(session.connection(), Base.metadata):
+        yield Finding(row=f"table {fallen.table}", problem=fallen.problem)
+    rows = 0
+    # Asked before anything is streamed: MariaDB allows no second query beside a stream.
+    assigned = incidents.assigned(session)
+    checks = {
+        "balance_log": _check_chains(session),
+        "payments": _check_payments(session, assigned),
+        "incidents": _check_incidents(session),
+        "balance_log without organisations": _check_owners(session),
+    }
+    for name, check in checks.items():
+        for step in _readable(name, check):
+            if isinstance(step, Finding):
+                yield step
+                continue
+            rows += step
+            if rows >= ROWS_AT_A_TIME:
+                yield Progress(rows=rows, total=total)
+                rows = 0
+    yield Progress(rows=rows, total=total)
 
 
 def _readable(name: str, check: Iterator[Finding | int]) -> Iterator[Finding | int]:
