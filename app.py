@@ -10,14 +10,15 @@ import config
 import context
 import limits
 from context import Clock, wall_clock
-from database import extension, revisions, session
-from server import hooks, problems
+from database import extension, revisions, session, urls
+from server import hooks
+from server import problems as answers
 from worker import broker
 
 
 def create_app(settings: config.Config | None = None, clock: Clock = wall_clock) -> Flask:
     """Build the app; without settings they are read from the environment and `.env`."""
-    settings = settings or config.load()
+    settings = settings or load_settings()
     config.end_if(banks.problems(settings.bank_secrets))
     app = Flask(__name__, static_folder=None)
     app.json.sort_keys = False  # type: ignore[attr-defined]
@@ -28,12 +29,26 @@ def create_app(settings: config.Config | None = None, clock: Clock = wall_clock)
     context.init_app(app, settings, clock)
     extension.init_app(app, settings.database_url)
     Migrate(app, extension.db, directory=str(revisions.MIGRATIONS))
-    problems.init_app(app)
+    answers.init_app(app)
     api.init_app(app)
     cli.init_app(app)
     _wake_workers(app, settings.broker_url)
     hooks.init_app(app, this_machine_only=not settings.production)
     return app
+
+
+def load_settings() -> config.Config:
+    """Read the settings of this process, or end it with the list of all that is wrong with them, form and use."""
+    return config.load(check=problems)
+
+
+def problems(settings: config.Config) -> list[str]:
+    """Ask each part that uses a setting whether it can; nothing is connected to."""
+    return [
+        *banks.problems(settings.bank_secrets),
+        *urls.problems(settings.database_url),
+        *broker.problems(settings.broker_url),
+    ]
 
 
 def _wake_workers(app: Flask, broker_url: str | None) -> None:

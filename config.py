@@ -1,28 +1,24 @@
 """Every setting, read once from the environment and `.env`, typed.
 
-Called by app.py and gunicorn.conf.py; refuses to start with the full list of what is missing or weak.
-Never read elsewhere: no other module looks at os.environ.
+Called by app.py and gunicorn.conf.py; refuses to start with the full list of what is missing, weak or of no use.
 """
 
-import os
-import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
-from io import StringIO
 from pathlib import Path
 from typing import Literal, Self, TypeVar, cast
 
-from dotenv.parser import parse_stream
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from http_client import addresses
+import environment
+from http_client import addresses, certificates
 from http_client.proxy import Proxy
 
 SECRET_CHARACTERS_MIN = 32
 """The shortest signing secret that production accepts; `openssl rand -hex 32` makes 64."""
 
-ROOT = Path(__file__).resolve().parent
+ROOT = environment.FILE.parent
 DEFAULT_DATABASE_URL = f"sqlite:///{ROOT / 'instance' / 'kopeck.db'}"
 DRIVERS = {
     "sqlite": "sqlite",
@@ -35,10 +31,6 @@ DRIVERS = {
 SECRETS_KEYS = "SECRETS_KEYS"
 """The setting with the keys that encrypt what endpoints are signed with."""
 
-PEM_HINT = (
-    "convert it with `openssl x509 -inform der -in FILE`, or ask for the file that begins with -----BEGIN CERTIFICATE"
-)
-
 BROKERS = ("redis", "rediss", "amqp", "amqps")
 
 SECRETS = "BANK_WEBHOOK_SECRETS"
@@ -48,6 +40,8 @@ Environment = Literal["development", "production"]
 UnknownInn = Literal["create", "hold"]
 BalanceUpdates = Literal["immediate", "queued"]
 T = TypeVar("T")
+Check = Callable[["Config"], list[str]]
+"""Looks at settings in use, and says what is wrong with them."""
 
 
 class ConfigError(Exception):
@@ -57,6 +51,11 @@ class ConfigError(Exception):
         self.problems = problems
         lines = "\n".join(f"  - {problem}" for problem in problems)
         super().__init__(f"Kopeck cannot start with these settings:\n{lines}\nSee .env.example for each of them.")
+
+
+def no_check(_config: "Config") -> list[str]:
+    """Find nothing wrong."""
+    return []
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,14 +81,17 @@ class Config:
         return self.environment == "production"
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str]) -> Self:
-        """Read the settings out of a mapping such as os.environ; raise ConfigError with all that is wrong."""
+    def from_env(cls, environ: Mapping[str, str], check: Check = no_check) -> Self:
+        """Read the settings out of a mapping of texts; raise ConfigError with all that is wrong.
+
+        `check` looks at them in use. It gets the default of what could not be read.
+        """
         problems: list[str] = []
         read = _Reader(environ, problems)
         environment = read.choice("KOPECK_ENV", ("development", "production"))
         config = cls(
             environment=cast(Environment, environment),
-            host=read.text("HOST", "127.0.0.1").strip("[]"),
+            host=read.parsed("HOST", "127.0.0.1", _host),
             port=read.parsed("PORT", "8000", _port),
             database_url=read.parsed("DATABASE_URL", DEFAULT_DATABASE_URL, _database_url),
             bank_secrets=read.secrets(SECRETS),
@@ -109,22 +111,54 @@ class Config:
                 )
         elif not addresses.is_loopback(config.host):
             problems.append("HOST must be a loopback address in development; set KOPECK_ENV=production to be reached")
+        problems += check(config)
         if problems:
             raise ConfigError(problems)
         return config
 
 
-def load(file: Path = ROOT / ".env", environ: Mapping[str, str] = os.environ) -> Config:
+_kept: list[Config] = []
+
+
+def load(
+    file: Path = environment.FILE,
+    environ: MutableMapping[str, str] = environment.OF_PROCESS,
+    *,
+    check: Check = no_check,
+) -> Config:
     """Read the settings of this process; real environment variables win over those of the file.
 
-    Ends the process with the list of problems when they cannot be used.
+    Ends the process with the list of problems when they cannot be used. Returns what keep() was given, if anything.
     """
-    from_file, unread = _read_file(file)
-    end_if(unread)
+    if environ is environment.OF_PROCESS and _kept:
+        return _kept[-1]
     try:
-        return Config.from_env({**from_file, **{name: value for name, value in environ.items() if value.strip()}})
+        return read(file, environ, check=check)
     except ConfigError as error:
         raise SystemExit(str(error)) from None
+
+
+def read(
+    file: Path = environment.FILE,
+    environ: MutableMapping[str, str] = environment.OF_PROCESS,
+    *,
+    check: Check = no_check,
+) -> Config:
+    """Read the settings anew; raise ConfigError with all that is wrong."""
+    values, problems = environment.read(file, environ)
+    if problems:
+        raise ConfigError(problems)
+    return Config.from_env(values, check)
+
+
+def keep(config: Config) -> None:
+    """Have load() return these settings here and in all processes that are forked: a file may change meanwhile."""
+    _kept[:] = [config]
+
+
+def kept() -> Config | None:
+    """Return what keep() was given last."""
+    return _kept[-1] if _kept else None
 
 
 def secrets_variable(bank: str) -> str:
@@ -138,21 +172,6 @@ def end_if(problems: list[str]) -> None:
         raise SystemExit(str(ConfigError(problems)))
 
 
-def _read_file(file: Path) -> tuple[dict[str, str], list[str]]:
-    """Read a `.env` file; a line that cannot be read is a problem, and not passed over as python-dotenv would."""
-    try:
-        lines = list(parse_stream(StringIO(file.read_text(encoding="utf-8"))))
-    except FileNotFoundError:
-        return {}, []
-    except (OSError, UnicodeDecodeError):
-        return {}, [f"{file} cannot be read, or is not UTF-8"]
-    numbers = [line.original.line for line in lines if line.error]
-    if numbers:
-        return {}, [f"{file} line {number} cannot be read; is a quotation mark missing?" for number in numbers]
-    # As written: python-dotenv itself would replace ${…} within secrets and passwords.
-    return {line.key: line.value for line in lines if line.key and line.value}, []
-
-
 class _Reader:
     """Takes settings out of a mapping and collects what is wrong instead of stopping at the first."""
 
@@ -161,7 +180,11 @@ class _Reader:
         self.problems = problems
 
     def text(self, name: str, default: str) -> str:
-        return self.environ.get(name, "").strip() or default
+        value = self.environ.get(name, "").strip()
+        problem = environment.problem_with(value)
+        if problem and f"{name} {problem}" not in self.problems:
+            self.problems.append(f"{name} {problem}")
+        return value or default
 
     def choice(self, name: str, allowed: tuple[str, ...]) -> str:
         value = self.text(name, allowed[0])
@@ -214,6 +237,13 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _host(text: str) -> str:
+    bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    if not (addresses.is_address(bare) or (bare == text and addresses.is_name(bare))):
+        raise ValueError("must be an address or a name of this machine, such as 127.0.0.1 or ::1, without a port")
+    return bare
+
+
 def _database_url(text: str) -> URL:
     try:
         url = make_url(text)
@@ -226,6 +256,8 @@ def _database_url(text: str) -> URL:
         raise ValueError("has an @ in its password: write it as %40, and other signs likewise")
     if family == "sqlite":
         return _sqlite_url(url)
+    if url.port is not None and not 1 <= url.port <= 65535:
+        raise ValueError("has a port that cannot be: it must be a number from 1 to 65535")
     return url.set(drivername=DRIVERS[family])
 
 
@@ -248,22 +280,11 @@ def _proxy_url(text: str) -> str | None:
 
 
 def _ca_bundle(text: str) -> Path | None:
-    """Return the file once TLS has read it: a mistake would otherwise show in every connection, as somebody else's."""
     if not text:
         return None
-    file, context = ROOT / text, ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    no_certificate = ValueError(f"names {file}, which holds no certificate in PEM form: {PEM_HINT}")
-    try:
-        context.load_verify_locations(file)
-    except ssl.SSLError:
-        raise no_certificate from None
-    except PermissionError:
-        raise ValueError(f"names {file}, which this user may not read: allow it, or put the file elsewhere") from None
-    except (OSError, ValueError):
-        raise ValueError(f"names {file}, which is no file: put the certificates there, or correct the path") from None
-    if not context.cert_store_stats()["x509"]:
-        # A list of revoked certificates can be loaded too.
-        raise no_certificate
+    file = ROOT / text
+    if problem := certificates.problem_with_authorities(file):
+        raise ValueError(problem)
     return file
 
 

@@ -36,6 +36,16 @@ class SignatureRejected(PaymentError):
     headers: ClassVar[Mapping[str, str]] = {"WWW-Authenticate": 'Signature headers="X-Signature"'}
 
 
+class SecretUnusable(PaymentError):
+    """No secret of this bank fits the scheme of the signature: our setting is wrong, whatever the sender did."""
+
+    status = 503
+    slug = "secret-unusable"
+    title = "Signatures of this kind cannot be verified here yet"
+    words = "This server has no secret that fits this kind of signature. Nothing was read; send the same again later."
+    headers: ClassVar[Mapping[str, str]] = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+
+
 class UnusableBody(PaymentError):
     """The body does not have the shape that is asked for; `errors` points at each field."""
 

@@ -7,11 +7,10 @@ from urllib.parse import quote
 
 from gunicorn.glogging import Logger
 
-from config import load
 from limits import CONNECTIONS_MAX, HEADER_SECONDS, SHUTDOWN_SECONDS
-from server import gunicorn_worker
+from server import gunicorn_worker, settings
 
-_settings = load()
+_settings = settings.load()
 
 wsgi_app = "app:create_app()"
 bind = f"[{_settings.host}]:{_settings.port}" if ":" in _settings.host else f"{_settings.host}:{_settings.port}"

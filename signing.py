@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from werkzeug.datastructures import Headers
 
 from enums import SignatureScheme
-from errors import SignatureRejected
+from errors import SecretUnusable, SignatureRejected
 
 TOLERANCE_SECONDS = 300
 """How far a Standard Webhooks timestamp may be from our clock, either way."""
@@ -92,10 +92,20 @@ def public_key(private_key: str) -> str:
     return f"whpk_{base64.b64encode(_private_key(private_key).public_key().public_bytes_raw()).decode()}"
 
 
+def problem_with(secret: str) -> str | None:
+    """Say why nothing could be verified with a secret that a bank signs with, or return None."""
+    if secret.startswith(("whpk_", "whsk_")):
+        return "holds a key for signatures of another kind (ed25519): a bank signs with a secret that both know"
+    if secret.startswith("whsec_") and not _is_standard_key(secret):
+        return "holds a secret that begins with whsec_ and is no base64 behind: was it copied whole?"
+    return None
+
+
 def verify(headers: Headers, body: bytes, *, secrets: Sequence[str], now: datetime) -> Signature:
     """Check the signature of a raw body against every current secret, in constant time.
 
-    Reads `X-Signature`, or else the three Standard Webhooks headers. Raises SignatureRejected.
+    Reads `X-Signature`, or else the three Standard Webhooks headers. Raises SignatureRejected, or SecretUnusable when
+    none of the secrets is one of Standard Webhooks.
     """
     if "X-Signature" in headers:
         return _verify_x_signature(headers["X-Signature"], body, secrets)
@@ -121,6 +131,8 @@ def _verify_standard(headers: Headers, body: bytes, secrets: Sequence[str], now:
     if abs(age_seconds) > TOLERANCE_SECONDS:
         raise SignatureRejected(f"webhook-timestamp is more than {TOLERANCE_SECONDS} seconds from our clock.")
     usable = [secret for secret in secrets if _is_standard_key(secret)]
+    if not usable:
+        raise SecretUnusable
     expected = [sign_standard(body, secret, message_id=message_id, timestamp=int(sent_at)) for secret in usable]
     secret = usable[_matching(expected, headers["webhook-signature"].split(" "))]
     return Signature(

@@ -3,6 +3,7 @@
 Implemented by each bank, called by the webhook door and the use cases. Touches no table.
 """
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,10 @@ from werkzeug.datastructures import Headers
 import signing
 from banks import identity
 from banks.identity import Identity
+from config import secrets_variable
+from errors import SecretUnusable
+
+log = logging.getLogger("kopeck")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +57,12 @@ class Bank(ABC):
     """The members that say what arrived: a body with others is never taken for a repeat."""
 
     def authenticate(self, message: Message, *, secrets: Sequence[str], now: datetime) -> signing.Signature:
-        """Prove that the bank sent this, before anything of it is parsed; raise SignatureRejected."""
-        return signing.verify(message.headers, message.body, secrets=secrets, now=now)
+        """Prove that the bank sent this, before anything of it is parsed; raise SignatureRejected or SecretUnusable."""
+        try:
+            return signing.verify(message.headers, message.body, secrets=secrets, now=now)
+        except SecretUnusable:
+            log.error("%s holds no secret in base64, which Standard Webhooks needs", secrets_variable(self.name))
+            raise
 
     @abstractmethod
     def read(self, message: Message) -> Announcement:

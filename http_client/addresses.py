@@ -110,6 +110,12 @@ def is_address(host: str) -> bool:
     return _parsed(host) is not None
 
 
+def is_name(host: str) -> bool:
+    """Return whether a host could be a name in DNS, and no address in whatever notation."""
+    name = host.lower().removesuffix(".")
+    return bool(NAME.fullmatch(name)) and len(name) <= HOST_CHARACTERS_MAX and not NUMBER.fullmatch(name.split(".")[-1])
+
+
 def is_localhost(name: str) -> bool:
     """Return whether a name is one that always means this very machine."""
     return f".{name}".endswith(".localhost")

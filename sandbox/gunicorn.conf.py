@@ -11,7 +11,7 @@ from gunicorn.glogging import Logger
 
 from sandbox import settings
 
-_settings = settings.load()
+_settings = settings.load_for_workers()
 
 wsgi_app = "sandbox:create_app(work=True)"
 bind = f"[{_settings.host}]:{_settings.port}" if ":" in _settings.host else f"{_settings.host}:{_settings.port}"

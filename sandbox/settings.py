@@ -3,22 +3,23 @@
 Wrong settings stop the start, with a list of all problems.
 """
 
-import os
+import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Self, TypeVar, cast
 from urllib.parse import urlsplit
 
-from dotenv import dotenv_values
-
+import environment
 from http_client import addresses
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = environment.FILE.parent
 SECRET_CHARACTERS_MIN = 32
 SYMBOLS = {"USD": "$", "EUR": "€", "UAH": "₴", "RUB": "₽", "GBP": "£", "PLN": "zł"}
 CURRENCY = re.compile(r"(?P<code>[A-Z]{3})(?: +(?P<symbol>\S{1,4}))?")
+
+log = logging.getLogger("gunicorn.error")
 
 AmountForm = Literal["float", "int"]
 Announce = Literal["all", "paid"]
@@ -95,17 +96,42 @@ class Settings:
         return settings
 
 
-def load(file: Path = ROOT / ".env", environ: Mapping[str, str] = os.environ) -> Settings:
+_kept: list[Settings] = []
+
+
+def load(file: Path = environment.FILE, environ: MutableMapping[str, str] = environment.OF_PROCESS) -> Settings:
     """Read the settings of this process; environment variables take precedence over the file.
 
-    Exits with the list of problems if they cannot be used.
+    Exits with the list of problems if they cannot be used. In a worker of a server it returns those of the server.
     """
-    # No interpolation: a secret may contain ${…}.
-    from_file = {name: value for name, value in dotenv_values(file, interpolate=False).items() if value}
+    if environ is environment.OF_PROCESS and _kept:
+        return _kept[0]
     try:
-        return Settings.from_env({**from_file, **{name: value for name, value in environ.items() if value.strip()}})
+        return read(file, environ)
     except SettingsError as error:
         raise SystemExit(str(error)) from None
+
+
+def read(file: Path = environment.FILE, environ: MutableMapping[str, str] = environment.OF_PROCESS) -> Settings:
+    """Read the settings again; raise SettingsError with all problems."""
+    values, problems = environment.read(file, environ)
+    if problems:
+        raise SettingsError(problems)
+    return Settings.from_env(values)
+
+
+def load_for_workers() -> Settings:
+    """Read the settings of a server and let load() return them in all its workers.
+
+    At the start problems end the process. Later, at SIGHUP, they are logged, and the server keeps its settings.
+    """
+    try:
+        _kept[:] = [read()]
+    except SettingsError as error:
+        if not _kept:
+            raise SystemExit(str(error)) from None
+        log.error("The settings were not read again; the server keeps those it has. %s", error)
+    return _kept[0]
 
 
 class _Reader:
@@ -116,7 +142,11 @@ class _Reader:
         self.problems: list[str] = []
 
     def text(self, name: str, default: str) -> str:
-        return self.environ.get(name, "").strip() or default
+        value = self.environ.get(name, "").strip()
+        problem = environment.problem_with(value)
+        if problem and f"{name} {problem}" not in self.problems:
+            self.problems.append(f"{name} {problem}")
+        return value or default
 
     def choice(self, name: str, allowed: tuple[str, ...]) -> str:
         value = self.text(name, allowed[0])

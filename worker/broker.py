@@ -7,14 +7,17 @@ waiting, and never says what there is to do: that is in the tables, where beat f
 import atexit
 import logging
 import os
+import re
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from operator import attrgetter
+from pathlib import Path
 from typing import Any
 
 from enums import Job
+from http_client import certificates
 from limits import BROKER_SECONDS, RETRY_AFTER_SECONDS, WAKE_EXPIRY_SECONDS, WAKE_SECONDS
 
 MESSAGE: dict[str, Any] = {"expires": WAKE_EXPIRY_SECONDS, "expiration": WAKE_EXPIRY_SECONDS, "ignore_result": True}
@@ -31,6 +34,28 @@ def new_notifier(broker_url: str) -> "Notifier":
     celery = new_celery(broker_url)
     _warm_up(celery, broker_url)
     return Notifier(lambda: _Broker(celery, broker_url).send)
+
+
+def problems(broker_url: str | None) -> list[str]:
+    """Ask Celery's client what it makes of a broker's address; nothing is connected to, and nothing of it repeated."""
+    if broker_url is None:
+        return []
+    wrong = "CELERY_BROKER_URL cannot be used"
+    try:
+        parts = new_celery(broker_url).connection_for_read().info()
+        float(parts.get("connect_timeout") or 0)
+    except TypeError:
+        return [f"{wrong}: it has an option behind ? that its client does not know"]
+    except (ValueError, KeyError):
+        return [f"{wrong}: its port, or a value behind ?, cannot be read"]
+    if _scheme(broker_url) in ("redis", "rediss") and not re.fullmatch(r"/?|[0-9]{1,5}", parts["virtual_host"] or ""):
+        return [f"{wrong}: behind the last / of a Redis address stands the number of a database, such as 0"]
+    options = parts.get("ssl") or {}
+    if not isinstance(options, dict):
+        return [f"{wrong}: write rediss:// or amqps:// for TLS"]
+    files = ((name, options[name]) for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile") if name in options)
+    found = [(name, certificates.problem_with_file(Path(file))) for name, file in files]
+    return [f"CELERY_BROKER_URL ({name}) {problem}" for name, problem in found if problem]
 
 
 class Notifier:
@@ -61,8 +86,14 @@ def new_celery(broker_url: str) -> Any:
     """Return a Celery app that knows the queues, one for each job, and how a message is written."""
     from celery import Celery  # noqa: PLC0415 - takes its time, which is spared to those who have no broker
 
+    class OwnBroker(Celery):  # type: ignore[misc]
+        """Celery without variables of its own: CELERY_BROKER_READ_URL and its like would lead elsewhere."""
+
+        def _connection(self, _url: str, *arguments: Any, **options: Any) -> Any:
+            return super()._connection(broker_url, *arguments, **options)
+
     names = [task_name(job) for job in Job]
-    celery = Celery("kopeck", broker=broker_url, set_as_current=False)
+    celery = OwnBroker("kopeck", broker=broker_url, set_as_current=False)
     celery.conf.update(
         accept_content=["json"],
         task_serializer="json",

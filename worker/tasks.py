@@ -26,7 +26,7 @@ create_app: Callable[[config.Config], Flask] = import_string("app:create_app")
 
 TICKS = {Job.DELIVER: BEAT_SECONDS, Job.CREDIT: BEAT_SECONDS, Job.REPLAY: REPLAY_BEAT_SECONDS}
 
-settings = config.load()
+settings: config.Config = import_string("app:load_settings")()
 if settings.broker_url is None:
     config.end_if(["CELERY_BROKER_URL is missing: Celery needs a broker, and `flask worker` does the same without one"])
 

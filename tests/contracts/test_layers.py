@@ -8,7 +8,7 @@ import pytest
 from config import ROOT
 
 LAYERS = (
-    ("limits", "rules", "enums", "http_client"),
+    ("limits", "rules", "enums", "http_client", "environment"),
     ("config", "errors", "fields"),
     ("schemas", "signing", "encryption", "strict_json", "database"),
     ("models", "pagination", "context", "banks", "server"),
@@ -39,7 +39,7 @@ NEVER = {
     "api": ("sqlalchemy",),
     "outbox/channels": ("flask", "sqlalchemy"),
 }
-ASIDE = {"sandbox": {"signing", "http_client"}}
+ASIDE = {"sandbox": {"signing", "http_client", "environment"}}
 """What is an app of its own beside ours, which nothing of ours knows, and the little that it takes from us."""
 
 SOCKETS = {

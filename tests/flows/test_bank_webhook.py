@@ -204,10 +204,24 @@ def test_body_of_one_byte_over_the_limit_is_refused_before_it_is_hashed(bank):
     assert bank.push(fits + b" ", signature="not even looked at").status_code == 413
 
 
-def test_standard_webhooks_with_an_unknown_secret_are_refused(client: FlaskClient, clock):
+def test_standard_webhooks_with_an_unknown_secret_are_refused(make_app, clock):
+    ours = base64.b64encode(b"0123456789abcdef0123456789abcdef").decode()
+    client = make_app(BANK_WEBHOOK_SECRETS=f"{SECRET},{ours}").test_client()
     headers, body = _standard(base64.b64encode(b"a key that this server was not given").decode(), clock.moment)
 
     assert client.post(WEBHOOK, data=body, headers=headers).status_code == 401
+
+
+def test_sender_is_not_blamed_where_no_secret_of_ours_fits_its_scheme(make_app, clock, caplog):
+    client = make_app(BANK_WEBHOOK_SECRETS="no base64 at all, and none here either").test_client()
+    headers, body = _standard(base64.b64encode(b"a key that this server was not given").decode(), clock.moment)
+
+    answer = client.post(WEBHOOK, data=body, headers=headers)
+
+    assert (answer.status_code, answer.json["type"]) == (503, "urn:kopeck:problem:secret-unusable")
+    assert int(answer.headers["Retry-After"]) > 0
+    assert "BANK_WEBHOOK_SECRETS holds no secret in base64" in caplog.text
+    assert "none here either" not in caplog.text
 
 
 @pytest.mark.parametrize("prefix", ["", "whsec_"])

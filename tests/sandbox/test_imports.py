@@ -8,7 +8,7 @@ import pytest
 from sandbox import settings
 
 FOLDER = Path(settings.__file__).parent
-SHARED = {"signing", "transport", "addresses", "errors"}
+SHARED = {"signing", "http_client", "environment"}
 
 
 def imported(path: Path) -> set[str]:
@@ -34,6 +34,7 @@ def test_the_sandbox_knows_kopeck_only_over_http(path):
 
 
 def test_only_settings_read_the_environment():
-    readers = {path.name for path in FOLDER.rglob("*.py") if "os.environ" in path.read_text()}
+    readers = {path.name for path in FOLDER.rglob("*.py") if "environment" in imported(path)}
 
     assert readers == {"settings.py"}
+    assert not [path for path in FOLDER.rglob("*.py") if {"dotenv", "os"} & imported(path)]

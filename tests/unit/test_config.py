@@ -312,6 +312,72 @@ def test_process_with_bad_settings_ends_with_the_list(tmp_path):
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize("kind", ['"{}"', "'{}'", "`{}`", "“{}”", "«{}»", "„{}“"])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("DATABASE_URL", "postgresql://u@db/k"), ("PORT", "8000"), ("BANK_WEBHOOK_SECRETS", STRONG)),
+        *(("BANK_WEBHOOK_SECRETS_TOCHKA", STRONG), ("SECRETS_KEYS", STRONG), ("CA_BUNDLE", "/nowhere.pem")),
+    ],
+)
+def test_value_in_quotation_marks_is_refused(kind, name, value):
+    listed = problems(**{name: kind.format(value)})
+
+    assert listed[0].startswith(f"{name} is in quotation marks")
+    assert not [problem for problem in listed if value in problem and value not in {"/nowhere.pem", "8000"}]
+
+
+def test_each_secret_of_a_list_is_looked_at():
+    assert problems(BANK_WEBHOOK_SECRETS=f"{STRONG},'{STRONG}'")[0].startswith("BANK_WEBHOOK_SECRETS is in quotation")
+
+
+@pytest.mark.parametrize("sign", ["\n", "\t", "\u00a0", "\u200b", "\ufeff", "\udcff"])
+def test_signs_that_cannot_be_seen_are_refused(sign):
+    (problem,) = problems(BANK_WEBHOOK_SECRETS=f"{STRONG}{sign}{STRONG}")
+
+    assert problem.startswith("BANK_WEBHOOK_SECRETS holds a line break or another sign that cannot be seen")
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1:8000", "http://x", "a b", "300.1.1.1", "127.1", "0x7f.1", "[", "[x]", "-", "x..y"]
+)
+def test_host_that_cannot_be_listened_on_is_refused(host):
+    (problem,) = [each for each in problems(HOST=host, KOPECK_ENV="production") if each.startswith("HOST")]
+
+    assert "without a port" in problem
+
+
+@pytest.mark.parametrize("url", ["postgresql://h:99999/k", "mariadb://h:0/k"])
+def test_port_of_a_database_must_be_one(url):
+    (problem,) = problems(DATABASE_URL=url)
+
+    assert "port" in problem
+
+
+def test_settings_are_looked_at_in_use_too_and_listed_with_the_others():
+    seen = []
+
+    def check(config: Config) -> list[str]:
+        seen.append(config.port)
+        return ["CA_BUNDLE is of no use"]
+
+    with pytest.raises(ConfigError) as caught:
+        Config.from_env({"BANK_WEBHOOK_SECRETS": STRONG, "SECRETS_KEYS": STRONG, "PORT": "x"}, check)
+
+    assert caught.value.problems == ["PORT must be a number from 1 to 65535", "CA_BUNDLE is of no use"]
+    assert seen == [8000]
+
+
+def test_last_of_repeated_names_counts_even_when_it_is_empty(tmp_path):
+    (tmp_path / ".env").write_text(
+        f"PORT=1\nPORT=2\nUNKNOWN_INN=hold\nUNKNOWN_INN=\nBANK_WEBHOOK_SECRETS={STRONG}\nSECRETS_KEYS={STRONG}\n"
+    )
+
+    config = load(tmp_path / ".env", {})
+
+    assert (config.port, config.unknown_inn) == (2, "create")
+
+
 @pytest.mark.parametrize("host", ["::1", "[::1]"])
 def test_host_of_version_six_may_have_brackets(host):
     assert read(HOST=host).host == "::1"
