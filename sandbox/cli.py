@@ -17,6 +17,7 @@ from flask.cli import AppGroup
 from http_client import addresses, client
 from sandbox import context, worker
 from sandbox.storm import text
+from sandbox.storm.compare import SLOW_SECONDS
 from sandbox.storm.connection import ShopSilent
 from sandbox.storm.plan import Plan, make_plan
 from sandbox.storm.play import CONNECTIONS, PATIENCE_SECONDS
@@ -78,11 +79,13 @@ def welcome() -> None:
 @click.option("--day", type=click.IntRange(1), default=1, show_default=True, help="The same day with new ids.")
 @click.option("--again", is_flag=True, help="This day was played before; nothing may be credited.")
 @click.option("--inn", "inns", multiple=True, help="An organisation that the shop knows; may be repeated.")
+@click.option("--amount-max", type=click.IntRange(1), default=None, help="No valid amount is larger, in kopecks.")
 @click.option("--url", default=None, help="The address of a Kopeck; default SANDBOX_SHOP_URL.")
 @click.option("--webhook-url", default=None, help="Another shop: its webhook address.")
 @click.option("--balance-url", default=None, help="Its balance address, with {inn}.")
 @click.option("--log-url", default=None, help="Its log address, with {inn}.")
 @click.option("--incidents-url", default=None, help="Its address for a list of held money.")
+@click.option("--list-url", default=None, help="Its address for a list of organisations with their balances.")
 @click.option("--balance-in", type=click.Choice(["kopecks", "roubles"]), default="kopecks", show_default=True)
 @click.option("--secret", default=None, help="The secret to sign with; default SANDBOX_BANK_SECRET.")
 @click.option("--unsigned", is_flag=True, help="For a shop without signatures: sign nothing.")
@@ -90,6 +93,9 @@ def welcome() -> None:
 @click.option("--connections", type=click.IntRange(1, 500), default=CONNECTIONS, show_default=True)
 @click.option("--patience", type=click.FloatRange(0), default=PATIENCE_SECONDS, show_default=True, help="Seconds.")
 @click.option("--settle", type=click.FloatRange(0), default=SETTLE_SECONDS, show_default=True, help="Seconds.")
+@click.option(
+    "--slow", type=click.FloatRange(0), default=SLOW_SECONDS, show_default=True, help="A later answer is late."
+)
 @click.option("--plan", "only_plan", is_flag=True, help="Print the plan, one JSON a line, and send nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def storm(
@@ -100,11 +106,13 @@ def storm(
     day: int,
     again: bool,
     inns: tuple[str, ...],
+    amount_max: int | None,
     url: str | None,
     webhook_url: str | None,
     balance_url: str | None,
     log_url: str | None,
     incidents_url: str | None,
+    list_url: str | None,
     balance_in: str,
     secret: str | None,
     unsigned: bool,
@@ -112,11 +120,14 @@ def storm(
     connections: int,
     patience: float,
     settle: float,
+    slow: float,
     only_plan: bool,
     as_json: bool,
 ) -> None:
     """Play a hostile day against a shop and report every kopeck; exit status 1 if there is a finding."""
-    plan = make_plan(seed=seed, operations=operations, organisations=organisations, day=day, inns=inns)
+    plan = make_plan(
+        seed=seed, operations=operations, organisations=organisations, day=day, inns=inns, amount_max=amount_max
+    )
     if only_plan:
         sys.stdout.buffer.write(plan.encoded())
         return
@@ -125,7 +136,7 @@ def storm(
         raise click.UsageError("No secret to sign with: pass --secret, set SANDBOX_BANK_SECRET, or pass --unsigned.")
     configured = context.settings().shop_url
     places = addresses_of(url or webhook_url or configured, webhook=None if url else configured)
-    options = AddressOptions(webhook_url, balance_url, log_url, incidents_url)
+    options = AddressOptions(webhook_url, balance_url, log_url, incidents_url, list_url)
     try:
         shop = Shop(options.override(places), api_key=api_key, kopecks_in_unit=100 if balance_in == "roubles" else 1)
     except addresses.Unusable as problem:
@@ -138,6 +149,7 @@ def storm(
         patience=patience,
         settle=settle,
         again=again,
+        slow_seconds=slow,
     )
     _run(played, plan, as_json=as_json)
 
@@ -145,18 +157,27 @@ def storm(
 class AddressOptions:
     """The addresses given on the command line; they replace those of a Kopeck."""
 
-    def __init__(self, webhook: str | None, balance: str | None, log: str | None, incidents: str | None) -> None:
+    def __init__(
+        self,
+        webhook: str | None,
+        balance: str | None,
+        log: str | None,
+        incidents: str | None,
+        organisations: str | None,
+    ) -> None:
         self.webhook, self.balance, self.log, self.incidents = webhook, balance, log, incidents
+        self.organisations = organisations
 
     def override(self, places: Addresses) -> Addresses:
-        """Replace addresses; a shop with its own balance address has no log unless its address is given, too."""
+        """Replace addresses; a shop with its own balance address has no others unless they are given, too."""
         if self.balance:
-            places = replace(places, balance=self.balance, log=None, incidents=None)
+            places = replace(places, balance=self.balance, log=None, incidents=None, organisations=None)
         return replace(
             places,
             webhook=self.webhook or places.webhook,
             log=self.log or places.log,
             incidents=self.incidents or places.incidents,
+            organisations=self.organisations or places.organisations,
         )
 
 

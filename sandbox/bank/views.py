@@ -16,6 +16,8 @@ from sandbox import context
 from sandbox.bank import payload, store
 from sandbox.bank.store import Exchange
 from sandbox.pages import layout
+from sandbox.pages.languages import Language
+from sandbox.storm.findings import SENTENCES
 from sandbox.storm.plan import make_plan
 from sandbox.storm.shop import Shop, addresses_of
 
@@ -95,13 +97,20 @@ def start_storm() -> AnyResponse | tuple[str, int]:
         "day": _parse_int(form.get("day"), 1, NUMBER_MAX),
         "operations": _parse_int(form.get("operations"), 1, OPERATIONS_MAX),
         "organisations": _parse_int(form.get("organisations"), 1, ORGANISATIONS_MAX),
+        "amount_max": _parse_int(form.get("amount_max") or str(NUMBER_MAX), 1, NUMBER_MAX),
     }
     wrong = [name for name, value in numbers.items() if value is None]
     if wrong:
         names = ", ".join(layout.translate(f"storm.{name}") for name in wrong)
         return _render_storm(layout.translate("storm.bad_numbers", names=names)), 400
-    seed, day, operations, organisations = (value or 0 for value in numbers.values())
-    plan = make_plan(seed=seed, operations=operations, organisations=organisations, day=day)
+    seed, day, operations, organisations, amount_max = (value or 0 for value in numbers.values())
+    plan = make_plan(
+        seed=seed,
+        operations=operations,
+        organisations=organisations,
+        day=day,
+        amount_max=amount_max if form.get("amount_max") else None,
+    )
     shop = Shop(addresses_of(settings.shop_url, webhook=settings.shop_url))
     if not context.sandbox().storm.start(plan, shop, secret=settings.bank_secret, again="again" in form):
         return _render_storm(layout.translate("storm.running")), 409
@@ -169,8 +178,17 @@ def _render_page(given: dict[str, Any], problems: payload.Problems) -> str:
 def _progress() -> dict[str, Any]:
     """Return the progress, also as texts in the language of this request."""
     progress, language = context.sandbox().storm.as_json(), layout.current_language()
-    counts = ", ".join(f"{language.text(name)} {count}" for name, count in progress["counts"].items())
-    return {**progress, "phase_text": language.text(progress["phase"]), "counts_text": counts}
+    report = progress["report"] or {}
+    return {
+        **progress,
+        "phase_text": language.text(progress["phase"]),
+        "counts_text": _counted(progress["counts"], language),
+        "left_out_text": _counted(report.get("left_out", {}), language),
+    }
+
+
+def _counted(counts: dict[str, int], language: Language) -> str:
+    return ", ".join(f"{language.text(name)} {count}" for name, count in counts.items())
 
 
 def _render_storm(problem: str | None) -> str:
@@ -190,6 +208,8 @@ def _render_storm(problem: str | None) -> str:
         report=storm.report if storm else None,
         columns=COLUMNS,
         fields=fields,
+        amount_max=plan.amount_max if plan else None,
+        sentences=SENTENCES,
         problem=problem,
         target=context.settings().shop_url,
     )

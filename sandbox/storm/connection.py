@@ -6,6 +6,7 @@ import struct
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any
 
@@ -110,6 +111,7 @@ class BankConnection:
 
 def _json(text: bytes) -> Any:
     try:
-        return json.loads(text)
+        # A balance with a fraction must be seen as the shop writes it.
+        return json.loads(text, parse_float=Decimal)
     except (ValueError, RecursionError):
         return None

@@ -7,7 +7,8 @@ import hashlib
 import json
 import random
 import uuid
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -15,12 +16,16 @@ from itertools import cycle
 from typing import Any
 
 from sandbox.storm import bodies
+from sandbox.storm.bodies import Members
+from sandbox.storm.readings import Carried, read_back
 
 DAY_BEGINS = datetime(2026, 3, 2, 6, 0, tzinfo=UTC)
 DAY_SECONDS = 14 * 3600
 
 AMOUNT_MAX = 10**12
 """The range of amounts is so wide that the sum of a few amounts identifies them."""
+
+SMALL_AMOUNT = 100
 
 HUGE_AMOUNT = 2**53 + 1
 """The smallest integer that a float cannot represent; one amount of each day is odd and above it."""
@@ -40,7 +45,8 @@ class Kind(StrEnum):
     CHASED = "repeat at once"
     LATE = "repeat later"
     REWRITTEN = "re-serialised"
-    CAPITALS = "id in capitals"
+    SPELLED = "id in another spelling"
+    UNUSUAL = "unusual spelling"
     ALTERED_AMOUNT = "altered amount"
     ALTERED_PAYER = "altered payer"
     FORGED = "forged signature"
@@ -48,6 +54,8 @@ class Kind(StrEnum):
     TRUNCATED = "truncated signature"
     UNSIGNED = "no signature"
     OTHER_BYTES = "signed over other bytes"
+    STALE = "signed an hour ago"
+    EARLY = "signed for in an hour"
     MALFORMED = "malformed body"
     HUGE = "huge body"
 
@@ -59,6 +67,8 @@ class Signed(StrEnum):
     WRONG_SECRET = "with another secret"  # noqa: S105 - a way of signing, not a secret
     TRUNCATED = "with half a signature"
     OTHER_BYTES = "over other bytes"
+    STALE = "with an old timestamp"
+    EARLY = "with a timestamp to come"
     NOT = "not at all"
 
 
@@ -78,6 +88,8 @@ class Expect(StrEnum):
     ACKNOWLEDGED = "2xx, sooner or later"
     REFUSED = "4xx, and nothing counted"
     UNCOUNTED = "anything but an error of its own, and nothing counted"
+    UNUSABLE = "4xx, or held, and nothing counted"
+    AS_WRITTEN = "2xx and counted as written, or 4xx and nothing counted"
     NOTHING = "nobody listens"
 
 
@@ -104,23 +116,19 @@ class Operation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Claim:
-    """The false facts of a step, which the shop must not credit."""
-
-    operation_id: str
-    inn: str
-    amount: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class Step:
-    """One request in `copies` sent at the same time, after a pause, or after operation `after` is settled."""
+    """One request in `copies` sent at the same time, after a pause, or after operation `after` is settled.
+
+    `claim` holds the facts that the shop must not credit, as its body carries them; `as_written` is an organisation and
+    an amount that may be credited all the same.
+    """
 
     kind: Kind
     body: bytes
     expect: Expect = Expect.ACKNOWLEDGED
     operation: int | None = None
-    claim: Claim | None = None
+    claim: Carried | None = None
+    as_written: tuple[str, int] | None = None
     signed: Signed = Signed.RIGHTLY
     manner: Manner = Manner.LISTEN
     copies: int = 1
@@ -139,11 +147,19 @@ class Plan:
     strangers: tuple[str, ...]
     operations: tuple[Operation, ...]
     steps: tuple[Step, ...]
+    amount_max: int | None = None
 
     @property
     def inns(self) -> tuple[str, ...]:
         """Return all organisations of the day."""
         return self.organisations + self.strangers
+
+    @property
+    def made_up(self) -> tuple[str, ...]:
+        """Return every other payer that some shop may read out of a body of the day."""
+        claims = (step.claim for step in self.steps if step.claim)
+        found = dict.fromkeys(payer for claim in claims for payer in claim.payers)
+        return tuple(payer for payer in found if payer not in set(self.inns))
 
     def encoded(self) -> bytes:
         """Return the whole day as bytes; the same seed gives the same bytes."""
@@ -169,7 +185,8 @@ EXTRAS = {
     Kind.CHASED: 0.10,
     Kind.LATE: 0.12,
     Kind.REWRITTEN: 0.05,
-    Kind.CAPITALS: 0.02,
+    Kind.SPELLED: 0.02,
+    Kind.UNUSUAL: 0.02,
     Kind.ALTERED_AMOUNT: 0.04,
     Kind.ALTERED_PAYER: 0.02,
     Kind.FORGED: 0.03,
@@ -177,10 +194,20 @@ EXTRAS = {
     Kind.TRUNCATED: 0.02,
     Kind.UNSIGNED: 0.01,
     Kind.OTHER_BYTES: 0.02,
+    Kind.STALE: 0.01,
+    Kind.EARLY: 0.01,
     Kind.MALFORMED: 0.07,
     Kind.HUGE: 0.005,
 }
 """The probability of additional steps for each operation; each kind occurs at least once a day."""
+
+VARIANTS: dict[Kind, dict[str, Callable[[Members], bytes]]] = {
+    Kind.SPELLED: bodies.SPELLED,
+    Kind.UNUSUAL: bodies.UNUSUAL,
+    Kind.MALFORMED: bodies.MALFORMED,
+    Kind.HUGE: bodies.HUGE,
+}
+"""The bodies of a kind; each of them occurs at least once a day, too."""
 
 STRANGER_SHARE = 0.03
 """The share of operations for organisations that the shop does not know."""
@@ -193,14 +220,25 @@ COPIES = (2, 2, 3, 5, 8)
 SPELLINGS = ("ПП № {0}", "PAY-{0}", "Счёт «{0}»", "R/{0}\u00a0б")
 
 
-def make_plan(*, seed: int, operations: int, organisations: int, day: int = 1, inns: tuple[str, ...] = ()) -> Plan:
+def make_plan(
+    *,
+    seed: int,
+    operations: int,
+    organisations: int,
+    day: int = 1,
+    inns: tuple[str, ...] = (),
+    amount_max: int | None = None,
+) -> Plan:
     """Return the plan of a seed; another `day` is the same plan with other operation ids.
 
-    `inns` are organisations that the shop knows. Without them the seed determines the organisations.
+    `inns` are organisations that the shop knows. Without them the seed determines the organisations. With `amount_max`
+    no valid amount is larger, and one is as large.
     """
-    if min(operations, organisations, day) < 1:
-        raise ValueError("a storm has at least one operation, one organisation, and days count from 1")
-    return _Planner(seed, day, operations, inns or _inns(chance(seed), organisations)).plan()
+    if min(operations, organisations, day) < 1 or (amount_max is not None and amount_max < 1):
+        raise ValueError("a storm has at least one operation, one organisation and one kopeck, and days count from 1")
+    planner = _Planner(seed, day, operations, inns or _inns(chance(seed), organisations))
+    planner.amount_max = amount_max
+    return planner.plan()
 
 
 def chance(seed: int | str) -> random.Random:
@@ -225,11 +263,8 @@ class _Planner:
         self.rng = chance(seed)
         self.ids = chance(f"{seed} {day}")
         self.organisations = organisations
-        # A cycle instead of random choice, so that a day of some hundred operations has all of them.
-        self.variants = {
-            Kind.MALFORMED: self._shuffled_cycle(bodies.MALFORMED),
-            Kind.HUGE: self._shuffled_cycle(bodies.HUGE),
-        }
+        self.amount_max: int | None = None
+        self.variants = {kind: self._shuffled_cycle(variants) for kind, variants in VARIANTS.items()}
         self.placed: list[tuple[float, int, Step]] = []
 
     def plan(self) -> Plan:
@@ -237,7 +272,7 @@ class _Planner:
         operations = self._operations(strangers)
         forced = self._forced()
         for operation in operations:
-            self._schedule(operation, forced.get(operation.number, frozenset()))
+            self._schedule(operation, forced.get(operation.number, Counter()))
         steps = tuple(step for *_, step in sorted(self.placed, key=lambda entry: entry[:2]))
         met = {operation.inn for operation in operations}
         return Plan(
@@ -247,6 +282,7 @@ class _Planner:
             strangers=tuple(inn for inn in strangers if inn in met),
             operations=operations,
             steps=steps,
+            amount_max=self.amount_max,
         )
 
     def _operations(self, strangers: tuple[str, ...]) -> tuple[Operation, ...]:
@@ -264,25 +300,26 @@ class _Planner:
                     number=number,
                     id=self._id(),
                     inn=inn,
-                    amount=HUGE_AMOUNT + 2 * self.rng.randrange(10**9) if number == huge else self._amount(),
+                    amount=self._largest() if number == huge else self._amount(),
                     document_number=self.rng.choice(SPELLINGS).format(number + 1),
                     document_date=f"{moment:%Y-%m-%dT%H:%M:%SZ}",
                 )
             )
         return tuple(made)
 
-    def _forced(self) -> dict[int, frozenset[Kind]]:
-        """Choose an operation for each kind, so that even a small day has all kinds."""
-        chosen: dict[int, set[Kind]] = {}
+    def _forced(self) -> dict[int, Counter[Kind]]:
+        """Choose operations for each kind and each of its bodies, so that even a small day has all of them."""
+        chosen: dict[int, Counter[Kind]] = {}
         for kind in EXTRAS:
-            chosen.setdefault(self.rng.randrange(self.count), set()).add(kind)
-        return {number: frozenset(kinds) for number, kinds in chosen.items()}
+            for _ in VARIANTS.get(kind, ("once",)):
+                chosen.setdefault(self.rng.randrange(self.count), Counter())[kind] += 1
+        return chosen
 
-    def _schedule(self, operation: Operation, forced: frozenset[Kind]) -> None:
+    def _schedule(self, operation: Operation, forced: Mapping[Kind, int]) -> None:
         place = operation.number + self.rng.uniform(-REORDERED_BY, REORDERED_BY)
         first_place = self._first(operation, place)
         for kind, share in EXTRAS.items():
-            if self.rng.random() < share or kind in forced:
+            for _ in range(max(forced.get(kind, 0), self.rng.random() < share)):
                 gap = self.rng.uniform(0.01, 0.5) if kind == Kind.CHASED else self.rng.uniform(1, LATE_BY)
                 self._put(first_place + gap, self._extra(kind, operation))
 
@@ -310,12 +347,13 @@ class _Planner:
             return replace(step, copies=self.rng.choice((1, 1, 2)))
         if kind == Kind.REWRITTEN:
             return replace(step, body=bodies.rewritten(members, self.rng))
-        if kind == Kind.CAPITALS:
-            body = bodies.plain({**members, "operation_id": operation.id.upper()})
-            return replace(step, body=body, expect=Expect.UNCOUNTED, after=operation.number)
+        if kind == Kind.SPELLED:
+            variant = next(self.variants[kind])
+            body = bodies.SPELLED[variant](members)
+            return replace(step, body=body, detail=variant, expect=Expect.UNCOUNTED, after=operation.number)
         if kind in (Kind.ALTERED_AMOUNT, Kind.ALTERED_PAYER):
             return self._altered(step, operation)
-        if kind in (Kind.MALFORMED, Kind.HUGE):
+        if kind in VARIANTS:
             return self._unusable(kind, operation)
         return self._forged(step, operation)
 
@@ -323,21 +361,20 @@ class _Planner:
         """Use the id of a credited operation for other facts; before the credit both could be true."""
         amount, inn = operation.amount, operation.inn
         if step.kind == Kind.ALTERED_AMOUNT:
-            amount += self._amount()
+            amount = self._other_amount(amount)
         else:
             inn = self.rng.choice([other for other in self.organisations if other != inn] or [inn])
-            amount += 0 if inn != operation.inn else 1
+            amount = amount if inn != operation.inn else self._other_amount(amount)
         body = bodies.plain({**operation.members(), "amount": amount, "payer_inn": inn})
-        claim = Claim(operation_id=operation.id, inn=inn, amount=amount)
-        return replace(step, body=body, claim=claim, expect=Expect.UNCOUNTED, after=operation.number)
+        return replace(step, body=body, claim=read_back(body), expect=Expect.UNCOUNTED, after=operation.number)
 
     def _unusable(self, kind: Kind, operation: Operation) -> Step:
-        variants = bodies.HUGE if kind == Kind.HUGE else bodies.MALFORMED
         variant = next(self.variants[kind])
-        members = {**operation.members(), "operation_id": self._id(), "amount": self._amount()}
-        amount = -members["amount"] if variant == "amount below zero" else members["amount"]
-        claim = Claim(operation_id=members["operation_id"], inn=operation.inn, amount=amount)
-        return Step(kind=kind, body=variants[variant](members), claim=claim, expect=Expect.UNCOUNTED, detail=variant)
+        body = VARIANTS[kind][variant]({**operation.members(), "operation_id": self._id(), "amount": self._amount()})
+        step = Step(kind=kind, body=body, claim=read_back(body), expect=Expect.UNUSABLE, detail=variant)
+        if kind != Kind.UNUSUAL or step.claim is None:
+            return step
+        return replace(step, expect=Expect.AS_WRITTEN, as_written=(operation.inn, step.claim.amounts[0]))
 
     def _forged(self, step: Step, operation: Operation) -> Step:
         members = {**operation.members(), "operation_id": self._id(), "amount": self._amount()}
@@ -348,14 +385,16 @@ class _Planner:
             Kind.TRUNCATED: Signed.TRUNCATED,
             Kind.UNSIGNED: Signed.NOT,
             Kind.OTHER_BYTES: Signed.OTHER_BYTES,
+            Kind.STALE: Signed.STALE,
+            Kind.EARLY: Signed.EARLY,
         }[step.kind]
         if step.kind == Kind.FORGED_REPEAT:
             members["operation_id"], about = operation.id, operation.number
-        claim = Claim(operation_id=members["operation_id"], inn=operation.inn, amount=members["amount"])
+        body = bodies.plain(members)
         return Step(
             kind=step.kind,
-            body=bodies.plain(members),
-            claim=claim,
+            body=body,
+            claim=read_back(body),
             expect=Expect.REFUSED,
             signed=signed,
             operation=about,
@@ -368,7 +407,19 @@ class _Planner:
         return cycle(names)
 
     def _amount(self) -> int:
-        return self.rng.randint(1, 99) if self.rng.random() < 0.02 else self.rng.randint(100, AMOUNT_MAX)
+        most = AMOUNT_MAX if self.amount_max is None else min(self.amount_max, AMOUNT_MAX)
+        if self.rng.random() < 0.02 or most <= SMALL_AMOUNT:
+            return self.rng.randint(1, min(SMALL_AMOUNT - 1, most))
+        return self.rng.randint(SMALL_AMOUNT, most)
+
+    def _other_amount(self, amount: int) -> int:
+        """Return a larger amount; a smaller one where none is left above."""
+        larger = amount + self._amount()
+        return larger if self.amount_max is None or larger <= self.amount_max else amount // 2 or 2
+
+    def _largest(self) -> int:
+        beyond_floats = HUGE_AMOUNT + 2 * self.rng.randrange(10**9)
+        return beyond_floats if self.amount_max is None else min(beyond_floats, self.amount_max)
 
     def _id(self) -> str:
         return str(uuid.UUID(int=self.ids.getrandbits(128), version=4))

@@ -4,9 +4,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from sandbox.storm.compare import SLOW_SECONDS, compare
 from sandbox.storm.plan import Plan
 from sandbox.storm.play import CONNECTIONS, PATIENCE_SECONDS, Play
-from sandbox.storm.report import Report, compare
+from sandbox.storm.report import Report
 from sandbox.storm.shop import Reading, Shop
 
 SETTLE_SECONDS = 15.0
@@ -26,6 +27,7 @@ class Storm:
     patience: float = PATIENCE_SECONDS
     settle: float = SETTLE_SECONDS
     again: bool = False
+    slow_seconds: float = SLOW_SECONDS
     phase: str = field(default="waiting", init=False)
     report: Report | None = field(default=None, init=False)
 
@@ -41,7 +43,7 @@ class Storm:
     def run(self, on_step: Callable[[int], None] = lambda _: None) -> Report:
         """Play the plan and return the report; raise ShopSilent if the shop does not answer."""
         self.phase = "reading balances"
-        before = self.shop.read(self.plan.inns)
+        before = self.shop.read(self.plan.inns, self.plan.made_up)
         self.phase = "playing"
         self._play.run(on_step)
         self.phase = "settling"
@@ -61,8 +63,10 @@ class Storm:
         """Read the shop until the balances rest and no money is missing, or until the time is over."""
         deadline, last = time.monotonic() + self.settle, None
         while True:
-            after = self.shop.read(self.plan.inns)
-            report = compare(self.plan, self._play.results, before, after, again=self.again)
+            after = self.shop.read(self.plan.inns, self.plan.made_up, earlier=before)
+            report = compare(
+                self.plan, self._play.results, before, after, again=self.again, slow_seconds=self.slow_seconds
+            )
             rests = last is not None and dict(last.balances) == dict(after.balances) and not report.is_short
             if rests or time.monotonic() > deadline:
                 return report

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Any
-from urllib.parse import urlencode, urlsplit
-from uuid import UUID
+from urllib.parse import quote, urlencode, urlsplit
 
 from http_client import addresses
 from sandbox.message import Message
 from sandbox.storm.connection import BankConnection, Reply, ShopSilent
+from sandbox.storm.readings import same_id
 
 PAGES_MAX = 2000
 ATTEMPTS_MAX = 3
@@ -26,26 +26,38 @@ class Addresses:
     balance: str
     log: str | None
     incidents: str | None
+    organisations: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One row of a log: an operation and the change of the balance."""
+    """One row of a log: an operation and the change of the balance; its document if it is shown."""
 
     operation_id: str
     delta: int
     version: object
     adds_up: bool
+    document_number: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """What the shop showed at one moment: balances, logs and held money; None if not readable."""
+    """What the shop showed at one moment: balances, logs and held money; None if not readable.
+
+    `listed` are the balances in the shop's list of organisations; `fractions` are balances that are no whole kopecks.
+    """
 
     balances: Mapping[str, int | None]
     logs: Mapping[str, tuple[Entry, ...]] | None = None
     held: Mapping[str, int] | None = None
+    listed: Mapping[str, int] | None = None
+    fractions: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = field(default=())
+
+    def balance(self, inn: str) -> int:
+        """Return a balance, also of a payer that only the list shows; 0 if there is none."""
+        shown = self.balances.get(inn)
+        return shown if shown is not None else (self.listed or {}).get(inn, 0)
 
 
 def addresses_of(base: str, *, webhook: str | None = None) -> Addresses:
@@ -57,6 +69,7 @@ def addresses_of(base: str, *, webhook: str | None = None) -> Addresses:
         balance=f"{root}/organizations/{{inn}}/balance/",
         log=f"{root}/organizations/{{inn}}/log/",
         incidents=f"{root}/incidents/",
+        organisations=f"{root}/organizations/",
     )
 
 
@@ -64,7 +77,7 @@ class Shop:
     """Reads the public endpoints of a shop, with an API key if one is given."""
 
     def __init__(self, places: Addresses, *, api_key: str | None = None, kopecks_in_unit: int = 1) -> None:
-        for address in (places.webhook, places.balance, places.log, places.incidents):
+        for address in (places.webhook, places.balance, places.log, places.incidents, places.organisations):
             if address:
                 addresses.split(address.replace("{inn}", "0"))
         self.places = places
@@ -72,20 +85,30 @@ class Shop:
         self._connections: dict[tuple[str, str, int], BankConnection] = {}
         self._kopecks_in_unit = kopecks_in_unit
 
-    def read(self, inns: tuple[str, ...]) -> Reading:
-        """Read balances, logs and incidents; raise ShopSilent if a balance cannot be read."""
+    def read(self, inns: tuple[str, ...], made_up: tuple[str, ...] = (), *, earlier: Reading | None = None) -> Reading:
+        """Read balances, logs and incidents; raise ShopSilent if the balance of one of `inns` cannot be read.
+
+        `made_up` are payers that no shop should have. Of other organisations only the list is read, and the log if the
+        list shows another balance than an `earlier` reading.
+        """
+        fractions: dict[str, str] = {}
+        notes: list[str] = []
         try:
-            balances = {inn: self._balance(inn) for inn in inns}
-            notes: list[str] = []
-            logs = self._logs(balances, notes) if self.places.log else None
+            balances = {inn: self._balance(inn, fractions) for inn in inns}
+            balances |= {inn: self._balance_of_nobody(inn) for inn in made_up}
+            listed = self._listed(notes) if self.places.organisations else None
+            shown = {inn: balance for inn, balance in (balances | (listed or {})).items() if balance is not None}
+            moved = {inn for inn, balance in shown.items() if earlier and balance != earlier.balance(inn)}
+            logged = {inn for inn in inns if inn in shown}
+            logs = self._logs(logged, moved - logged, notes) if self.places.log else None
             held = self._held(notes) if self.places.incidents and logs is not None else None
         finally:
             for connection in self._connections.values():
                 connection.close()
-        return Reading(balances=balances, logs=logs, held=held, notes=tuple(notes))
+        return Reading(balances=balances, logs=logs, held=held, listed=listed, fractions=fractions, notes=tuple(notes))
 
-    def _balance(self, inn: str) -> int | None:
-        reply = self._get(self.places.balance.replace("{inn}", inn))
+    def _balance(self, inn: str, fractions: dict[str, str]) -> int | None:
+        reply = self._get(_with_inn(self.places.balance, inn))
         if reply.status == 404:
             return None
         if reply.status in (401, 403):
@@ -96,26 +119,54 @@ class Shop:
                 )
             )
         try:
-            stated = reply.content["balance"]
-            kopecks = Decimal(str(stated)) * self._kopecks_in_unit
-            if reply.status != 200 or isinstance(stated, bool) or kopecks != int(kopecks):
+            if reply.status != 200:
                 raise ValueError
+            kopecks = self._kopecks(reply.content)
         except (KeyError, TypeError, ValueError, InvalidOperation, OverflowError):
             raise ShopSilent(
                 Message("The balance of {inn} cannot be read: status {status}.", inn=inn, status=reply.status)
             ) from None
-        return int(kopecks)
+        if kopecks != int(kopecks):
+            fractions[inn] = str(kopecks)
+        return int(kopecks.to_integral_value())
 
-    def _logs(self, balances: Mapping[str, int | None], notes: list[str]) -> dict[str, tuple[Entry, ...]] | None:
+    def _balance_of_nobody(self, inn: str) -> int | None:
+        """Return the balance of a payer that cannot exist; None if the shop refuses to show it, in whatever way."""
+        try:
+            reply = self._get(_with_inn(self.places.balance, inn))
+            return int(self._kopecks(reply.content)) if reply.status == 200 else None
+        except (ShopSilent, KeyError, TypeError, ValueError, InvalidOperation, OverflowError):
+            return None
+
+    def _kopecks(self, content: Any) -> Decimal:
+        stated = content["balance"]
+        if isinstance(stated, bool):
+            raise TypeError
+        kopecks = Decimal(str(stated)) * self._kopecks_in_unit
+        if not kopecks.is_finite():
+            raise ValueError
+        return kopecks
+
+    def _listed(self, notes: list[str]) -> dict[str, int] | None:
+        try:
+            rows = self._rows(self.places.organisations or "", 500)
+            return {str(row["inn"]): int(self._kopecks(row)) for row in rows}
+        except (_Unreadable, KeyError, TypeError, ValueError, InvalidOperation, OverflowError):
+            notes.append(
+                "The list of organisations cannot be read; money of a payer that is not asked for is not seen."
+            )
+            return None
+
+    def _logs(self, inns: set[str], strays: set[str], notes: list[str]) -> dict[str, tuple[Entry, ...]] | None:
+        """Return the logs; those of strays as far as the shop has them."""
         logs = {}
-        for inn, balance in balances.items():
+        for inn in (*inns, *strays):
             try:
-                address = (self.places.log or "").replace("{inn}", inn)
-                rows = () if balance is None else tuple(_entry(row) for row in self._rows(address, 500))
+                logs[inn] = tuple(map(_entry, self._rows(_with_inn(self.places.log or "", inn), 500)))
             except (_Unreadable, KeyError, TypeError, ValueError):
-                notes.append("No log can be read; the shop is judged by its balances and answers alone.")
-                return None
-            logs[inn] = rows
+                if inn in inns:
+                    notes.append("No log can be read; the shop is judged by its balances and answers alone.")
+                    return None
         return logs
 
     def _held(self, notes: list[str]) -> dict[str, int] | None:
@@ -125,7 +176,7 @@ class Shop:
             for row in self._rows((self.places.incidents or "") + "?state=all", 100):
                 webhook = (row.get("facts") or {}).get("announced") or {}
                 if row.get("kind") in ("unknown_inn", "balance_limit"):
-                    found[_uuid(row["operation_id"])] = int(webhook["amount"])
+                    found[same_id(row["operation_id"])] = int(webhook["amount"])
         except (_Unreadable, KeyError, TypeError, ValueError, AttributeError):
             notes.append("Incidents cannot be read; what the shop says it holds is believed.")
             return None
@@ -168,15 +219,13 @@ class _Unreadable(Exception):
 def _entry(row: Any) -> Entry:
     before, after, delta = row.get("balance_before"), row.get("balance_after"), int(row["delta"])
     return Entry(
-        operation_id=_uuid(row["operation_id"]),
+        operation_id=same_id(row["operation_id"]),
         delta=delta,
         version=row.get("version"),
         adds_up=before is None or after is None or int(before) + delta == int(after),
+        document_number=row.get("document_number"),
     )
 
 
-def _uuid(text: str) -> str:
-    try:
-        return str(UUID(text))
-    except ValueError:
-        return str(text)
+def _with_inn(address: str, inn: str) -> str:
+    return address.replace("{inn}", quote(inn, safe=""))

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+from sandbox.storm.findings import Fault
+
 HALVED_MAX = 32
 """Up to this many suspects, every combination is tried."""
 
@@ -18,10 +20,10 @@ class Suspect:
     """An operation, its possible fault, and the effect of the fault on the balance."""
 
     effect: int
-    kind: str
+    kind: Fault
     operation_id: str
-    expected: int
-    found: int
+    expected: str
+    found: str
 
 
 def explain(difference: int, suspects: Sequence[Suspect]) -> tuple[Suspect, ...]:

@@ -8,6 +8,8 @@ from sandbox.settings import Settings
 
 START = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 SECRET = "test-secret-0123456789abcdef0123456789"
+BANK_SECRET = "dGVzdC1zZWNyZXQtMDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODk="
+"""A secret that is base64, so that it can sign as Standard Webhooks defines it, too."""
 WEBHOOK_URL = "http://127.0.0.1:9/hook"
 EMAIL = "payer@example.com"
 

@@ -1,7 +1,6 @@
 """The words of the pages: every language has all of them, and the pages use no others."""
 
 import ast
-import inspect
 import re
 import string
 from datetime import UTC, datetime
@@ -14,8 +13,8 @@ from sandbox.gateway.model import Status
 from sandbox.message import Message
 from sandbox.pages import languages
 from sandbox.settings import ROOT
-from sandbox.storm import bodies, report
-from sandbox.storm.plan import Kind
+from sandbox.storm.findings import SENTENCES, Fault
+from sandbox.storm.plan import VARIANTS, Kind
 from sandbox.storm.text import ANSWERS
 
 FOLDER = ROOT / "sandbox"
@@ -26,7 +25,7 @@ SOURCES = [
     FOLDER / "gateway/mail_texts.py",
 ]
 MADE_UP = re.compile(
-    r"(status|delivery|reason|test|mail|text|signature|column)\.|storm\.(seed|day|operations|organisations)$"
+    r"(status|delivery|reason|test|mail|text|signature|column)\.|storm\.(seed|day|operations|organisations|amount_max)$"
     r"|.+\.(title|text)$"
 )
 """Keys that the code puts together, of a state or of a reason."""
@@ -90,20 +89,34 @@ def test_every_state_reason_and_test_card_has_words(code):
     assert {f"test.{card.title}" for card in cards.TABLE} <= words
 
 
+FINDERS = ("about", "about_step", "Finding", "_of_balance")
+"""The functions that make a finding."""
+
+
 def texts_of_the_code() -> set[str]:
     """Return every English text that a page may get from the code."""
     sources = [path.read_text(encoding="utf-8") for path in FOLDER.rglob("*.py")]
     calls = [call for source in sources for call in ast.walk(ast.parse(source)) if isinstance(call, ast.Call)]
     messages = {call.args[0].value for call in calls if ast.unparse(call.func) == "Message"}
     assigned = {text for source in sources for text in re.findall(r'(?:cause=|\bphase = |"phase": )"([^"]+)"', source)}
-    findings = {value for name, value in vars(report).items() if name.isupper() and isinstance(value, str)}
-    findings.remove(report.HELD_WORD)
-    expected = set(re.findall(r'"([0-9a-z][^"]*)", ', inspect.getsource(report._Comparison)))
+    findings = {*map(str, Fault), *SENTENCES.values()}
+    expected = {text for call in calls if function_name(call) in FINDERS for text in constants(call)}
+    variants = {variant for variants in VARIANTS.values() for variant in variants}
     problems = {
         problem for problems in payload.problems(dict.fromkeys(payload.FIELDS)).values() for problem in problems
     }
-    kinds = {*map(str, Kind), *bodies.MALFORMED, *bodies.HUGE, *ANSWERS, "sent", "steps", "There is no such field."}
-    return messages | assigned | findings | expected | problems | kinds
+    kinds = {*map(str, Kind), *ANSWERS, "sent", "steps", "There is no such field."}
+    return messages | assigned | findings | expected | variants | problems | kinds
+
+
+def function_name(call: ast.Call) -> str:
+    return ast.unparse(call.func).rsplit(".", maxsplit=1)[-1]
+
+
+def constants(call: ast.Call) -> set[str]:
+    """Return the texts that a call is given: what was expected, and what was found."""
+    given = [*call.args, *(keyword.value for keyword in call.keywords if keyword.arg in ("expected", "found"))]
+    return {each.value for each in given if isinstance(each, ast.Constant) and isinstance(each.value, str)}
 
 
 @pytest.mark.parametrize("code", languages.NAMES)

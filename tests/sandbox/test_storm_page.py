@@ -1,5 +1,6 @@
 """The storm from the page and from the command line: start, progress, stop, report."""
 
+import html
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -10,10 +11,12 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from sandbox.pages.languages import get_language
 from sandbox.storm.background import BackgroundStorm
-from tests.sandbox.factories import SECRET
+from sandbox.storm.findings import SENTENCES, Fault
+from tests.sandbox.factories import BANK_SECRET
 from tests.sandbox.server import PATIENCE_SECONDS, eventually
-from tests.sandbox.shops import Shop
+from tests.sandbox.shops import COLUMN_MAX, Shop
 
 
 @pytest.fixture
@@ -25,7 +28,7 @@ def tested_shop() -> Iterator[Shop]:
 @pytest.fixture
 def app(make_app: Callable[..., Flask], tested_shop: Shop) -> Iterator[Flask]:
     background = BackgroundStorm(patience=0.5, settle=0.5)
-    settings = {"SANDBOX_SHOP_URL": tested_shop.addresses.webhook, "SANDBOX_BANK_SECRET": SECRET}
+    settings = {"SANDBOX_SHOP_URL": tested_shop.addresses.webhook, "SANDBOX_BANK_SECRET": BANK_SECRET}
     yield make_app(storm=background, **settings)
     background.stop()
     assert background.wait(PATIENCE_SECONDS)
@@ -85,12 +88,35 @@ def test_findings_are_named_on_the_page(client, tested_shop):
     shown = client.get("/bank/storm").get_data(as_text=True)
     assert findings[0]["inn"] in shown
     assert findings[0]["operation_id"] in shown
+    assert SENTENCES[findings[0]["kind"]] in html.unescape(shown)
+
+
+def test_the_page_says_what_was_not_sent(make_app, tested_shop):
+    tested_shop.fault = "knows no signatures"
+    background = BackgroundStorm(patience=0.5, settle=0.5)
+    client = make_app(storm=background, SANDBOX_SHOP_URL=tested_shop.addresses.webhook).test_client()
+    begin(client)
+    eventually(lambda: not progress(client)["on"])
+
+    shown = client.get("/bank/storm").get_data(as_text=True)
+    assert "Not sent: " in shown
+    assert "forged signature" not in progress(client)["counts_text"]
+    assert "forged signature" in progress(client)["left_out_text"]
+
+
+def test_the_page_bounds_amounts(client, tested_shop):
+    tested_shop.fault = "refuses large amounts"
+    begin(client, amount_max=1000)
+    eventually(lambda: not progress(client)["on"])
+
+    assert progress(client)["report"]["clean"] is True
+    assert 'value="1000"' in client.get("/bank/storm").get_data(as_text=True)
 
 
 def test_a_shop_that_does_not_answer_is_reported(make_app):
     with Shop() as gone:
         nowhere = gone.addresses
-    client = make_app(SANDBOX_SHOP_URL=nowhere.webhook, SANDBOX_BANK_SECRET=SECRET).test_client()
+    client = make_app(SANDBOX_SHOP_URL=nowhere.webhook, SANDBOX_BANK_SECRET=BANK_SECRET).test_client()
     begin(client)
     eventually(lambda: not progress(client)["on"])
 
@@ -99,13 +125,21 @@ def test_a_shop_that_does_not_answer_is_reported(make_app):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"seed": -1}, {"operations": 0}, {"operations": 20_001}, {"organisations": 101}, {"day": "x"}]
+    "wrong",
+    [
+        {"seed": -1},
+        {"operations": 0},
+        {"operations": 20_001},
+        {"organisations": 101},
+        {"day": "x"},
+        {"amount_max": 0},
+    ],
 )
 def test_numbers_out_of_bounds_are_refused(client, wrong):
     refused = begin(client, **wrong)
 
     assert refused.status_code == 400
-    assert next(iter(wrong)) in refused.get_data(as_text=True)
+    assert get_language("en").words[f"storm.{next(iter(wrong))}"] in refused.get_data(as_text=True)
     assert not progress(client)["on"]
 
 
@@ -137,13 +171,29 @@ def test_the_command_exits_with_0_if_there_is_no_finding(app, tested_shop):
 
 
 def test_the_command_exits_with_1_and_names_the_findings(app):
-    with Shop("tells repeats by the id as text") as shop:
+    with Shop("reads ids as text") as shop:
         result = storm(app, shop)
 
-        assert result.exit_code == 1
-        for id_ in shop.doubled():
-            assert id_ in result.output
-        assert "double credit: organisation" in result.output
+    assert result.exit_code == 1
+    assert f"{Fault.BY_SPELLING} (" in result.output
+    assert SENTENCES[Fault.BY_SPELLING] in result.output
+
+
+def test_the_command_bounds_amounts_for_shops_with_small_columns(app):
+    with Shop("refuses large amounts") as shop:
+        assert f"{Fault.REFUSED_LARGE} (" in storm(app, shop).output
+        assert storm(app, shop, "--day", "2", "--amount-max", str(COLUMN_MAX)).exit_code == 0
+
+
+def test_the_command_compares_the_list_of_organisations(app):
+    with Shop("needs no payer", lists=True) as shop:
+        result = storm(app, shop, "--list-url", shop.addresses.organisations)
+
+    assert "organisation 1000000000" in result.output
+
+
+def test_the_command_names_a_shop_that_answers_too_late(app, tested_shop):
+    assert f"{Fault.SLOW} (" in storm(app, tested_shop, "--slow", "0").output
 
 
 def test_the_command_tests_shops_without_signatures(app):
@@ -185,4 +235,4 @@ def test_the_command_needs_a_secret(make_app, tested_shop):
     unsigned = make_app(SANDBOX_SHOP_URL=tested_shop.addresses.webhook)
 
     assert "SANDBOX_BANK_SECRET" in storm(unsigned, tested_shop).output
-    assert storm(unsigned, tested_shop, "--secret", SECRET).exit_code == 0
+    assert storm(unsigned, tested_shop, "--secret", BANK_SECRET).exit_code == 0

@@ -7,7 +7,7 @@ import pytest
 from sandbox.storm.background import BackgroundStorm
 from tests.sandbox.browser.test_browser_pages import complaints
 from tests.sandbox.browser.test_browser_paying import expect
-from tests.sandbox.factories import SECRET
+from tests.sandbox.factories import BANK_SECRET
 from tests.sandbox.server import PATIENCE_SECONDS, free_port, served
 from tests.sandbox.shops import Shop
 
@@ -23,7 +23,7 @@ def tested_shop() -> Iterator[Shop]:
 @pytest.fixture
 def url(make_app, tested_shop) -> Iterator[str]:
     port, background = free_port(), BackgroundStorm(patience=0.5, settle=0.5)
-    shop = {"SANDBOX_SHOP_URL": tested_shop.addresses.webhook, "SANDBOX_BANK_SECRET": SECRET}
+    shop = {"SANDBOX_SHOP_URL": tested_shop.addresses.webhook, "SANDBOX_BANK_SECRET": BANK_SECRET}
     app = make_app(storm=background, SANDBOX_BASE_URL=f"http://127.0.0.1:{port}", **shop)
     with served(app, port) as address:
         yield address
