@@ -12,6 +12,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 import environment
+from enums import UnknownInn
 from http_client import addresses, certificates
 from http_client.proxy import Proxy
 
@@ -37,7 +38,6 @@ SECRETS = "BANK_WEBHOOK_SECRETS"
 """The setting with the plain bank's secrets; another bank's has its name behind."""
 
 Environment = Literal["development", "production"]
-UnknownInn = Literal["create", "hold"]
 BalanceUpdates = Literal["immediate", "queued"]
 T = TypeVar("T")
 Check = Callable[["Config"], list[str]]
@@ -95,7 +95,7 @@ class Config:
             port=read.parsed("PORT", "8000", _port),
             database_url=read.parsed("DATABASE_URL", DEFAULT_DATABASE_URL, _database_url),
             bank_secrets=read.secrets(SECRETS),
-            unknown_inn=cast(UnknownInn, read.choice("UNKNOWN_INN", ("create", "hold"))),
+            unknown_inn=UnknownInn(read.choice("UNKNOWN_INN", tuple(UnknownInn))),
             balance_updates=cast(BalanceUpdates, read.choice("BALANCE_UPDATES", ("immediate", "queued"))),
             secrets_keys=read.listed(SECRETS_KEYS),
             loopback_endpoints=read.choice("ENDPOINTS_ON_LOOPBACK", ("refuse", "allow")) == "allow",

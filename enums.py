@@ -44,6 +44,13 @@ class SignatureScheme(StrEnum):
     STANDARD_WEBHOOKS = "standard-webhooks"
 
 
+class UnknownInn(StrEnum):
+    """What becomes of money for an INN that no organisation has."""
+
+    CREATE = "create"  # the organisation is registered
+    HOLD = "hold"  # the money is kept as an incident for a person
+
+
 class LogReason(StrEnum):
     """Why a balance moved."""
 

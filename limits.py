@@ -127,6 +127,12 @@ INBOX_ATTEMPTS_BEFORE_INCIDENT = 5
 INBOX_WAIT_SECONDS_MAX = 3600
 """The longest it waits between two tries; the first wait is 5 seconds, and each is twice the one before."""
 
+INBOX_OVERDUE_SECONDS = 300
+"""How long a webhook may wait in the inbox before a person is told."""
+
+INBOX_LOOK_SECONDS = 60
+"""How often one server process looks whether one does, at most; some webhook that arrives then has it looked after."""
+
 REPLAY_BATCH_EVENTS = 500
 """How many events of a replay are queued in one transaction."""
 

@@ -27,8 +27,9 @@ from sqlalchemy.dialects.mysql import MEDIUMBLOB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from database.columns import Base, UtcDateTime, uuid_type
-from enums import AttemptCause, DeliveryStatus, DisabledReason, IncidentKind, LogReason, Scheme
+from enums import AttemptCause, DeliveryStatus, DisabledReason, IncidentKind, LogReason, Scheme, UnknownInn
 from limits import URL_CHARACTERS_MAX
+from rules import DOCUMENT_NUMBER_CHARACTERS_MAX, EXTERNAL_ID_CHARACTERS_MAX
 
 CURRENCY = "RUB"
 """The only currency so far; the columns are there so that a second one cannot be mixed in by accident."""
@@ -72,24 +73,30 @@ class Organization(Base):
 
 
 class Payment(Base):
-    """Money that reached a balance; the unique operation_id is what makes a repeated webhook harmless."""
+    """Money that reached a balance; the unique operation of a source is what makes a repeated webhook harmless.
+
+    `forward_id` is empty but for payments that an older version handed on under another id: see outbox/events.py.
+    """
 
     __tablename__ = "payments"
     __table_args__ = (
+        # The id first: whoever looks for an operation knows it, and hardly two sources share one.
+        UniqueConstraint("operation_id", "source"),
         CheckConstraint("amount > 0", name="amount_positive"),
         Index(None, "organization_id", "id"),
         BYTEWISE,
     )
 
     id: Mapped[UUID] = mapped_column(uuid_type(), primary_key=True)
-    operation_id: Mapped[UUID] = mapped_column(uuid_type(), unique=True)
-    external_id: Mapped[str | None] = mapped_column(String(255))
+    operation_id: Mapped[UUID] = mapped_column(uuid_type())
+    external_id: Mapped[str | None] = mapped_column(String(EXTERNAL_ID_CHARACTERS_MAX))
+    forward_id: Mapped[UUID | None] = mapped_column(uuid_type())
     source: Mapped[str] = mapped_column(String(32))
     organization_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("organizations.id"))
     payer_inn: Mapped[str] = mapped_column(String(12))
     amount: Mapped[int] = mapped_column(BigInteger)
     currency: Mapped[str] = mapped_column(String(3), default=CURRENCY)
-    document_number: Mapped[str] = mapped_column(String(50))
+    document_number: Mapped[str] = mapped_column(String(DOCUMENT_NUMBER_CHARACTERS_MAX))
     document_date: Mapped[datetime] = mapped_column(UtcDateTime)
     body: Mapped[bytes] = mapped_column(BODY)
     body_sha256: Mapped[str] = mapped_column(String(64))
@@ -183,11 +190,16 @@ class ApiKey(Base):
 class Inbox(Base):
     """An authentic webhook that was acknowledged and is not credited yet; only with BALANCE_UPDATES=queued.
 
-    The row goes in the transaction that credits it or keeps it as an incident.
+    The row goes in the transaction that credits it or keeps it as an incident. It carries the settings that decide
+    what becomes of it: those of the server that acknowledged it, whatever its worker's are.
     """
 
     __tablename__ = "inbox"
-    __table_args__ = (Index(None, "due_at"), BYTEWISE)
+    __table_args__ = (
+        CheckConstraint(one_of("unknown_inn", UnknownInn), name="unknown_inn_known"),
+        Index(None, "due_at"),
+        BYTEWISE,
+    )
 
     id: Mapped[int] = mapped_column(NUMBER, primary_key=True)
     source: Mapped[str] = mapped_column(String(32))
@@ -195,6 +207,7 @@ class Inbox(Base):
     body: Mapped[bytes] = mapped_column(BODY)
     key_id: Mapped[str] = mapped_column(String(16))
     message_id: Mapped[str | None] = mapped_column(String(255))
+    unknown_inn: Mapped[str] = mapped_column(String(8))
     received_at: Mapped[datetime] = mapped_column(UtcDateTime)
     attempt_count: Mapped[int] = mapped_column(Integer)
     due_at: Mapped[datetime] = mapped_column(UtcDateTime)

@@ -6,14 +6,36 @@ Called by the schemas, the ledger, the outbox, the use cases and the audit.
 import re
 from datetime import UTC, datetime
 from typing import NamedTuple
+from uuid import UUID
 
 from stdnum.ru import inn as stdnum_inn
 
 MONEY_MAX = 2**63 - 1
 """The largest amount or balance in kopecks: a BIGINT on all three databases."""
 
+DOCUMENT_NUMBER_CHARACTERS_MAX = 50
+"""As in the bank format that Kopeck took over."""
+
+EXTERNAL_ID_CHARACTERS_MAX = 255
+
+EARLIEST, LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
+"""Moments before the first and from the second on are refused: not every database holds them, no bank means them.
+
+Compared in UTC, in which moments are stored and sent on, however they were written.
+"""
+
 INN = re.compile(r"[0-9]{10}|[0-9]{12}", re.ASCII)
 """Ten digits for a company, twelve for a person; the checksum is advisory."""
+
+
+class Operation(NamedTuple):
+    """What makes a payment one and no other: each source numbers its operations itself, and may use another's number.
+
+    In the order of the unique index, in which whoever inserts several must proceed.
+    """
+
+    id: UUID
+    source: str
 
 
 class Facts(NamedTuple):
@@ -29,6 +51,11 @@ class Facts(NamedTuple):
 def fits(balance: int, amount: int) -> bool:
     """Return whether a balance can take an amount without passing MONEY_MAX; both in kopecks."""
     return balance + amount <= MONEY_MAX
+
+
+def in_bounds(moment: datetime) -> bool:
+    """Return whether a moment can be stored, and be sent on to somebody with the same bounds."""
+    return EARLIEST <= moment < LATEST
 
 
 def checksum_holds(inn: str) -> bool:

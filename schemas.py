@@ -20,13 +20,12 @@ from enums import (
     PreviewOutcome,
     Scheme,
     SignatureScheme,
+    UnknownInn,
     WebhookStatus,
 )
 from fields import TEXT_JSON, Flag, Inn, Kopecks, Moment, OperationId, QueryMoment, QueryNumber, Strict, Text, Whole
 from limits import ROTATION_SECONDS_MAX, URL_CHARACTERS_MAX
 
-DOCUMENT_NUMBER_CHARACTERS_MAX = 50
-"""As in the bank format that Kopeck took over."""
 NAME_CHARACTERS_MAX = 255
 NOTE_CHARACTERS_MAX = 1000
 PAGE_ROWS_DEFAULT = 50
@@ -52,13 +51,19 @@ class BankWebhook(Schema):
     operation_id = OperationId(required=True)
     amount = Kopecks(required=True)
     payer_inn = Inn(required=True)
-    document_number = Text(required=True, validate=validate.Length(1, DOCUMENT_NUMBER_CHARACTERS_MAX))
+    document_number = Text(required=True, validate=validate.Length(1, rules.DOCUMENT_NUMBER_CHARACTERS_MAX))
     document_date = Moment(required=True)
     currency = fields.String(
         load_default="RUB",
         validate=validate.OneOf(ROUBLES, error="Only roubles are credited."),
         metadata={"description": "Not part of the format; a sender that adds it must mean roubles."},
     )
+
+
+class StoredBankWebhook(BankWebhook):
+    """The same, read again from a body that an older version has taken, within wider bounds for the date."""
+
+    document_date = Moment(required=True, bounded=False)
 
 
 class WebhookAnswer(Schema):
@@ -156,6 +161,7 @@ class LogEntryOut(Schema):
     reason = fields.String(required=True, validate=validate.OneOf(list(LogReason)))
     payment_id = fields.UUID(required=True)
     operation_id = fields.UUID(required=True)
+    source = fields.String(required=True)
     document_number = fields.String(required=True)
     document_date = Moment(required=True)
 
@@ -210,6 +216,25 @@ class IncidentOut(Schema):
     payment_id = fields.UUID(
         required=True, allow_none=True, metadata={"description": "The payment that has credited its operation."}
     )
+
+
+class QueuedWebhookOut(Schema):
+    """A webhook that is acknowledged and not credited yet."""
+
+    id = fields.Integer(required=True)
+    source = fields.String(required=True)
+    received_at = Moment(required=True)
+    unknown_inn = fields.String(required=True, validate=validate.OneOf(list(UnknownInn)))
+    attempt_count = fields.Integer(required=True)
+    due_at = Moment(required=True, metadata={"description": "When a worker looks at it again."})
+
+
+class BacklogOut(Schema):
+    """How much of one bank waits."""
+
+    source = fields.String(required=True)
+    count = fields.Integer(required=True)
+    oldest_at = Moment(required=True)
 
 
 class ResolveIn(Strict):
@@ -388,10 +413,29 @@ def page_of(item: type[Schema]) -> type[Schema]:
     )
 
 
+class InboxPage(Schema):
+    """One page of what waits, and how much waits in all."""
+
+    items = fields.List(fields.Nested(QueuedWebhookOut), required=True)
+    next = fields.String(required=True, allow_none=True)
+    count = fields.Integer(required=True)
+    oldest_at = Moment(required=True, allow_none=True)
+    overdue = fields.Boolean(
+        required=True, metadata={"description": "Whether the oldest waits so long that no worker may be running."}
+    )
+    banks = fields.List(fields.Nested(BacklogOut), required=True)
+
+
 class HealthOut(Schema):
     """Whether the process, or the process and its database, are in order."""
 
     status = fields.String(required=True)
+
+
+class ReadyOut(HealthOut):
+    """The same; `warnings` are there if something needs a person and is no reason to send requests elsewhere."""
+
+    warnings = fields.List(fields.String())
 
 
 class ProblemOut(Schema):

@@ -16,20 +16,19 @@ from werkzeug.datastructures import Headers
 import banks
 import rules
 from banks.base import Announcement, Bank, Message
-from config import UnknownInn
 from database.failures import is_contention, is_unavailable, log_crash, log_unavailable
 from database.group_commit import GroupCommit
 from database.session import AnyRow, current_session, survives_deadlock, transaction
-from enums import IncidentKind, PostingStatus, PreviewOutcome, WebhookStatus
+from enums import IncidentKind, PostingStatus, PreviewOutcome, UnknownInn, WebhookStatus
 from errors import IncidentNotAssignable, PaymentError, UnusableBody
-from ledger import inbox, incidents, posting
+from ledger import inbox, incidents, overdue, posting
 from ledger.inbox import QueuedWebhook
 from ledger.incidents import UnusableWebhook
 from ledger.posting import Credit, Outcome
 from limits import INBOX_ATTEMPTS_BEFORE_INCIDENT, INBOX_BATCH_WEBHOOKS
 from models import Organization
 from outbox import events, recording
-from rules import Facts
+from rules import Facts, Operation
 
 INCIDENT_KINDS = {
     PostingStatus.CONFLICT: IncidentKind.CONFLICT,
@@ -83,14 +82,22 @@ def receive_webhook(
     Raises UnusableBody after the body has been kept as an incident.
     """
     try:
-        credit = _read(bank, message, key_id=key_id, may_create=unknown_inn == "create", now=now)
+        credit = _read(bank, message, key_id=key_id, may_create=unknown_inn == UnknownInn.CREATE, now=now)
     except UnusableBody as error:
         _keep_refused(bank, message, error, key_id=key_id, message_id=message_id, now=now)
         raise
     return _credit_commits.run(credit)
 
 
-def enqueue_webhook(bank: Bank, message: Message, *, key_id: str, message_id: str | None = None, now: datetime) -> None:
+def enqueue_webhook(
+    bank: Bank,
+    message: Message,
+    *,
+    key_id: str,
+    message_id: str | None = None,
+    unknown_inn: UnknownInn,
+    now: datetime,
+) -> None:
     """Store one authentic webhook for process_inbox() to credit; committed when this returns."""
     arrival = QueuedWebhook(
         source=bank.name,
@@ -98,12 +105,13 @@ def enqueue_webhook(bank: Bank, message: Message, *, key_id: str, message_id: st
         body=message.body,
         key_id=key_id,
         message_id=message_id,
+        unknown_inn=unknown_inn,
         received_at=now,
     )
     _inbox_commits.run(arrival)
 
 
-def process_inbox(*, unknown_inn: UnknownInn, now: datetime) -> int:
+def process_inbox(*, now: datetime) -> int:
     """Credit what waits in the inbox, or keep it as incidents, one batch; return how many rows were looked at.
 
     Of a batch that fails for a reason of ours each is tried by itself, and only those that fail again wait.
@@ -112,12 +120,12 @@ def process_inbox(*, unknown_inn: UnknownInn, now: datetime) -> int:
     if not ids:
         return 0
     try:
-        return _credit_batch(ids, unknown_inn)
+        return _credit_batch(ids)
     except Exception as error:
         if is_unavailable(error) and not is_contention(error):
             raise
     for taken, inbox_id in enumerate(ids, 1):
-        if not _credit_alone(inbox_id, unknown_inn, now):
+        if not _credit_alone(inbox_id, now):
             # Somebody's lock held it up: to wait for each that it concerns would keep all others waiting.
             return taken
     return len(ids)
@@ -128,7 +136,7 @@ def _take(session: Session, credits: Sequence[Credit]) -> list[Receipt]:
     outcomes = posting.post(session, credits)
     _announce(session, credits, outcomes)
     # In the same order in every process: an incident that is there already stays locked until the commit.
-    order = sorted(range(len(credits)), key=lambda place: (credits[place].operation_id, credits[place].facts))
+    order = sorted(range(len(credits)), key=lambda place: (credits[place].operation, credits[place].facts))
     incident_ids = {place: _keep_for_a_person(session, credits[place], outcomes[place]) for place in order}
     return [_receipt(credits[place], outcomes[place], incident_ids[place]) for place in range(len(credits))]
 
@@ -138,23 +146,25 @@ _inbox_commits = GroupCommit(inbox.put)
 
 
 @survives_deadlock
-def _credit_batch(ids: Sequence[int], unknown_inn: UnknownInn) -> int:
+def _credit_batch(ids: Sequence[int]) -> int:
     with transaction() as session:
         rows = inbox.take(session, ids)
-        readable = [credit for row in rows if (credit := _read_queued(session, row, unknown_inn)) is not None]
+        readable = [credit for row in rows if (credit := _read_queued(session, row)) is not None]
         if readable:
             _take(session, readable)
         inbox.remove(session, [row.id for row in rows])
     return len(rows)
 
 
-def _read_queued(session: Session, row: AnyRow, unknown_inn: UnknownInn) -> Credit | None:
+def _read_queued(session: Session, row: AnyRow) -> Credit | None:
     """Read a webhook of the inbox; keep it for a person, and return nothing, when it cannot be used."""
     bank = banks.find(row.source)
     headers = Headers({"Content-Type": row.content_type})
     message = Message(headers=headers, content_type=row.content_type, body=row.body)
     try:
-        return _read(bank, message, key_id=row.key_id, may_create=unknown_inn == "create", now=row.received_at)
+        return _read(
+            bank, message, key_id=row.key_id, may_create=row.unknown_inn == UnknownInn.CREATE, now=row.received_at
+        )
     except UnusableBody as error:
         unusable = _unusable(bank, message, error, key_id=row.key_id, message_id=row.message_id)
         # Acknowledged when it came: the bank will not send it again.
@@ -162,10 +172,10 @@ def _read_queued(session: Session, row: AnyRow, unknown_inn: UnknownInn) -> Cred
         return None
 
 
-def _credit_alone(inbox_id: int, unknown_inn: UnknownInn, now: datetime) -> bool:
+def _credit_alone(inbox_id: int, now: datetime) -> bool:
     """Credit one webhook of the inbox by itself, or let it wait; False when another transaction's lock stood there."""
     try:
-        _credit_batch([inbox_id], unknown_inn)
+        _credit_batch([inbox_id])
         return True
     except Exception as error:
         held_up = is_contention(error)
@@ -177,21 +187,8 @@ def _credit_alone(inbox_id: int, unknown_inn: UnknownInn, now: datetime) -> bool
         for row in inbox.take(session, [inbox_id]):
             inbox.postpone(session, row, failed=not held_up, now=now)
             if not held_up and row.attempt_count + 1 == INBOX_ATTEMPTS_BEFORE_INCIDENT:
-                _record_stuck(session, row, now)
+                overdue.record(session, row, now=now)
     return not held_up
-
-
-def _record_stuck(session: Session, row: AnyRow, now: datetime) -> None:
-    incidents.record(
-        session,
-        IncidentKind.STUCK_WEBHOOK,
-        source=row.source,
-        operation_id=None,
-        facts={"inbox_id": row.id, "received_at": rules.rfc3339(row.received_at)},
-        body=row.body,
-        key_id=row.key_id,
-        now=now,
-    )
 
 
 def _announce(session: Session, credits: Sequence[Credit], outcomes: Sequence[Outcome]) -> None:
@@ -214,13 +211,12 @@ def _receipt(credit: Credit, outcome: Outcome, incident_id: int | None) -> Recei
 def preview(bank: Bank, message: Message, *, unknown_inn: UnknownInn) -> Preview:
     """Return what receive_webhook() would do with an authentic webhook at this moment; write nothing."""
     try:
-        announcement = bank.read(message)
+        announcement = bank.announcement(message)
     except UnusableBody as error:
         return Preview(outcome=PreviewOutcome.UNUSABLE, refusal=error)
     facts = _facts(bank, announcement)
-    recorded = posting.find_recorded(current_session().connection(), [announcement.operation_id]).get(
-        announcement.operation_id
-    )
+    operation = Operation(announcement.operation_id, bank.name)
+    recorded = posting.find_recorded(current_session().connection(), [operation]).get(operation)
     balance = current_session().scalar(select(Organization.balance).where(Organization.inn == facts.payer_inn))
     status = posting.compare(facts, recorded) if recorded else _expected_status(balance, facts.amount, unknown_inn)
     credited = status is PostingStatus.CREDITED
@@ -259,7 +255,7 @@ def resolve_incident(incident_id: int, *, resolution: str, by: str, now: datetim
 
 def _read(bank: Bank, message: Message, *, key_id: str, may_create: bool, now: datetime) -> Credit:
     """Read an authentic body; raise UnusableBody."""
-    announcement = bank.read(message)
+    announcement = bank.announcement(message)
     return Credit(
         operation_id=announcement.operation_id,
         inn=announcement.payer_inn,
@@ -326,7 +322,7 @@ def _keep_for_a_person(session: Session, credit: Credit, outcome: Outcome) -> in
 
 def _held_credit(session: Session, incident_id: int, inn: str, now: datetime) -> Credit:
     incident = incidents.find(incident_id)
-    if incident.kind not in incidents.ASSIGNABLE:
+    if not incidents.is_assignable(incident):
         raise IncidentNotAssignable("This incident holds no money that could be credited; resolve it with a note.")
     announced = incident.facts["announced"]
     return Credit(
@@ -345,7 +341,7 @@ def _as_json(facts: Facts) -> dict[str, Any]:
 
 
 def _expected_status(balance: int | None, amount: int, unknown_inn: UnknownInn) -> PostingStatus:
-    if balance is None and unknown_inn == "hold":
+    if balance is None and unknown_inn == UnknownInn.HOLD:
         return PostingStatus.UNKNOWN_INN
     return PostingStatus.CREDITED if rules.fits(balance or 0, amount) else PostingStatus.BALANCE_LIMIT
 

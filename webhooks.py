@@ -14,6 +14,8 @@ import services
 from banks.base import Message
 from context import cipher, now, settings
 from enums import WebhookStatus
+from ledger import overdue
+from ledger.inbox import CONTENT_TYPE_CHARACTERS_MAX
 from schemas import AcceptedAnswer, BankWebhook, WebhookAnswer
 from server.body import read_body
 
@@ -66,11 +68,20 @@ def bank_webhook(name: str) -> tuple[dict[str, Any], int]:
     signature = bank.authenticate(message, secrets=secrets, now=moment)
     key_id = cipher().key_id(secrets[signature.key_position])
     if config.balance_updates == "queued":
-        services.enqueue_webhook(bank, message, key_id=key_id, message_id=signature.message_id, now=moment)
+        services.enqueue_webhook(
+            bank,
+            message,
+            key_id=key_id,
+            message_id=signature.message_id,
+            unknown_inn=config.unknown_inn,
+            now=moment,
+        )
+        overdue.look(now=moment)
         return ACCEPTED, 200
     receipt = services.receive_webhook(
         bank, message, key_id=key_id, message_id=signature.message_id, unknown_inn=config.unknown_inn, now=moment
     )
+    overdue.look(now=moment)
     answer: dict[str, Any] = ANSWER.dump(receipt)
     return answer, HTTP_STATUS[receipt.status]
 
@@ -80,5 +91,6 @@ def read_message() -> Message:
     return Message(
         body=read_body(),
         headers=request.headers,
-        content_type=request.headers.get("Content-Type", ""),
+        # Cut here and not when it is stored, so that a webhook is read the same whether it waits or not.
+        content_type=request.headers.get("Content-Type", "")[:CONTENT_TYPE_CHARACTERS_MAX],
     )

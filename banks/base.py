@@ -13,11 +13,13 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 from werkzeug.datastructures import Headers
 
+import rules
 import signing
 from banks import identity
 from banks.identity import Identity
 from config import secrets_variable
-from errors import SecretUnusable
+from errors import SecretUnusable, UnusableBody
+from fields import NOT_TEXT
 
 log = logging.getLogger("kopeck")
 
@@ -42,6 +44,30 @@ class Announcement:
     document_date: datetime
     external_id: str | None = None
 
+    def problems(self) -> list[str]:
+        """Return what of this the ledger could not keep, or not send on to another Kopeck, whatever the bank allows."""
+        external_id = self.external_id
+        bounds = {
+            f"amount must be from 1 to {rules.MONEY_MAX} whole kopecks": (
+                type(self.amount) is int and 1 <= self.amount <= rules.MONEY_MAX
+            ),
+            "payer_inn must be 10 or 12 digits": rules.INN.fullmatch(self.payer_inn),
+            f"document_number must have 1 to {rules.DOCUMENT_NUMBER_CHARACTERS_MAX} characters, none that controls": (
+                self.document_number and _fits(self.document_number, rules.DOCUMENT_NUMBER_CHARACTERS_MAX)
+            ),
+            "document_date must have a zone, and be in a year from 1900 to 2999, in UTC": (
+                self.document_date.tzinfo and rules.in_bounds(self.document_date)
+            ),
+            f"external_id must have at most {rules.EXTERNAL_ID_CHARACTERS_MAX} characters, none that controls": (
+                external_id is None or _fits(external_id, rules.EXTERNAL_ID_CHARACTERS_MAX)
+            ),
+        }
+        return [problem for problem, holds in bounds.items() if not holds]
+
+
+def _fits(text: str, characters_max: int) -> bool:
+    return len(text) <= characters_max and not NOT_TEXT.search(text)
+
 
 class Bank(ABC):
     """How one bank speaks: how it proves who it is, and how its body is read."""
@@ -63,6 +89,17 @@ class Bank(ABC):
         except SecretUnusable:
             log.error("%s holds no secret in base64, which Standard Webhooks needs", secrets_variable(self.name))
             raise
+
+    def announcement(self, message: Message) -> Announcement:
+        """Return what an authentic webhook says, within the bounds of the ledger; raise UnusableBody.
+
+        Only what stays of a queued webhook is looked at: whether it waited must not decide what it says.
+        """
+        headers = Headers({"Content-Type": message.content_type})
+        announcement = self.read(Message(headers=headers, content_type=message.content_type, body=message.body))
+        if problems := announcement.problems():
+            raise UnusableBody(errors=[{"pointer": "#", "detail": f"{problem}."} for problem in problems])
+        return announcement
 
     @abstractmethod
     def read(self, message: Message) -> Announcement:

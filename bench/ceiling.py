@@ -16,7 +16,7 @@ from services import Receipt
 
 def receive(bank: Bank, message: Message, *, now: datetime, **_settings: str | None) -> Receipt:
     """Read the body as Kopeck does, and invent the rest."""
-    announcement = bank.read(message)
+    announcement = bank.announcement(message)
     return Receipt(
         status=WebhookStatus.CREDITED, operation_id=announcement.operation_id, payment_id=new_id(now), incident_id=None
     )

@@ -27,7 +27,7 @@ FROM unnest(ARRAY[(:moment || :moment_rest)::uuid], ARRAY[(:operation || :operat
     ARRAY[:key_id]::varchar(16)[], ARRAY[:now]::timestamptz[])
     AS anon_1(id, operation_id, external_id, source, organization_id, payer_inn, amount, currency, document_number,
     document_date, body, body_sha256, key_id, received_at)
-ON CONFLICT (operation_id) DO NOTHING;
+ON CONFLICT (operation_id, source) DO NOTHING;
 INSERT INTO balance_log (organization_id, version, delta, balance_before, balance_after, payment_id, reason, created_at)
 SELECT anon_1.organization_id, anon_1.version, anon_1.delta, anon_1.balance_before, anon_1.balance_after,
     anon_1.payment_id, anon_1.reason, anon_1.created_at

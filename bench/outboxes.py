@@ -12,7 +12,7 @@ from bench.in_process import app_context
 from bench.load import credit_body
 from context import cipher
 from database.session import AnyRow, transaction
-from enums import EVERYTHING, Scheme
+from enums import EVERYTHING, Scheme, UnknownInn
 from ledger import inbox
 from ledger.inbox import QueuedWebhook
 from limits import BATCH_CREDITS_MAX
@@ -98,5 +98,6 @@ def _webhook(body: bytes) -> QueuedWebhook:
         body=body,
         key_id="bench",
         message_id=None,
+        unknown_inn=UnknownInn.CREATE,
         received_at=datetime.now(UTC),
     )

@@ -8,8 +8,8 @@ from datetime import datetime
 import services
 from app import create_app
 from banks.base import Bank, Message
-from config import UnknownInn
 from database.session import transaction
+from enums import UnknownInn
 from services import Receipt
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from cli import files
+from cli import files, inbox
 from cli.output import INN, MOMENT, Group, example, progress, say, table
 from context import now
 from enums import ExportFormat
@@ -27,7 +27,7 @@ group = Group("ledger", help="The log of every kopeck: check it, print it.")
 
 @group.command(epilog=example("flask ledger verify"))
 def verify() -> None:
-    """Re-add every log and compare it with payments and balances; exit status 1 if anything is off."""
+    """Re-add every log and compare it with payments and balances; exit status 1 if anything is off, or overdue."""
     broken = rows = 0
     steps = audit.verify()
     start = next(steps)
@@ -40,8 +40,11 @@ def verify() -> None:
             else:
                 broken += 1
                 say(f"{step.row}: {step.problem}")
+    say(*inbox.summary())
     if broken:
         raise click.ClickException(f"{broken} findings in {rows} rows. Nothing was changed; keep a copy and ask why.")
+    if inbox.is_overdue():
+        raise click.ClickException(f"Every balance is explained, but lacks what waits in the inbox. {inbox.ADVICE}")
     say(f"Clean: {rows} rows re-added, every balance explained.")
 
 
@@ -78,7 +81,7 @@ def statement(
     if form is not None or output is not None:
         _export(asked, form, output)
         return
-    header = ("VERSION", "WHEN", "DELTA", "BALANCE", "DOCUMENT", "OPERATION")
+    header = ("VERSION", "WHEN", "DELTA", "BALANCE", "DOCUMENT", "SOURCE", "OPERATION")
     rows = [
         (
             row.version,
@@ -86,6 +89,7 @@ def statement(
             roubles(row.delta),
             roubles(row.balance_after),
             row.document_number,
+            row.source,
             row.operation_id,
         )
         for row in islice(asked.listing.rows(), limit)

@@ -18,8 +18,8 @@ from database.columns import Base, milliseconds, milliseconds_of
 from database.session import AnyRow, snapshot
 from enums import LogReason
 from ledger import bodies, incidents
-from ledger.incidents import Operation
 from models import CURRENCY, BalanceLog, Incident, Organization, Payment
+from rules import Operation
 
 ROWS_AT_A_TIME = 1000
 
@@ -172,7 +172,7 @@ def _check_payments(session: Session, assigned: Mapping[Operation, set[str]]) ->
         for problem in (
             *_payment_problems(row),
             *bodies.differences(row.source, row.body, row.body_sha256, kept),
-            *_owner_problems(row, assigned.get((row.source, row.operation_id), set())),
+            *_owner_problems(row, assigned.get(Operation(row.operation_id, row.source), set())),
         ):
             yield Finding(row=f"payments {row.id}", problem=problem)
         yield 1

@@ -13,8 +13,8 @@ from sqlalchemy.orm import Session
 from database.bulk import insert, table_of
 from database.columns import UtcDateTime
 from database.session import AnyRow, current_session, look_up, request_job
-from enums import Job
-from limits import INBOX_WAIT_SECONDS_MAX
+from enums import Job, UnknownInn
+from limits import INBOX_OVERDUE_SECONDS, INBOX_WAIT_SECONDS_MAX
 from models import Inbox
 from pagination import Listing, Span, whole_number, within
 
@@ -36,6 +36,7 @@ class QueuedWebhook:
     body: bytes
     key_id: str
     message_id: str | None
+    unknown_inn: UnknownInn
     received_at: datetime
 
 
@@ -50,15 +51,7 @@ class Backlog:
 
 def put(session: Session, webhooks: Sequence[QueuedWebhook]) -> list[bool]:
     """Store webhooks; True for each, which is what its sender waits for."""
-    rows = [
-        {
-            **vars(webhook),
-            "content_type": webhook.content_type[:CONTENT_TYPE_CHARACTERS_MAX],
-            "attempt_count": 0,
-            "due_at": webhook.received_at,
-        }
-        for webhook in webhooks
-    ]
+    rows = [{**vars(webhook), "attempt_count": 0, "due_at": webhook.received_at} for webhook in webhooks]
     insert(session.connection(), WEBHOOKS, rows)
     request_job(session, Job.CREDIT)
     return [True for _ in rows]
@@ -82,9 +75,20 @@ def backlog(span: Span = EVER) -> list[Backlog]:
     return [Backlog(**row._mapping) for row in current_session().execute(query)]
 
 
+def oldest() -> AnyRow | None:
+    """Return the webhook that has waited longest, found by its number: quick however many wait."""
+    rows = look_up(select(*WEBHOOKS.c["id", "received_at"]).order_by(WEBHOOKS.c.id).limit(1))
+    return rows[0] if rows else None
+
+
+def is_overdue(received_at: datetime, *, now: datetime) -> bool:
+    """Return whether a webhook waits so long that nobody may be at work."""
+    return now - received_at > timedelta(seconds=INBOX_OVERDUE_SECONDS)
+
+
 def webhook_list() -> Listing:
     """List what waits, the oldest first, without the bodies."""
-    shown = WEBHOOKS.c["id", "source", "received_at", "attempt_count", "due_at"]
+    shown = WEBHOOKS.c["id", "source", "received_at", "unknown_inn", "attempt_count", "due_at"]
     return Listing(query=select(*shown), key=WEBHOOKS.c.id, key_name="id", parse=whole_number, newest_first=False)
 
 

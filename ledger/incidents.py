@@ -20,14 +20,12 @@ from enums import IncidentKind
 from errors import FieldProblem, IncidentNotOpen, IncidentUnknown
 from limits import OPEN_UNUSABLE_WEBHOOKS_MAX
 from models import Incident, IncidentResolution, Payment
+from rules import Operation
 
 INCIDENTS, RESOLUTIONS = table_of(Incident), table_of(IncidentResolution)
 
 ASSIGNABLE = (IncidentKind.UNKNOWN_INN, IncidentKind.BALANCE_LIMIT)
 """The kinds that hold money which a person may credit to an organisation."""
-
-Operation = tuple[str, UUID]
-"""The name of a source, and the number that it gave to an operation."""
 
 ASSIGNED = "assigned to "
 """How the resolution of an incident begins whose money went to the organisation with the INN that follows."""
@@ -124,6 +122,16 @@ def resolutions(incident_ids: Collection[int]) -> dict[int, list[AnyRow]]:
     return found
 
 
+def is_assignable(incident: AnyRow) -> bool:
+    """Return whether an incident holds money that a person may credit to an organisation.
+
+    A conflict does if it is one of two sources: older versions took their operations with one number for the same.
+    """
+    if incident.kind == IncidentKind.CONFLICT:
+        return bool(incident.facts["recorded"]["source"] != incident.source)
+    return incident.kind in ASSIGNABLE
+
+
 def close(session: Session, incident_id: int, *, resolution: str, by: str, now: datetime) -> None:
     """Mark an open incident as resolved; of two callers one wins and the other gets IncidentNotOpen."""
     how = {"resolved_at": now, "resolved_by": by, "resolution": resolution}
@@ -177,13 +185,14 @@ def assigned(session: Session) -> dict[Operation, set[str]]:
     )
     found: dict[Operation, set[str]] = {}
     for row in session.execute(query):
-        found.setdefault((row.source, row.operation_id), set()).add(row.resolution.removeprefix(ASSIGNED))
+        found.setdefault(Operation(row.operation_id, row.source), set()).add(row.resolution.removeprefix(ASSIGNED))
     return found
 
 
 def _reopen_uncredited(session: Session, fingerprint: str) -> None:
     """Open an incident again when its money was resolved away uncredited and the bank still announces it."""
-    credited = select(Payment.id).where(Payment.operation_id == Incident.operation_id).exists()
+    same = (Payment.operation_id == Incident.operation_id, Payment.source == Incident.source)
+    credited = select(Payment.id).where(*same).exists()
     session.execute(
         update(Incident)
         .where(Incident.fingerprint == fingerprint, Incident.resolved_at.is_not(None), ~credited)

@@ -23,7 +23,7 @@ from enums import LogReason, PostingStatus
 from errors import TryAgain
 from limits import BATCH_CREDITS_MAX
 from models import CURRENCY, BalanceLog, Endpoint, Organization, Payment
-from rules import Facts
+from rules import Facts, Operation
 
 PAYMENTS, ORGANIZATIONS, LOG = table_of(Payment), table_of(Organization), table_of(BalanceLog)
 ENDPOINTS = table_of(Endpoint)
@@ -41,6 +41,11 @@ class Credit:
     key_id: str
     received_at: datetime
     may_create: bool = False  # whether an organisation is made for an INN that has none
+
+    @property
+    def operation(self) -> Operation:
+        """Return what no second payment may have."""
+        return Operation(self.operation_id, self.facts.source)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,45 +93,51 @@ class Account:
 class Plan:
     """Which credits are to be posted, by their positions: one for each operation; and why others cannot be."""
 
-    chosen: Mapping[UUID, int]
+    chosen: Mapping[Operation, int]
     refused: Mapping[int, PostingStatus]
 
 
 def post(session: Session, credits: Sequence[Credit]) -> list[Outcome]:
     """Post credits in the caller's transaction; return what became of each, in the order given.
 
-    Of several credits with one operation_id the first that can be posted wins. At most BATCH_CREDITS_MAX at once.
+    Of several credits with one operation the first that can be posted wins. At most BATCH_CREDITS_MAX at once.
     Raises TryAgain in the races that cannot be settled here, and leaves it to the caller's rollback to undo all.
     """
     if len(credits) > BATCH_CREDITS_MAX:
         raise ValueError(f"at most {BATCH_CREDITS_MAX} credits can be posted at once")
     connection = session.connection()
-    operation_ids = {credit.operation_id for credit in credits}
+    operations = {credit.operation for credit in credits}
     accounts = _lock(connection, {credit.inn for credit in credits})
-    recorded: dict[UUID, Recorded] = {}
+    recorded: dict[Operation, Recorded] = {}
     plan = _plan(credits, accounts, recorded)
     if plan.refused:
         # Repeats need no balance and no new organisation; those are looked for only now, because this is rare.
-        recorded = find_recorded(connection, operation_ids)
+        recorded = find_recorded(connection, operations)
         accounts |= _create_missing(connection, credits, accounts, recorded)
         plan = _plan(credits, accounts, recorded)
-    chosen = {operation_id: credits[position] for operation_id, position in plan.chosen.items()}
-    payment_ids = {operation_id: new_id(credit.received_at) for operation_id, credit in chosen.items()}
+    chosen = {operation: credits[position] for operation, position in plan.chosen.items()}
+    payment_ids = {operation: new_id(credit.received_at) for operation, credit in chosen.items()}
     recorded |= _insert_payments(connection, chosen, accounts, payment_ids)
-    posted = {id_: credit for id_, credit in chosen.items() if recorded[id_].payment_id == payment_ids[id_]}
-    for operation_id in chosen.keys() - posted.keys():
-        _check_nothing_left(accounts[chosen[operation_id].inn])
+    posted = {which: credit for which, credit in chosen.items() if recorded[which].payment_id == payment_ids[which]}
+    for operation in chosen.keys() - posted.keys():
+        _check_nothing_left(accounts[chosen[operation].inn])
     moves = _move_balances(connection, posted, accounts, payment_ids)
     if plan.refused:
-        recorded |= find_recorded(connection, operation_ids)
+        recorded |= find_recorded(connection, operations)
     return [_outcome(position, credit, plan, recorded, moves) for position, credit in enumerate(credits)]
 
 
-def find_recorded(connection: Connection, operation_ids: Collection[UUID]) -> dict[UUID, Recorded]:
+def find_recorded(connection: Connection, operations: Collection[Operation]) -> dict[Operation, Recorded]:
     """Return the payments that hold these operations."""
     query = _recorded_query(connection.dialect.name)
-    rows = connection.execute(query, {"operation_ids": list(operation_ids)})
-    return {row.operation_id: Recorded(payment_id=row.id, facts=_facts(row)) for row in rows}
+    rows = connection.execute(query, {"operation_ids": list({operation.id for operation in operations})})
+    # Found by id alone, which the index begins with: another source may have used the same one.
+    found = {Operation(row.operation_id, row.source): row for row in rows}
+    return {
+        operation: Recorded(payment_id=row.id, facts=_facts(row))
+        for operation, row in found.items()
+        if operation in operations
+    }
 
 
 def _facts(row: AnyRow) -> Facts:
@@ -157,11 +168,11 @@ def _create_missing(
     connection: Connection,
     credits: Sequence[Credit],
     accounts: Mapping[str, Account],
-    recorded: Mapping[UUID, Recorded],
+    recorded: Mapping[Operation, Recorded],
 ) -> dict[str, Account]:
     """Create the organisations that are missing and may be created, and lock them."""
     # Of several credits with one operation only the first may create: no organisation is to be left without a credit.
-    first = {credit.operation_id: credit for credit in reversed(credits) if credit.operation_id not in recorded}
+    first = {credit.operation: credit for credit in reversed(credits) if credit.operation not in recorded}
     missing = {credit.inn: credit for credit in first.values() if credit.may_create and credit.inn not in accounts}
     if not missing:
         return {}
@@ -173,38 +184,40 @@ def _create_missing(
     return {inn: replace(account, created=True) for inn, account in _lock(connection, missing).items()}
 
 
-def _plan(credits: Sequence[Credit], accounts: Mapping[str, Account], recorded: Mapping[UUID, Recorded]) -> Plan:
+def _plan(credits: Sequence[Credit], accounts: Mapping[str, Account], recorded: Mapping[Operation, Recorded]) -> Plan:
     """Choose the credits that can be posted, one for each operation that is not recorded yet."""
     balances = {inn: account.balance for inn, account in accounts.items()}
-    chosen: dict[UUID, int] = {}
+    chosen: dict[Operation, int] = {}
     refused: dict[int, PostingStatus] = {}
     for position, credit in enumerate(credits):
-        if credit.operation_id in chosen or credit.operation_id in recorded:
+        operation = credit.operation
+        if operation in chosen or operation in recorded:
             continue
         if credit.inn not in accounts:
             refused[position] = PostingStatus.UNKNOWN_INN
         elif not rules.fits(balances[credit.inn], credit.facts.amount):
             refused[position] = PostingStatus.BALANCE_LIMIT
         else:
-            chosen[credit.operation_id] = position
+            chosen[operation] = position
             balances[credit.inn] += credit.facts.amount
     return Plan(chosen=chosen, refused=refused)
 
 
 def _insert_payments(
     connection: Connection,
-    credits: Mapping[UUID, Credit],
+    credits: Mapping[Operation, Credit],
     accounts: Mapping[str, Account],
-    payment_ids: Mapping[UUID, UUID],
-) -> dict[UUID, Recorded]:
+    payment_ids: Mapping[Operation, UUID],
+) -> dict[Operation, Recorded]:
     """Insert a payment for each operation that has none; return the payments that hold the operations, ours or not.
 
     A transaction that inserted the same operation first is waited for by the unique constraint, and wins. In
     order of operation, so that two batches cannot wait for each other.
     """
-    rows = [_payment(payment_ids[id_], credit, accounts[credit.inn]) for id_, credit in sorted(credits.items())]
-    if not rows or insert_absent(connection, PAYMENTS, rows, unique="operation_id") == len(rows):
-        return {id_: Recorded(payment_id=payment_ids[id_], facts=credit.facts) for id_, credit in credits.items()}
+    ordered = sorted(credits)
+    rows = [_payment(payment_ids[which], credits[which], accounts[credits[which].inn]) for which in ordered]
+    if not rows or insert_absent(connection, PAYMENTS, rows, unique=("operation_id", "source")) == len(rows):
+        return {which: Recorded(payment_id=payment_ids[which], facts=credits[which].facts) for which in ordered}
     return find_recorded(connection, credits.keys())
 
 
@@ -235,17 +248,17 @@ def _check_nothing_left(account: Account) -> None:
 
 def _move_balances(
     connection: Connection,
-    credits: Mapping[UUID, Credit],
+    credits: Mapping[Operation, Credit],
     accounts: Mapping[str, Account],
-    payment_ids: Mapping[UUID, UUID],
-) -> dict[UUID, Move]:
+    payment_ids: Mapping[Operation, UUID],
+) -> dict[Operation, Move]:
     """Write a balance_log row for each credit, with running balances, and make each balance what its log says last.
 
     Returns the moves by operation.
     """
     running = dict(accounts)
     moves, entries = {}, []
-    for operation_id, credit in credits.items():
+    for operation, credit in credits.items():
         before = running[credit.inn]
         after = replace(before, balance=before.balance + credit.facts.amount, version=before.version + 1)
         running[credit.inn] = after
@@ -255,9 +268,9 @@ def _move_balances(
             "delta": credit.facts.amount,
             "balance_before": before.balance,
             "balance_after": after.balance,
-            "payment_id": payment_ids[operation_id],
+            "payment_id": payment_ids[operation],
         }
-        moves[operation_id] = Move(**entry, has_subscribers=after.has_subscribers)
+        moves[operation] = Move(**entry, has_subscribers=after.has_subscribers)
         entries.append({**entry, "reason": LogReason.CREDIT, "created_at": credit.received_at})
     if entries:
         insert(connection, LOG, entries)
@@ -267,13 +280,17 @@ def _move_balances(
 
 
 def _outcome(
-    position: int, credit: Credit, plan: Plan, recorded: Mapping[UUID, Recorded], moves: Mapping[UUID, Move]
+    position: int,
+    credit: Credit,
+    plan: Plan,
+    recorded: Mapping[Operation, Recorded],
+    moves: Mapping[Operation, Move],
 ) -> Outcome:
     """Return what became of a credit; of several with one operation only the chosen one is new."""
-    first, move = recorded.get(credit.operation_id), moves.get(credit.operation_id)
+    first, move = recorded.get(credit.operation), moves.get(credit.operation)
     if first is None:
         return Outcome(status=plan.refused[position])
-    if move is not None and plan.chosen[credit.operation_id] == position:
+    if move is not None and plan.chosen[credit.operation] == position:
         return Outcome(status=PostingStatus.CREDITED, first=first, move=move)
     return Outcome(status=compare(credit.facts, first), first=first)
 

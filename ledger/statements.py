@@ -40,6 +40,7 @@ def log_list(organization_id: int, span: Span) -> Listing:
             BalanceLog.reason,
             BalanceLog.payment_id,
             Payment.operation_id,
+            Payment.source,
             Payment.document_number,
             Payment.document_date,
         )

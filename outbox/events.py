@@ -14,6 +14,7 @@ from uuid import UUID
 from sqlalchemy import Select, select
 
 import rules
+from banks.plain import PlainBank
 from enums import EventType
 from ledger.posting import Credit, Move
 from models import CURRENCY, BalanceLog, Organization, Payment
@@ -33,7 +34,7 @@ class Event:
 
 def credited(credit: Credit, move: Move) -> Event:
     """Return the event of a credit that was just posted."""
-    facts = {**credit.facts._asdict(), "operation_id": credit.operation_id, "inn": credit.inn}
+    facts = {**credit.facts._asdict(), "operation_id": credit.operation_id, "forward_id": None, "inn": credit.inn}
     return of_move({**facts, **vars(move), "created_at": credit.received_at})
 
 
@@ -50,7 +51,9 @@ def of_move(moved: Mapping[str, Any]) -> Event:
 
 
 def credited_data(moved: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the members of balance.credited; flat, they are also a webhook that another Kopeck understands."""
+    """Return the members of balance.credited; `forward_id` only where another Kopeck knows the operation under it."""
+    forward_id = _forward_id(moved)
+    handed_on = {} if forward_id == moved["operation_id"] else {"forward_id": str(forward_id)}
     return {
         "organization": moved["inn"],
         "version": moved["version"],
@@ -65,7 +68,19 @@ def credited_data(moved: Mapping[str, Any]) -> dict[str, Any]:
         "payer_inn": moved["payer_inn"],
         "document_number": moved["document_number"],
         "document_date": rules.rfc3339(moved["document_date"]),
+        **handed_on,
     }
+
+
+def _forward_id(moved: Mapping[str, Any]) -> UUID:
+    """Return the operation under which a receiver that takes us for one bank knows a payment: each has its own.
+
+    The plain bank's go on as they are. Another bank may use the same ids, so its payments go on under ours, which
+    nobody can use up beforehand. What an older version has handed on under another id keeps that one.
+    """
+    is_plain = moved["source"] == PlainBank.name
+    id_: UUID = moved["forward_id"] or moved["operation_id" if is_plain else "payment_id"]
+    return id_
 
 
 def ping(endpoint_id: int, *, ping_id: UUID, now: datetime) -> Event:
@@ -102,6 +117,7 @@ def moves_query() -> Select[*tuple[Any, ...]]:
             BalanceLog.created_at,
             Organization.inn,
             Payment.operation_id,
+            Payment.forward_id,
             Payment.source,
             Payment.payer_inn,
             Payment.document_number,

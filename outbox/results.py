@@ -3,6 +3,7 @@
 Called by the dispatcher. Never decides by itself when the next attempt is due: outbox.retry does.
 """
 
+import logging
 import random
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -21,6 +22,8 @@ from models import Delivery, DeliveryAttempt, Endpoint
 from outbox import retry
 from outbox.claims import NOT_LEASED
 from outbox.delivery import Attempt, ClaimedDelivery
+
+log = logging.getLogger("kopeck")
 
 DELIVERIES, ATTEMPTS, ENDPOINTS = table_of(Delivery), table_of(DeliveryAttempt), table_of(Endpoint)
 
@@ -94,8 +97,10 @@ def _verdict(row: Mapping[str, Any], delivery: ClaimedDelivery, attempt: Attempt
         jitter=random.random(),  # noqa: S311 - not a secret
         status=attempt.status,
         asked=attempt.retry_after_seconds,
+        ordered=delivery.endpoint.ordered,
     )
     if wait is None:
+        log.warning("delivery %s to endpoint %s is given up", delivery.delivery_id, delivery.endpoint.id)
         return {"status": DeliveryStatus.EXHAUSTED, "step": failures, **done}
     due_at = now + timedelta(seconds=wait)
     return {**again, "step": failures, "due_at": due_at, "scheduled_at": due_at}

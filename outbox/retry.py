@@ -17,6 +17,12 @@ ASKED_WAIT_SECONDS_MAX = 24 * HOUR
 
 GONE = 410
 
+REFUSES_BODY = (400, 413, 415, 422)
+"""What a receiver answers that will not take this event, however often it comes."""
+
+ORDERED_REFUSALS_MAX = 4
+"""After so many failed attempts one that is refused so is given up, if others wait behind it."""
+
 
 ASKS_TO_WAIT = (429, 503)
 
@@ -26,12 +32,16 @@ def is_delivered(status: int | None) -> bool:
     return status is not None and 200 <= status < 300
 
 
-def retry_in(failures: int, *, jitter: float, status: int | None = None, asked: int | None = None) -> float | None:
+def retry_in(
+    failures: int, *, jitter: float, status: int | None = None, asked: int | None = None, ordered: bool = False
+) -> float | None:
     """Return in how many seconds a delivery is due again after so many failures, or None when it is exhausted.
 
-    `jitter` is drawn evenly from 0 to 1; `asked` is the Retry-After that came with `status`, in seconds.
+    `jitter` is drawn evenly from 0 to 1; `asked` is the Retry-After that came with `status`, in seconds; behind a
+    delivery that is `ordered` others wait.
     """
-    if failures > len(RETRY_SECONDS):
+    is_refused = ordered and status in REFUSES_BODY and failures >= ORDERED_REFUSALS_MAX
+    if failures > len(RETRY_SECONDS) or is_refused:
         return None
     if status in ASKS_TO_WAIT and asked is not None:
         return float(min(max(asked, RETRY_SECONDS[0]), ASKED_WAIT_SECONDS_MAX))

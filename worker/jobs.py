@@ -59,7 +59,7 @@ def replay(seconds: float = math.inf) -> int:
 
 def credit_some() -> int:
     """Credit one batch of the inbox; return how many webhooks were taken up."""
-    return services.process_inbox(unknown_inn=settings().unknown_inn, now=now())
+    return services.process_inbox(now=now())
 
 
 def replay_some() -> int:

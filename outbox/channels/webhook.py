@@ -74,10 +74,25 @@ def _body(scheme: Scheme, envelope: Mapping[str, str], data: Mapping[str, Any]) 
         return _compact({**envelope, "data": data})
     if not data.keys().isdisjoint(envelope):
         raise ValueError("data repeats a member that every event has")
+    flat = {**envelope, **_as_announced_by_us(data)}
     if scheme is Scheme.X_SIGNATURE:
-        return _compact({**envelope, **data})
+        return _compact(flat)
     # Byte for byte what a receiver gets that reads the body and writes it again, as such receivers do to verify it.
-    return json.dumps({**envelope, **data}, sort_keys=True, allow_nan=False).encode()
+    return json.dumps(flat, sort_keys=True, allow_nan=False).encode()
+
+
+def _as_announced_by_us(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the members of a credit as a bank's webhook says them: whoever reads it credits whom we have credited.
+
+    Done here and not when an event is recorded, so that those of older versions are sent so too. None of them has a
+    `forward_id`: each keeps the operation under which it may have been sent before.
+    """
+    members = dict(data)
+    operation_id = members.pop("forward_id", data.get("operation_id"))
+    for name, ours in (("operation_id", operation_id), ("payer_inn", data.get("organization"))):
+        if name in data and ours is not None and ours != data[name]:
+            members |= {name: ours, f"announced_{name}": data[name]}
+    return members
 
 
 def _compact(members: Mapping[str, Any]) -> bytes:

@@ -38,6 +38,12 @@ WORDS = {
     ("delivery_attempts", "cause", "person"): "manual",
     ("endpoints", "disabled_because", "person"): "manual",
 }
+NEW_COLUMNS = (
+    ("deliveries", "claimed_at"),
+    ("inbox", "message_id"),
+    ("inbox", "unknown_inn"),
+    ("payments", "forward_id"),
+)
 Rows = dict[str, list[dict[str, object]]]
 
 
@@ -151,7 +157,9 @@ def test_up_down_and_up_again_changes_words_and_nothing_else(older):
 
     assert by_key(read(back)) == by_key(read(before))
     assert by_key(read(rows())) == by_key(read(after))
-    known = without(without(after, "deliveries", "claimed_at"), "inbox", "message_id")
+    known = after
+    for name, added in NEW_COLUMNS:
+        known = without(known, name, added)
     assert by_key(read(known)) == by_key(in_new_words(read(before)))
 
 

@@ -2,13 +2,17 @@
 
 import json
 import re
+import uuid
+from datetime import UTC, datetime
 
 import pytest
 
 import banks
 import signing
+from banks.base import Announcement
 from banks.base import Bank as BankFormat
 from config import ROOT
+from tests.callers import Bank
 from tests.factories import INN, SECRET
 
 PATH = "/api/v1/webhook/bank/example/"
@@ -60,13 +64,86 @@ def test_its_bad_amounts_are_pointed_at(example_client, operator, amount):
     assert (incident["kind"], incident["source"]) == ("unusable_body", "example")
 
 
-def test_same_operation_id_from_two_banks_is_a_conflict(example_client, bank, check_ledger):
+def test_same_operation_id_from_two_banks_is_credited_to_each(example_client, make_app, check_ledger):
     operation_id = push(example_client).json["operation_id"]
 
-    answer = bank.send(operation_id=operation_id, document_number="15", document_date="2024-04-27T21:00:00Z")
+    answer = Bank(example_client).send(operation_id=operation_id)
 
-    assert answer.json["status"] == "conflict"
+    assert answer.json["status"] == "credited"
     check_ledger()
+
+
+class TestBounds:
+    """A bank of one file may allow what the ledger cannot keep; Kopeck looks itself, and keeps an incident."""
+
+    @pytest.fixture
+    def push_any(self, make_app):
+        """Push what a bank makes of a body without looking at it."""
+
+        class AnyBank(BankFormat):
+            name = "any"
+
+            def read(self, message):
+                said = json.loads(message.body)
+                zone = UTC if said.get("zone", True) else None
+                return Announcement(
+                    operation_id=uuid.UUID(said["id"]),
+                    amount=said["amount"],
+                    payer_inn=said["inn"],
+                    document_number=said["number"],
+                    document_date=datetime.fromisoformat(said["at"]).replace(tzinfo=zone),
+                    external_id=said["external"],
+                )
+
+        banks.BANKS["any"] = AnyBank()
+        client = make_app(BANK_WEBHOOK_SECRETS_ANY=OWN_SECRET).test_client()
+        sample = {"id": str(uuid.uuid4()), "amount": 1, "inn": INN, "number": "1", "at": "1900-01-01", "external": "7"}
+
+        def push_any(**changed: object):
+            body = json.dumps({**sample, **changed}).encode()
+            headers = {"X-Signature": signing.sign(body, OWN_SECRET), "Content-Type": "application/json"}
+            return client.post("/api/v1/webhook/bank/any/", data=body, headers=headers)
+
+        yield push_any
+        del banks.BANKS["any"]
+
+    @pytest.mark.parametrize(
+        "changed",
+        [
+            {"amount": 0},
+            {"amount": -1},
+            {"amount": 2**63},
+            {"amount": 1.5},
+            {"amount": True},
+            {"inn": "12"},
+            {"inn": "١٢٣٤٥٦٧٨٩٠"},
+            {"number": ""},
+            {"number": "x" * 51},
+            {"number": "a\x00"},
+            {"number": "\ud800"},
+            {"at": "1899-12-31T23:59:59"},
+            {"at": "3000-01-01"},
+            {"zone": False},
+            {"external": "x" * 256},
+            {"external": "\x00"},
+        ],
+        ids=str,
+    )
+    def test_what_the_ledger_cannot_keep_is_an_incident(self, push_any, operator, database, changed):
+        answer = push_any(**changed)
+
+        assert (answer.status_code, answer.json["type"]) == (400, "urn:kopeck:problem:unusable-body")
+        (incident,) = operator.get("/incidents/").json["items"]
+        assert (incident["kind"], incident["source"]) == ("unusable_body", "any")
+        assert database.count("payments") == 0
+
+    @pytest.mark.parametrize(
+        "changed",
+        [{}, {"amount": 2**63 - 1}, {"number": "№" * 50}, {"external": "x" * 255}, {"external": None}],
+        ids=str,
+    )
+    def test_what_is_within_bounds_is_credited(self, push_any, changed):
+        assert push_any(**changed).json["status"] == "credited"
 
 
 def test_bank_without_a_secret_of_its_own_stops_the_start(example_client, make_app):

@@ -13,6 +13,10 @@ from tests.factories import INN, OTHER_INN, make_body
 SECOND = "SELECT payment_id FROM (SELECT payment_id FROM balance_log WHERE version = 2) AS second"
 PAYMENT_2 = f"(SELECT operation_id FROM (SELECT operation_id FROM payments WHERE id = ({SECOND})) AS two)"
 
+REST = (
+    "source, organization_id, payer_inn, amount, currency, document_number, document_date, body, body_sha256, key_id, "
+    "received_at"
+)
 DAMAGE = {
     "changed amount in the log": (
         "UPDATE balance_log SET delta = delta + 1, balance_after = balance_after + 1 WHERE version = 2",
@@ -44,8 +48,7 @@ DAMAGE = {
         f"balance_log inn {INN} version 2",
     ),
     "added payment": (
-        "INSERT INTO payments SELECT operation_id, id, external_id, source, organization_id, payer_inn, amount, "
-        "currency, document_number, document_date, body, body_sha256, key_id, received_at FROM payments LIMIT 1",
+        f"INSERT INTO payments (id, operation_id, {REST}) SELECT operation_id, id, {REST} FROM payments LIMIT 1",
         "payments ",
     ),
     "changed body": ("UPDATE payments SET body = '{}'", "its body is not the one whose SHA-256 was kept"),

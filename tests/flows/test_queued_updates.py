@@ -153,13 +153,6 @@ class TestLikeImmediate:
         assert balance(operator, OTHER_INN) == 7
         check_ledger()
 
-    def test_policy_is_that_of_the_moment_at_which_it_is_credited(self, make_app, bank, operator, app):
-        bank.send()
-
-        credit(make_app(BALANCE_UPDATES="queued", UNKNOWN_INN="hold"))
-
-        assert [incident["kind"] for incident in incidents(operator)] == ["unknown_inn"]
-
     def test_balance_limit_is_kept_for_a_person(self, bank, operator, app, check_ledger):
         bank.send(amount=2**63 - 1)
         bank.send(amount=1)

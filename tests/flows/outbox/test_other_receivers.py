@@ -3,41 +3,19 @@
 import hashlib
 import hmac
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from flask import Flask
 from sqlalchemy import text
 from standardwebhooks.webhooks import Webhook
 
 import signing
-from app import create_app
-from database.extension import db
 from database.session import transaction
 from enums import Scheme
 from ledger import audit
-from tests import wsgi
-from tests.databases import Database
-from tests.factories import INN, make_config
+from tests.chain import another_kopeck
+from tests.factories import INN
 from tests.listeners import deliver, only_delivery, subscribe
 from tests.receivers import Receiver
-
-
-@contextmanager
-def another_kopeck(secret: str, clock) -> Iterator[tuple[Flask, str]]:
-    """Serve a second Kopeck on a database of its own, whose bank signs with this secret; give it and its bank door."""
-    database = Database("sqlite")
-    database.create()
-    app = create_app(make_config(database.url, BANK_WEBHOOK_SECRETS=secret), clock)
-    database.migrate(app)
-    try:
-        with wsgi.listening(app) as url:
-            yield app, f"{url}/api/v1/webhook/bank/"
-    finally:
-        with app.app_context():
-            db.engine.dispose()
-        database.drop()
 
 
 class TestOtherReceivers:

@@ -138,6 +138,18 @@ def test_everything_that_happened_arrives(scheme):
     assert members == ({**envelope, "data": CREDITED} if scheme is Scheme.STANDARD else {**envelope, **CREDITED})
 
 
+@pytest.mark.parametrize("scheme", [Scheme.X_SIGNATURE, Scheme.ACQUIREMOCK])
+def test_flat_body_names_who_was_credited_under_the_id_that_is_handed_on(scheme):
+    other = "0190f8a0-0000-7000-8000-00000000000f"
+    data = {**CREDITED, "organization": "7707083893", "forward_id": other}
+    body, _ = build_request(make_delivery(scheme, data=json.dumps(data)), now=NOW)
+    members = json.loads(body)
+
+    assert (members["payer_inn"], members["announced_payer_inn"]) == ("7707083893", CREDITED["payer_inn"])
+    assert (members["operation_id"], members["announced_operation_id"]) == (other, CREDITED["operation_id"])
+    assert "forward_id" not in members
+
+
 @pytest.mark.parametrize("scheme", Scheme)
 def test_a_repeat_has_the_same_id_and_body_and_another_time(scheme):
     delivery = make_delivery(scheme)
@@ -236,7 +248,7 @@ def test_another_kopeck_takes_the_delivery_for_a_bank_webhook(scheme):
     bank = PlainBank()
 
     assert bank.authenticate(message, secrets=[delivery.endpoint.keys[0].secret], now=NOW).scheme == "x-signature"
-    announcement = bank.read(message)
+    announcement = bank.announcement(message)
     assert (str(announcement.operation_id), announcement.amount) == (CREDITED["operation_id"], 145000)
     assert (announcement.payer_inn, announcement.document_number) == ("1234567890", "ПЛ-328")
     assert announcement.document_date == datetime(2024, 4, 27, 21, tzinfo=UTC)
