@@ -207,7 +207,7 @@ class SecretUnreadable(PaymentError):
 
     status = 409
     slug = "secret-unreadable"
-    title = "The secrets of this endpoint cannot be read"
+    title = "What is stored encrypted cannot be read"
     words = (
         "A stored secret cannot be decrypted: SECRETS_KEYS must still list the key that it was encrypted with; "
         "if it does, the stored text was changed, or belongs to another row."
@@ -256,6 +256,34 @@ class ScopeMissing(PaymentError):
     status = 403
     slug = "scope-missing"
     title = "The API key does not allow this"
+
+
+class IdempotencyKeyInvalid(PaymentError):
+    """The Idempotency-Key is not of the form that is asked for."""
+
+    status = 400
+    slug = "idempotency-key-invalid"
+    title = "The Idempotency-Key cannot be used"
+    words = "An Idempotency-Key has 1 to 255 visible ASCII characters, without spaces. A UUID is a good one."
+
+
+class IdempotencyKeyReused(PaymentError):
+    """The Idempotency-Key was used before, for another call or another body."""
+
+    status = 409
+    slug = "idempotency-key-reused"
+    title = "The Idempotency-Key belongs to another call"
+    words = "This API key has used this Idempotency-Key for another call or body; nothing was changed. Make a new one."
+
+
+class IdempotencyKeyInUse(PaymentError):
+    """The first call with this Idempotency-Key is not finished yet."""
+
+    status = 409
+    slug = "idempotency-key-in-use"
+    title = "The first call with this Idempotency-Key is under way"
+    words = "The first call with this Idempotency-Key is not finished yet. Send the same again."
+    headers: ClassVar[Mapping[str, str]] = {"Retry-After": str(RETRY_AFTER_SECONDS)}
 
 
 class LoopbackOnly(PaymentError):

@@ -29,6 +29,15 @@ ANSWER_SECONDS = 30
 OPEN_UNUSABLE_WEBHOOKS_MAX = 1000
 """How many refused bodies of one bank may be open incidents; what comes above that is counted in one more."""
 
+IDEMPOTENCY_SECONDS = 24 * 3600
+"""How long the answer to a call with an Idempotency-Key is kept for its repeats."""
+
+IDEMPOTENCY_CALLS_MAX = 10_000
+"""How many such answers are kept for one API key at the same time."""
+
+IDEMPOTENCY_CALLS_PURGED = 100
+"""How many answers that are too old one such call removes."""
+
 # ---- How much one process takes at once
 
 CONNECTIONS_MAX = 800

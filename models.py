@@ -174,7 +174,7 @@ class IncidentResolution(Base):
 
 
 class ApiKey(Base):
-    """A caller of the REST API; only the hash of the key is kept."""
+    """A caller of the REST API, for one organisation or for all; only the hash of the key is kept."""
 
     __tablename__ = "api_keys"
     __table_args__ = (BYTEWISE,)
@@ -183,8 +183,27 @@ class ApiKey(Base):
     name: Mapped[str] = mapped_column(String(100), unique=True)
     key_sha256: Mapped[str] = mapped_column(String(64), unique=True)
     scopes: Mapped[str] = mapped_column(String(255))
+    organization_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("organizations.id"))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     revoked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class IdempotencyKey(Base):
+    """A call of the API that was carried out, by the key that its caller gave it, with its encrypted answer.
+
+    Written in the transaction of the call itself; only there, before its end, is the answer missing.
+    """
+
+    __tablename__ = "idempotency_keys"
+    __table_args__ = (UniqueConstraint("caller_id", "key"), Index(None, "created_at"), BYTEWISE)
+
+    id: Mapped[UUID] = mapped_column(uuid_type(), primary_key=True)
+    caller_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("api_keys.id"))
+    key: Mapped[str] = mapped_column(String(255))
+    request_sha256: Mapped[str] = mapped_column(String(64))
+    status: Mapped[int | None] = mapped_column(Integer)
+    answer: Mapped[bytes | None] = mapped_column(BODY)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class Inbox(Base):

@@ -5,7 +5,7 @@ from typing import Any
 
 from flask_smorest import Blueprint
 
-from api.access import require
+from api.access import own_id, own_inn, require
 from api.parsing import READER
 from context import now
 from database.session import AnyRow
@@ -18,11 +18,12 @@ blueprint.ARGUMENTS_PARSER = READER
 
 
 @blueprint.route("/events/")
-@require("endpoints:read", read_only=True)
+@require("endpoints:read", read_only=True, one_organization=True)
 @blueprint.arguments(EventPage, location="query")
 @blueprint.response(200, page_of(EventOut))
 def list_events(query: dict[str, Any]) -> dict[str, Any]:
     """List the events of an organisation behind a version, the oldest first, whether anybody listened or not."""
+    own_inn(query["organization"])
     organization_id = organizations.find(query["organization"]).id
     listing = queries.event_list(organization_id, query["after_version"])
     page = listing.page(cursor=query.get("cursor"), limit=query["limit"])
@@ -30,7 +31,7 @@ def list_events(query: dict[str, Any]) -> dict[str, Any]:
 
 
 @blueprint.route("/deliveries/")
-@require("endpoints:read", read_only=True)
+@require("endpoints:read", read_only=True, one_organization=True)
 @blueprint.arguments(DeliveryPage, location="query")
 @blueprint.response(200, page_of(DeliveryOut))
 def list_deliveries(query: dict[str, Any]) -> Any:
@@ -40,12 +41,13 @@ def list_deliveries(query: dict[str, Any]) -> Any:
         status=query.get("status"),
         event_id=query.get("event"),
         inn=query.get("organization"),
+        owner_id=own_id(),
     )
     return listing.page(cursor=query.get("cursor"), limit=query["limit"])
 
 
 @blueprint.route("/deliveries/<number:delivery_id>/")
-@require("endpoints:read", read_only=True)
+@require("endpoints:read", read_only=True, one_organization=True)
 @blueprint.response(200, DeliveryDetail)
 def show_delivery(delivery_id: int) -> dict[str, Any]:
     """Show one delivery with every attempt."""
@@ -54,7 +56,7 @@ def show_delivery(delivery_id: int) -> dict[str, Any]:
 
 
 @blueprint.route("/deliveries/<number:delivery_id>/retry/", methods=["POST"])
-@require("endpoints:write")
+@require("endpoints:write", one_organization=True)
 @blueprint.response(202, Queued)
 def retry_delivery(delivery_id: int) -> dict[str, int]:
     """Have a delivery tried once more, now; its schedule goes on as if it had not been."""

@@ -4,7 +4,7 @@ from typing import Any
 
 from flask_smorest import Blueprint
 
-from api.access import caller, require
+from api.access import caller, own_id, own_inn, require
 from api.parsing import READER
 from context import cipher, now, settings
 from database.session import AnyRow
@@ -27,23 +27,24 @@ blueprint.ARGUMENTS_PARSER = READER
 
 
 @blueprint.route("/endpoints/")
-@require("endpoints:read", read_only=True)
+@require("endpoints:read", read_only=True, one_organization=True)
 @blueprint.arguments(Page, location="query")
 @blueprint.response(200, page_of(EndpointOut))
 def list_endpoints(query: dict[str, Any]) -> dict[str, Any]:
     """List endpoints, the oldest first, without those that were deleted."""
-    page = queries.endpoint_list().page(cursor=query.get("cursor"), limit=query["limit"])
+    page = queries.endpoint_list(owner_id=own_id()).page(cursor=query.get("cursor"), limit=query["limit"])
     return {"items": [_described(row) for row in page.items], "next": page.next}
 
 
 @blueprint.route("/endpoints/", methods=["POST"])
-@require("endpoints:write")
+@require("endpoints:write", one_organization=True)
 @blueprint.arguments(EndpointIn)
 @blueprint.response(201, EndpointSecret)
 def create_endpoint(body: dict[str, Any]) -> dict[str, Any]:
     """Register an endpoint. The answer holds its secret, which is not shown again."""
     asked = {
         **body,
+        "organization": own_inn(body["organization"]),
         "scheme": Scheme(body["scheme"]),
         "event_types": " ".join(body["event_types"]),
         "loopback_allowed": settings().loopback_endpoints,
@@ -53,7 +54,7 @@ def create_endpoint(body: dict[str, Any]) -> dict[str, Any]:
 
 
 @blueprint.route("/endpoints/<number:endpoint_id>/")
-@require("endpoints:read", read_only=True)
+@require("endpoints:read", read_only=True, one_organization=True)
 @blueprint.response(200, EndpointOut)
 def show_endpoint(endpoint_id: int) -> dict[str, Any]:
     """Show one endpoint."""
@@ -61,7 +62,7 @@ def show_endpoint(endpoint_id: int) -> dict[str, Any]:
 
 
 @blueprint.route("/endpoints/<number:endpoint_id>/", methods=["DELETE"])
-@require("endpoints:write")
+@require("endpoints:write", one_organization=True)
 @blueprint.response(204)
 def delete_endpoint(endpoint_id: int) -> None:
     """Delete an endpoint and its secrets; its deliveries stay to be read."""
@@ -69,7 +70,7 @@ def delete_endpoint(endpoint_id: int) -> None:
 
 
 @blueprint.route("/endpoints/<number:endpoint_id>/ping/", methods=["POST"])
-@require("endpoints:write")
+@require("endpoints:write", one_organization=True)
 @blueprint.response(202, Queued)
 def ping_endpoint(endpoint_id: int) -> dict[str, int]:
     """Have a `ping` sent, to try the endpoint out; the answer names the delivery to look at."""
@@ -78,7 +79,7 @@ def ping_endpoint(endpoint_id: int) -> dict[str, int]:
 
 
 @blueprint.route("/endpoints/<number:endpoint_id>/rotate/", methods=["POST"])
-@require("endpoints:write")
+@require("endpoints:write", one_organization=True)
 @blueprint.arguments(RotateIn)
 @blueprint.response(200, EndpointSecret)
 def rotate_secret(body: dict[str, Any], endpoint_id: int) -> dict[str, Any]:
@@ -87,7 +88,7 @@ def rotate_secret(body: dict[str, Any], endpoint_id: int) -> dict[str, Any]:
 
 
 @blueprint.route("/endpoints/<number:endpoint_id>/disable/", methods=["POST"])
-@require("endpoints:write")
+@require("endpoints:write", one_organization=True)
 @blueprint.response(200, EndpointOut)
 def disable_endpoint(endpoint_id: int) -> dict[str, Any]:
     """Stop announcing to an endpoint."""
@@ -96,7 +97,7 @@ def disable_endpoint(endpoint_id: int) -> dict[str, Any]:
 
 
 @blueprint.route("/endpoints/<number:endpoint_id>/enable/", methods=["POST"])
-@require("endpoints:write")
+@require("endpoints:write", one_organization=True)
 @blueprint.response(200, EndpointOut)
 def enable_endpoint(endpoint_id: int) -> dict[str, Any]:
     """Announce to an endpoint again, beginning with what was paused."""
@@ -105,7 +106,7 @@ def enable_endpoint(endpoint_id: int) -> dict[str, Any]:
 
 
 @blueprint.route("/endpoints/<number:endpoint_id>/replays/", methods=["POST"])
-@require("endpoints:write")
+@require("endpoints:write", one_organization=True)
 @blueprint.arguments(ReplayIn)
 @blueprint.response(202, ReplayOut)
 def start_replay(body: dict[str, Any], endpoint_id: int) -> dict[str, Any]:
@@ -115,7 +116,7 @@ def start_replay(body: dict[str, Any], endpoint_id: int) -> dict[str, Any]:
 
 
 @blueprint.route("/endpoints/<number:endpoint_id>/replays/<number:replay_id>/")
-@require("endpoints:read", read_only=True)
+@require("endpoints:read", read_only=True, one_organization=True)
 @blueprint.response(200, ReplayOut)
 def show_replay(endpoint_id: int, replay_id: int) -> dict[str, Any]:
     """Show how far a replay has come."""

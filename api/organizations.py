@@ -8,7 +8,7 @@ from flask import Response, request
 from flask_smorest import Blueprint
 
 import rules
-from api.access import require
+from api.access import own_id, require
 from api.parsing import READER
 from context import now
 from database.session import AnyRow
@@ -47,12 +47,12 @@ blueprint.ARGUMENTS_PARSER = READER
 
 
 @blueprint.route("/organizations/")
-@require("organizations:read", read_only=True)
+@require("organizations:read", read_only=True, one_organization=True)
 @blueprint.arguments(Page, location="query")
 @blueprint.response(200, page_of(OrganizationOut))
 def list_organizations(query: dict[str, Any]) -> dict[str, Any]:
     """List organisations, the oldest first."""
-    page = statements.organization_list().page(cursor=query.get("cursor"), limit=query["limit"])
+    page = statements.organization_list(own_id()).page(cursor=query.get("cursor"), limit=query["limit"])
     return {"items": [_described(row) for row in page.items], "next": page.next}
 
 
@@ -67,7 +67,7 @@ def register_organization(body: dict[str, Any]) -> dict[str, Any]:
 
 
 @blueprint.route("/organizations/<inn:inn>/")
-@require("organizations:read", read_only=True)
+@require("organizations:read", read_only=True, one_organization=True)
 @blueprint.response(200, OrganizationOut)
 def show_organization(inn: str) -> dict[str, Any]:
     """Show one organisation."""
@@ -75,7 +75,7 @@ def show_organization(inn: str) -> dict[str, Any]:
 
 
 @blueprint.route("/organizations/<inn:inn>/balance/")
-@require("organizations:read", read_only=True)
+@require("organizations:read", read_only=True, one_organization=True)
 @blueprint.response(200, BalanceOut)
 def show_balance(inn: str) -> AnyRow:
     """Show what an organisation has."""
@@ -83,7 +83,7 @@ def show_balance(inn: str) -> AnyRow:
 
 
 @blueprint.route("/organizations/<inn:inn>/log/")
-@require("organizations:read", read_only=True)
+@require("organizations:read", read_only=True, one_organization=True)
 @blueprint.arguments(StatementPage, location="query")
 @blueprint.response(200, page_of(LogEntryOut), headers=WAITING)
 @blueprint.alt_response(200, schema=FILE, content_type="text/csv", headers=WHOLE, success=True)
@@ -94,7 +94,7 @@ def show_log(query: dict[str, Any], inn: str) -> Any:
 
 
 @blueprint.route("/organizations/<inn:inn>/payments/")
-@require("organizations:read", read_only=True)
+@require("organizations:read", read_only=True, one_organization=True)
 @blueprint.arguments(StatementPage, location="query")
 @blueprint.response(200, page_of(PaymentOut), headers=WAITING)
 @blueprint.alt_response(200, schema=FILE, content_type="text/csv", headers=WHOLE, success=True)

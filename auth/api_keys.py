@@ -6,15 +6,17 @@ A key is 32 random bytes, so a plain hash is enough: there is nothing to guess. 
 import hashlib
 import secrets
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
 
 from database.bulk import affected
 from database.session import AnyRow, current_session, survives_deadlock, transaction
-from errors import KeyRefused, ScopeMissing
-from models import ApiKey
+from errors import KeyRefused, OrganizationUnknown, ScopeMissing
+from models import ApiKey, Organization
 
 SCOPES = {
     "organizations:read": "list organisations, read balances, statements and payments",
@@ -27,17 +29,43 @@ SCOPES = {
 }
 
 
+ONE_ORGANIZATION = ("organizations:read", "endpoints:read", "endpoints:write")
+"""The scopes that a key of one organisation may have; what the others allow concerns all organisations."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Own:
+    """The only organisation that a caller may see."""
+
+    id: int
+    inn: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caller:
+    """Whose API key it is; `own` is None for a key of all organisations."""
+
+    id: int
+    name: str
+    own: Own | None
+
+
 class NameTaken(Exception):
     """A key of this name exists, perhaps revoked."""
 
 
 @survives_deadlock
-def create(*, name: str, scopes: Sequence[str], now: datetime) -> str:
-    """Create a key and return it; this is the only time that it can be seen. Raise NameTaken."""
+def create(*, name: str, scopes: Sequence[str], organization: str | None = None, now: datetime) -> str:
+    """Create a key, for one organisation or for all, and return it; this is the only time that it can be seen.
+
+    Raises NameTaken or OrganizationUnknown.
+    """
     token = f"kpk_{secrets.token_urlsafe(32)}"
     try:
         with transaction() as session:
-            session.add(ApiKey(name=name, key_sha256=_hash(token), scopes=" ".join(sorted(scopes)), created_at=now))
+            row = {"name": name, "key_sha256": _hash(token), "scopes": " ".join(sorted(scopes)), "created_at": now}
+            organization_id = None if organization is None else _organization_id(session, organization)
+            session.add(ApiKey(**row, organization_id=organization_id))
     except IntegrityError:
         raise NameTaken from None
     return token
@@ -55,30 +83,39 @@ def revoke(name: str, *, now: datetime) -> bool:
 
 def listed() -> Sequence[AnyRow]:
     """Return every key, revoked ones too, without anything secret."""
-    return (
-        current_session()
-        .execute(select(ApiKey.name, ApiKey.scopes, ApiKey.created_at, ApiKey.revoked_at).order_by(ApiKey.id))
-        .all()
+    keys = (
+        select(ApiKey.name, ApiKey.scopes, ApiKey.created_at, ApiKey.revoked_at, Organization.inn)
+        .outerjoin(Organization, Organization.id == ApiKey.organization_id)
+        .order_by(ApiKey.id)
     )
+    return current_session().execute(keys).all()
 
 
-def authorize(token: str, scope: str) -> str:
-    """Return the name of the key if it is good for the scope; raise KeyRefused or ScopeMissing.
+def authorize(token: str, scope: str) -> Caller:
+    """Return whose key it is if it is good for the scope; raise KeyRefused or ScopeMissing.
 
     Looked up by its hash, which the caller cannot choose, so the time that takes tells nothing.
     """
-    key = (
-        current_session()
-        .execute(
-            select(ApiKey.name, ApiKey.scopes).where(ApiKey.key_sha256 == _hash(token), ApiKey.revoked_at.is_(None))
-        )
-        .one_or_none()
+    good = (ApiKey.key_sha256 == _hash(token), ApiKey.revoked_at.is_(None))
+    keys = (
+        select(ApiKey.id, ApiKey.name, ApiKey.scopes, ApiKey.organization_id, Organization.inn)
+        .outerjoin(Organization, Organization.id == ApiKey.organization_id)
+        .where(*good)
     )
+    key = current_session().execute(keys).one_or_none()
     if key is None:
         raise KeyRefused("The API key is unknown or revoked.")
     if scope not in key.scopes.split():
         raise ScopeMissing(f"This API key lacks the scope {scope}.")
-    return str(key.name)
+    own = None if key.organization_id is None else Own(id=key.organization_id, inn=key.inn)
+    return Caller(id=key.id, name=key.name, own=own)
+
+
+def _organization_id(session: Session, inn: str) -> int:
+    organization_id = session.scalar(select(Organization.id).where(Organization.inn == inn))
+    if organization_id is None:
+        raise OrganizationUnknown
+    return organization_id
 
 
 def _hash(token: str) -> str:

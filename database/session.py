@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import wraps
 from typing import Any, Protocol, TypeVar
 from weakref import WeakKeyDictionary
@@ -24,6 +25,9 @@ WRITES = "kopeck_writes"
 
 JOBS = "kopeck_jobs"
 """Where a session notes which jobs its transaction asks for."""
+
+_shared: ContextVar["_Shared | None"] = ContextVar("kopeck_shared", default=None)
+"""The transaction that the use cases of this request share, while there is one."""
 
 Listener = Callable[[Job], None]
 """Told after a commit which job now has something to do; must return at once and never raise."""
@@ -79,7 +83,14 @@ def request_job(session: Session, job: Job) -> None:
 
 @contextmanager
 def transaction() -> Iterator[Session]:
-    """Open the one transaction of a use case: commit at the end, roll back on any exception, refuse to nest."""
+    """Open the one transaction of a use case: commit at the end, roll back on any exception, refuse to nest.
+
+    Within shared_transaction() it is part of that one, and is committed with it or not at all.
+    """
+    if (shared := _shared.get()) is not None:
+        with shared.part() as session:
+            yield session
+        return
     session = current_session()
     if session.info.get(WRITES):
         raise RuntimeError("transaction() was opened inside another one; only a use case opens one")
@@ -97,6 +108,41 @@ def transaction() -> Iterator[Session]:
     finally:
         del session.info[WRITES], session.info[JOBS]
     _tell_listener(jobs)
+
+
+@contextmanager
+def shared_transaction() -> Iterator[Session]:
+    """Open a transaction that the use cases called within it share; only for a use case that runs others."""
+    with transaction() as session:
+        shared = _Shared(session)
+        token = _shared.set(shared)
+        try:
+            yield session
+        finally:
+            _shared.reset(token)
+        if shared.failed:
+            raise RuntimeError("an error of a use case was caught within shared_transaction(), which cannot go on then")
+
+
+class _Shared:
+    """A transaction that several use cases share."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.failed = False
+
+    @contextmanager
+    def part(self) -> Iterator[Session]:
+        """Let one use case write; what it leaves undone must not be committed by the others."""
+        try:
+            yield self._session
+        except BaseException:
+            self.failed = True
+            raise
+
+    def execute(self, query: Select[Any], parameters: Mapping[str, Any] | None) -> Sequence[AnyRow]:
+        """Read what was written so far."""
+        return self._session.execute(query, parameters).all()
 
 
 def _tell_listener(jobs: Collection[Job]) -> None:
@@ -125,7 +171,8 @@ def survives_deadlock(use_case: UseCase) -> UseCase:
             try:
                 return use_case(*args, **kwargs)
             except (exc.OperationalError, TryAgain) as error:
-                if isinstance(error, exc.OperationalError) and not is_deadlock(error):
+                if _shared.get() is not None or (isinstance(error, exc.OperationalError) and not is_deadlock(error)):
+                    # A shared transaction is gone as a whole, and is run again as a whole.
                     raise
                 time.sleep(random.uniform(0, attempt * DEADLOCK_PAUSE_SECONDS))  # noqa: S311 - not a secret
         return use_case(*args, **kwargs)
@@ -154,6 +201,8 @@ def snapshot() -> Iterator[Session]:
 
 def look_up(query: Select[Any], parameters: Mapping[str, Any] | None = None) -> Sequence[AnyRow]:
     """Return the rows of one query that needs no transaction around it: on PostgreSQL one round trip and not three."""
+    if (shared := _shared.get()) is not None:
+        return shared.execute(query, parameters)
     engine = current_engine()
     options = {"isolation_level": "AUTOCOMMIT"} if engine.dialect.name == "postgresql" else {}
     with engine.connect() as connection:

@@ -17,10 +17,11 @@ from models import BalanceLog, Incident, Organization, Payment
 from pagination import Listing, Span, whole_number, within
 
 
-def organization_list() -> Listing:
-    """List organisations, the oldest first."""
+def organization_list(only: int | None = None) -> Listing:
+    """List organisations, the oldest first; the one with this number alone, if one is given."""
+    query = select(*table_of(Organization).c)
     return Listing(
-        query=select(*table_of(Organization).c),
+        query=query if only is None else query.where(Organization.id == only),
         key=table_of(Organization).c.id,
         key_name="id",
         parse=whole_number,

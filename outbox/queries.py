@@ -24,38 +24,54 @@ def event_list(organization_id: int, after_version: int) -> Listing:
     return Listing(query=query, key=version, key_name="version", parse=whole_number, newest_first=False)
 
 
-def endpoint_list() -> Listing:
-    """List endpoints that are not deleted, the oldest first."""
-    return Listing(
-        query=_endpoint_query(), key=table_of(Endpoint).c.id, key_name="id", parse=whole_number, newest_first=False
-    )
+def endpoint_list(*, owner_id: int | None = None) -> Listing:
+    """List endpoints that are not deleted, of this owner if one is given, the oldest first."""
+    query = _endpoint_query()
+    if owner_id is not None:
+        query = query.where(Endpoint.organization_id == owner_id)
+    return Listing(query=query, key=table_of(Endpoint).c.id, key_name="id", parse=whole_number, newest_first=False)
 
 
-def find_endpoint(endpoint_id: int) -> AnyRow:
-    """Return one endpoint; raise EndpointUnknown."""
-    row = current_session().execute(_endpoint_query().where(Endpoint.id == endpoint_id)).one_or_none()
+def find_endpoint(endpoint_id: int, *, owner_id: int | None = None) -> AnyRow:
+    """Return one endpoint, of this owner if one is given; raise EndpointUnknown."""
+    found = _endpoint_query().where(Endpoint.id == endpoint_id)
+    if owner_id is not None:
+        found = found.where(Endpoint.organization_id == owner_id)
+    row = current_session().execute(found).one_or_none()
     if row is None:
         raise EndpointUnknown
     return row
 
 
 def delivery_list(
-    *, endpoint_id: int | None = None, status: str | None = None, event_id: UUID | None = None, inn: str | None = None
+    *,
+    endpoint_id: int | None = None,
+    status: str | None = None,
+    event_id: UUID | None = None,
+    inn: str | None = None,
+    owner_id: int | None = None,
 ) -> Listing:
-    """List deliveries, the newest first; each filter that is given narrows the list."""
+    """List deliveries, the newest first; each filter that is given narrows the list.
+
+    `owner_id` is whose endpoints they go to, `inn` whom they are about.
+    """
     wanted = {
         Delivery.endpoint_id: endpoint_id,
         Delivery.status: status,
         Delivery.event_id: event_id,
         Organization.inn: inn,
+        Endpoint.organization_id: owner_id,
     }
     query = _delivery_query().where(*(column == value for column, value in wanted.items() if value is not None))
     return Listing(query=query, key=table_of(Delivery).c.id, key_name="id", parse=whole_number)
 
 
-def find_delivery(delivery_id: int) -> tuple[AnyRow, Sequence[AnyRow]]:
-    """Return one delivery and its attempts, the first one first; raise DeliveryUnknown."""
-    row = current_session().execute(_delivery_query().where(Delivery.id == delivery_id)).one_or_none()
+def find_delivery(delivery_id: int, *, owner_id: int | None = None) -> tuple[AnyRow, Sequence[AnyRow]]:
+    """Return one delivery, to an endpoint of this owner if one is given, and its attempts; raise DeliveryUnknown."""
+    found = _delivery_query().where(Delivery.id == delivery_id)
+    if owner_id is not None:
+        found = found.where(Endpoint.organization_id == owner_id)
+    row = current_session().execute(found).one_or_none()
     if row is None:
         raise DeliveryUnknown
     attempts = select(*table_of(DeliveryAttempt).c).where(DeliveryAttempt.delivery_id == delivery_id)
@@ -92,5 +108,6 @@ def _delivery_query() -> Select[*tuple[Any, ...]]:
             Organization.inn.label("organization"),
         )
         .join(Event, Event.id == Delivery.event_id)
+        .join(Endpoint, Endpoint.id == Delivery.endpoint_id)
         .outerjoin(Organization, Organization.id == Delivery.organization_id)
     )

@@ -17,7 +17,8 @@ def read_body() -> bytes:
         raise RequestEntityTooLarge
     try:
         # Flask stops one byte above the limit, so that a chunked body that goes on is told from one that ends there.
-        body = request.get_data(cache=False)
+        # Kept, since a call with an Idempotency-Key reads it twice.
+        body = request.get_data()
     except (ClientDisconnected, OSError):
         raise BrokenBody("The body broke off, or its chunks cannot be read. Nothing was changed.") from None
     if len(body) > BODY_BYTES_MAX:

@@ -34,7 +34,7 @@ APPEND_ONLY = ("delivery_attempts", "balance_log", "incident_resolutions")
 TABLES = (
     *APPEND_ONLY,
     *("deliveries", "events", "replays", "endpoints", "inbox"),
-    *("payments", "incidents", "organizations", "api_keys"),
+    *("payments", "incidents", "idempotency_keys", "api_keys", "organizations"),
 )
 
 SCHEMAS = {

@@ -149,7 +149,7 @@ def test_every_limit_is_named_after_its_unit_and_says_what_it_is():
     assert set(names) == {name for name in vars(limits) if name.isupper()}
     assert all(
         re.search(
-            "_(SECONDS|BYTES|CHARACTERS|CREDITS|CONNECTIONS|ATTEMPTS|SENDERS|ROUNDS|ENDPOINTS|WEBHOOKS|EVENTS|DELIVERIES|SECRETS)|^(NESTING|CONNECTIONS|SENDERS|ENDPOINTS)_",
+            "_(SECONDS|BYTES|CHARACTERS|CREDITS|CONNECTIONS|ATTEMPTS|SENDERS|ROUNDS|ENDPOINTS|WEBHOOKS|CALLS|EVENTS|DELIVERIES|SECRETS)|^(NESTING|CONNECTIONS|SENDERS|ENDPOINTS)_",
             name,
         )
         for name in names

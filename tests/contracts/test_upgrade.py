@@ -43,6 +43,7 @@ NEW_COLUMNS = (
     ("inbox", "message_id"),
     ("inbox", "unknown_inn"),
     ("payments", "forward_id"),
+    ("api_keys", "organization_id"),
 )
 Rows = dict[str, list[dict[str, object]]]
 
@@ -173,6 +174,20 @@ def test_resolutions_that_are_known_are_the_first_of_each_incident(older):
     assert [(row.incident_id, row.number, row.resolved_by, row.resolution) for row in found] == [
         (row["id"], 1, row["resolved_by"], row["resolution"]) for row in resolved
     ]
+
+
+def test_key_of_one_organisation_is_revoked_when_the_older_version_would_let_it_see_all(older):
+    flask_migrate.upgrade()
+    with db.engine.begin() as connection:
+        connection.execute(
+            text("UPDATE api_keys SET revoked_at = NULL, organization_id = (SELECT min(id) FROM organizations)")
+        )
+    assert all(row["revoked_at"] is None for row in rows()["api_keys"])
+
+    flask_migrate.downgrade(revision="0006")
+
+    assert rows()["api_keys"]
+    assert all(row["revoked_at"] is not None for row in rows()["api_keys"])
 
 
 def test_leases_know_when_they_began(older):

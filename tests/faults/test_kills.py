@@ -3,15 +3,19 @@
 import multiprocessing
 import os
 import signal
+from collections.abc import Callable
 
 import pytest
+from flask import Flask
 from sqlalchemy import event, make_url
+from werkzeug.test import TestResponse
 
 from app import create_app
+from auth import api_keys
 from database.extension import db
 from tests.callers import Bank
 from tests.databases import Database
-from tests.factories import INN, make_body, make_config, make_org
+from tests.factories import INN, OTHER_INN, START, make_body, make_config, make_org
 
 BODY = make_body(operation_id="ccf0a86d-041b-4991-bcf7-e2352f7b8a4a")
 CONFLICTING = BODY.replace(b"145000", b"1")
@@ -50,8 +54,12 @@ def child(url: str, body: bytes, policy: str, number: int) -> None:
 
 def killed(database: Database, body: bytes, number: int, *, policy: str = "create") -> bool:
     """Run child() in a process of its own and return whether it was killed."""
+    return was_killed(child, database, body, policy, number)
+
+
+def was_killed(target: Callable[..., None], database: Database, *args: object) -> bool:
     url = database.url.render_as_string(hide_password=False)
-    process = PROCESSES.Process(target=child, args=(url, body, policy, number))
+    process = PROCESSES.Process(target=target, args=(url, *args))
     process.start()
     process.join()
     assert process.exitcode in (0, -signal.SIGKILL), "the child ended otherwise; what it said is above"
@@ -105,3 +113,58 @@ def test_incident_killed_anywhere_is_kept_by_the_repeat(
         assert incident["seen_count"] == 1
     assert points >= 3
     check_ledger()
+
+
+def calling_child(url: str, token: str, path: str, body: dict[str, object], number: int) -> None:
+    """Call the API in this process and be killed on the way; exit 0 when it went through."""
+    app = create_app(make_config(make_url(url)))
+    with app.app_context():
+        kill_before(number)
+    call(app, token, path, body)
+
+
+def call(app: Flask, token: str, path: str, body: dict[str, object]) -> TestResponse:
+    headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": "k"}
+    return app.test_client().post(f"/api/v1{path}", json=body, headers=headers)
+
+
+def test_endpoint_with_an_idempotency_key_killed_anywhere_is_made_once_by_the_repeat(database, app, context):
+    body, points = {"url": "https://example.com/"}, 0
+    for number in range(1, STATEMENTS_MAX):
+        database.clean()
+        token = api_keys.create(name="caller", scopes=["endpoints:write"], now=START)
+        killed_here = was_killed(calling_child, database, token, "/endpoints/", body, number)
+        made = 0 if killed_here else 1
+        assert (database.count("endpoints"), database.count("idempotency_keys")) == (made, made)
+        answers = [call(app, token, "/endpoints/", body) for _ in range(2)]
+        assert answers[0].json == answers[1].json
+        assert ("Idempotent-Replayed" in answers[0].headers, answers[0].status_code) == (not killed_here, 201)
+        assert (database.count("endpoints"), database.count("idempotency_keys")) == (1, 1)
+        if not killed_here:
+            break
+        points += 1
+    assert points >= 8
+
+
+def test_money_assigned_with_an_idempotency_key_and_killed_anywhere_is_credited_once(
+    database, app, make_app, context, check_ledger
+):
+    points = 0
+    for number in range(1, STATEMENTS_MAX + 10):
+        database.clean()
+        token = api_keys.create(name="caller", scopes=list(api_keys.SCOPES), now=START)
+        make_org(OTHER_INN)
+        held = Bank(make_app(UNKNOWN_INN="hold").test_client()).push(BODY).json["incident_id"]
+        path, body = f"/incidents/{held}/assign/", {"inn": OTHER_INN}
+        killed_here = was_killed(calling_child, database, token, path, body, number)
+        rows = [database.count(table) for table in ("payments", "incident_resolutions", "idempotency_keys")]
+        assert rows == ([0, 0, 0] if killed_here else [1, 1, 1])
+        answers = [call(app, token, path, body) for _ in range(2)]
+        assert {answer.status_code for answer in answers} == {200}
+        assert answers[0].json == answers[1].json
+        assert database.count("payments") == 1
+        check_ledger()
+        if not killed_here:
+            break
+        points += 1
+    assert points >= 12
