@@ -304,6 +304,19 @@ class DatabaseUnavailable(PaymentError):
     headers: ClassVar[Mapping[str, str]] = {"Retry-After": str(RETRY_AFTER_SECONDS)}
 
 
+class SecretsUnreadable(PaymentError):
+    """SECRETS_KEYS fit nothing that is stored; this process would store what no other can read."""
+
+    status = 503
+    slug = "secrets-unreadable"
+    title = "SECRETS_KEYS do not fit the database"
+    words = (
+        "SECRETS_KEYS can read none of the secrets of endpoints that are in use: set the keys that they were stored "
+        "with, the same for the server and all workers."
+    )
+    headers: ClassVar[Mapping[str, str]] = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+
+
 class TryAgain(PaymentError):
     """Two requests got in each other's way and this one gave in; nothing was changed."""
 

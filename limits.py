@@ -91,20 +91,35 @@ LEASE_SECONDS = 60
 FAILING_SECONDS_MAX = 5 * 24 * 3600
 """How long every attempt at an endpoint may fail before it is disabled."""
 
-SENDERS_MAX = 128
-"""How many deliveries one worker sends at the same time."""
+SENDERS_MAX = 512
+"""How many deliveries one worker sends at the same time; what waits for an answer costs it little."""
+
+UNPROVEN_SENDERS_MAX = 384
+"""How many of them to endpoints that are sick or have not answered it yet; the rest is for those that are quick."""
+
+SICK_SENDERS_MAX = 256
+"""How many to endpoints that are sick: they fail, are slow, or have not answered within QUICK_SECONDS."""
 
 ENDPOINT_SENDERS_MAX = 8
-"""How many of them to one endpoint, if it is quick and well."""
+"""How many to one endpoint, if it is quick."""
 
 SLOW_ENDPOINT_SENDERS_MAX = 2
-"""How many to one that is slow, or that is not known yet; an endpoint that fails gets one."""
+"""How many to one that is slow; an endpoint that fails, or that is not known yet, gets one."""
 
 QUICK_SECONDS = 1
-"""How fast an endpoint that is quick has answered last."""
+"""How fast an endpoint that is quick answers."""
+
+RECOVERY_ATTEMPTS = 3
+"""How many attempts in a row it must answer so fast after it has failed or was slow."""
+
+PROVEN_SECONDS = 5
+"""How long ago it may have answered to get more than one sender."""
 
 CLAIM_ROUNDS = 3
-"""How many deliveries a worker claims ahead for each sender; all must be tried within LEASE_SECONDS."""
+"""How many deliveries a worker claims for each sender of a quick endpoint; all must be tried within LEASE_SECONDS."""
+
+LOOK_SECONDS = 0.05
+"""How old a look at an endpoint may be when something is sent there; who revokes a secret waits for that long."""
 
 CLAIM_ENDPOINTS_MAX = 32
 """How many endpoints one claim looks after."""

@@ -430,6 +430,7 @@ class HealthOut(Schema):
     """Whether the process, or the process and its database, are in order."""
 
     status = fields.String(required=True)
+    warnings = fields.List(fields.String(), metadata={"description": "What a person should look at; none if left out."})
 
 
 class ReadyOut(HealthOut):

@@ -4,10 +4,11 @@ from typing import Any
 
 from flask_smorest import Blueprint
 
-from context import now
+from context import cipher, now
 from database import revisions
-from errors import DatabaseUnavailable
+from errors import DatabaseUnavailable, SecretsUnreadable
 from ledger import overdue
+from outbox import stored_secrets
 from schemas import HealthOut, ReadyOut
 
 blueprint = Blueprint("health", __name__, description="For load balancers and supervisors")
@@ -27,9 +28,18 @@ def alive() -> dict[str, str]:
 def ready() -> dict[str, Any]:
     """Answer 200 when the database is there and has the tables of this version or of a later one, else 503.
 
-    Webhooks that nobody credits are a warning: without this server the bank could not even hand in the next ones.
+    Also 503 when SECRETS_KEYS can read none of the secrets of endpoints that are stored. Webhooks that nobody credits are a
+    warning: without this server the bank could not even hand in the next ones.
     """
     if (problem := revisions.problem()) is not None:
         raise DatabaseUnavailable(problem)
-    waiting = overdue.warning(now=now())
-    return {"status": "ok", "warnings": [waiting]} if waiting else {"status": "ok"}
+    in_use = stored_secrets.in_use(cipher())
+    if in_use.unreadable and not in_use.readable:
+        raise SecretsUnreadable
+    warnings = []
+    if in_use.unreadable:
+        numbers = stored_secrets.listed(in_use.unreadable)
+        warnings.append(f"The secrets of endpoints {numbers} cannot be read; their events wait.")
+    if (waiting := overdue.warning(now=now())) is not None:
+        warnings.append(waiting)
+    return {"status": "ok", "warnings": warnings} if warnings else {"status": "ok"}

@@ -29,7 +29,7 @@ def claim_and_settle(app: Flask) -> Call:
         with app.app_context():
             begun = time.perf_counter()
             now = datetime.now(UTC)
-            deliveries = claims.claim(cipher(), capacity=lambda endpoint_id: BATCH * (endpoint_id == chosen), now=now)
+            deliveries = claims.claim(cipher(), capacity=lambda waiting: BATCH * (waiting.id == chosen), now=now)
             results.settle([(delivery, _delivered(now)) for delivery in deliveries], now=now)
             milliseconds = (time.perf_counter() - begun) * 1000
         check(len(deliveries) == BATCH, f"{len(deliveries)} deliveries were claimed, not {BATCH}")

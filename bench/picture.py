@@ -13,7 +13,7 @@ LEFT, RIGHT = 356, 770
 SHARE_MAX = 1.75
 """The longest bar, as a multiple of its goal. A longer one ends in an arrow."""
 
-SIGNS = {"ratio": "÷ ", "ms": "− ", "MB": ""}
+SIGNS = {"ratio": "÷ ", "ms": "− ", "MB": "", "s": ""}
 """The operation between the measured value and its reference, by unit."""
 
 INK, FAINT, MET, MISSED, PAPER = "#1b2635", "#5b6b80", "#2f7d4f", "#b5521a", "#ffffff"
@@ -64,7 +64,7 @@ def _row(row: dict[str, Any], top: float) -> str:
 def _number(row: dict[str, Any]) -> str:
     if row["unit"] == "MB":
         return f"{row['median']:.1f} MB"
-    return f"{row['median']:.2f}" + (" ms" if row["unit"] == "ms" else "")
+    return f"{row['median']:.2f}" + (f" {row['unit']}" if row["unit"] in ("ms", "s") else "")
 
 
 def _share(row: dict[str, Any], value: float) -> float:

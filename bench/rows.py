@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from bench import against, cases, event_cases
+from bench import against, cases, event_cases, hanging
 from bench.fixture import Fixture
 from bench.measures import Round
 from bench.servers import KOPECK, UNGROUPED
@@ -217,6 +217,24 @@ CASES = (
             measured="claim + settle, {finished:,} finished",
             reference="the same, none finished",
             threshold=1.5,
+            at_least=False,
+        ),
+    ),
+    case(
+        hanging.beside_hanging,
+        Goal(
+            name="hanging",
+            measured="p95 delay of an event, beside 300 endpoints that hang",
+            reference="none: seconds",
+            threshold=2,
+            at_least=False,
+            unit="s",
+        ),
+        Goal(
+            name="hanging-ratio",
+            measured="p95 delay of an event, beside 300 endpoints that hang",
+            reference="the same without them",
+            threshold=3,
             at_least=False,
         ),
     ),

@@ -199,11 +199,16 @@ def snapshot() -> Iterator[Session]:
         session.rollback()
 
 
-def look_up(query: Select[Any], parameters: Mapping[str, Any] | None = None) -> Sequence[AnyRow]:
-    """Return the rows of one query that needs no transaction around it: on PostgreSQL one round trip and not three."""
-    if (shared := _shared.get()) is not None:
+def look_up(
+    query: Select[Any], parameters: Mapping[str, Any] | None = None, *, engine: Engine | None = None
+) -> Sequence[AnyRow]:
+    """Return the rows of one query that needs no transaction around it: on PostgreSQL one round trip and not three.
+
+    A thread that stands outside of the app names the engine.
+    """
+    if engine is None and (shared := _shared.get()) is not None:
         return shared.execute(query, parameters)
-    engine = current_engine()
+    engine = engine or current_engine()
     options = {"isolation_level": "AUTOCOMMIT"} if engine.dialect.name == "postgresql" else {}
     with engine.connect() as connection:
         return connection.execution_options(**options).execute(query, parameters).all()

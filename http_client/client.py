@@ -5,13 +5,13 @@ the environment for a proxy, and never decides what an answer means.
 """
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from http_client import addresses
 from http_client.addresses import Target
-from http_client.connection import AddressRefused, Answer, Connection, ConnectionLost, Deadline, Unreachable
+from http_client.connection import AddressRefused, Answer, Connection, ConnectionLost, Deadline, Unreachable, Withdrawn
 from http_client.dialer import Dialer, Resolver, resolve, trust
 from http_client.pool import ConnectionPool, Origin
 from http_client.proxy import Proxy
@@ -99,9 +99,14 @@ class Client:
         self._truncate = truncate
         self._pool = ConnectionPool(connections_max=idle_connections_max, reuse_seconds=reuse_seconds)
 
-    def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """POST a body and return the answer; raise Unreachable."""
-        return self.request("POST", url, body=body, headers=headers)
+    def post(
+        self, url: str, body: bytes, headers: Mapping[str, str], *, is_wanted: Callable[[], bool] | None = None
+    ) -> Answer:
+        """POST a body and return the answer; raise Unreachable.
+
+        Asks once the connection stands whether it is still to be sent, and raises Withdrawn if not.
+        """
+        return self.request("POST", url, body=body, headers=headers, is_wanted=is_wanted)
 
     def request(
         self,
@@ -115,6 +120,7 @@ class Client:
         json: Any = None,
         basic_auth: tuple[str, str] | None = None,
         seconds: float | None = None,
+        is_wanted: Callable[[], bool] | None = None,
     ) -> Answer:
         """Send a request and return the answer, whatever its status; raise Unreachable.
 
@@ -129,17 +135,22 @@ class Client:
         request = build_request(
             method, target, query=query, headers=headers, body=body, form=form, json=json, basic_auth=basic_auth
         )
-        return self._send(target, request, Deadline(self._seconds if seconds is None else seconds))
+        return self._send(target, request, Deadline(self._seconds if seconds is None else seconds), is_wanted)
 
     def close(self) -> None:
         """Close the connections that are kept, and keep none from now on."""
         self._pool.close()
 
-    def _send(self, target: Target, request: Request, deadline: Deadline) -> Answer:
+    def _send(
+        self, target: Target, request: Request, deadline: Deadline, is_wanted: Callable[[], bool] | None
+    ) -> Answer:
         origin = Origin(target.scheme, target.host, target.port, self._dialer.tunnel_to(target.host))
         connection = self._pool.take(origin)
         if connection is None:
-            return self._send_over(self._dialer.connect(target, deadline), origin, request, deadline)
+            connection = self._dialer.connect(target, deadline)
+            self._withdraw_unless(is_wanted, origin, connection)
+            return self._send_over(connection, origin, request, deadline)
+        self._withdraw_unless(is_wanted, origin, connection)
         try:
             return self._send_over(connection, origin, request, deadline)
         except ConnectionLost as lost:
@@ -152,6 +163,19 @@ class Client:
         except Unreachable as problem:
             problem.maybe_sent |= maybe_sent
             raise
+
+    def _withdraw_unless(self, is_wanted: Callable[[], bool] | None, origin: Origin, connection: Connection) -> None:
+        """Ask last of all: names, connections and handshakes may have taken their time."""
+        if is_wanted is None:
+            return
+        try:
+            wanted = is_wanted()
+        except BaseException:
+            connection.close()
+            raise
+        if not wanted:
+            self._pool.keep(origin, connection)
+            raise Withdrawn
 
     def _send_over(self, connection: Connection, origin: Origin, request: Request, deadline: Deadline) -> Answer:
         try:

@@ -39,6 +39,10 @@ class ConnectionLost(Unreachable):
     """The connection ended before the first byte of an answer, as one does that the other side was just closing."""
 
 
+class Withdrawn(Exception):
+    """What was to be sent is not wanted any more; nothing of it was sent."""
+
+
 class AddressRefused(Unreachable):
     """Nothing was sent, because the address is not one to which we send."""
 

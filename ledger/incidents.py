@@ -67,6 +67,9 @@ def record(
     _count(session, row, now)
     if kind in ASSIGNABLE:
         _reopen_uncredited(session, row["fingerprint"])
+    if kind == IncidentKind.UNREADABLE_KEYS:
+        # It is recorded when a worker begins, and stays for as long as nobody mends it.
+        _reopen(session, row["fingerprint"])
     return _number_of(session, row["fingerprint"])
 
 

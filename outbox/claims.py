@@ -4,11 +4,10 @@ A delivery is a row, and who holds its lease may try it: nothing lives in memory
 Never opens a socket.
 """
 
-import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Connection, Integer, Select, and_, bindparam, func, select, update
@@ -37,26 +36,42 @@ EVENTS = table_of(EventRow)
 NOT_LEASED: dict[str, Any] = {"lease": None, "claimed_at": None}
 """What a delivery holds that no worker has."""
 
-log = logging.getLogger("kopeck")
-
-
 LOST = "The worker that tried this ended before it could say what came of it."
 
-Capacity = Callable[[int], int]
+
+class Waiting(NamedTuple):
+    """An endpoint that has something due."""
+
+    id: int
+    url: str
+    failing: bool
+
+
+Capacity = Callable[[Waiting], int]
 """How many more deliveries of an endpoint the worker can take."""
 
 
-def claim(cipher: SecretCipher, *, capacity: Capacity, now: datetime) -> list[ClaimedDelivery]:
+def claim(
+    cipher: SecretCipher,
+    *,
+    capacity: Capacity,
+    now: datetime,
+    on_unreadable: Callable[[int], None] = lambda _: None,
+) -> list[ClaimedDelivery]:
     """Take deliveries that are due, for LEASE_SECONDS, as many as the worker can take.
 
     Nobody else gets them meanwhile. Reads first whether there is anything, so that an idle worker locks nothing. The
-    endpoint that has waited longest comes first, and no endpoint's backlog hides another's.
+    endpoint that has waited longest comes first, and no endpoint's backlog hides another's. `on_unreadable` hears of
+    those that cannot be signed for; theirs wait.
     """
     # Asked once: in the middle of the claim the answer may fall below none.
-    waiting = [(row.id, places) for row in look_up(_waiting_query(now)) if (places := capacity(row.id)) > 0]
+    waiting = [(row.id, places) for row in _waiting(now) if (places := capacity(row)) > 0]
     # Further than the first lot only if that gave nothing, as when none of those endpoints can be signed for.
     for start in range(0, len(waiting), CLAIM_ENDPOINTS_MAX):
-        if deliveries := _claim(cipher, dict(waiting[start : start + CLAIM_ENDPOINTS_MAX]), now):
+        deliveries, unreadable = _claim(cipher, dict(waiting[start : start + CLAIM_ENDPOINTS_MAX]), now)
+        for endpoint_id in unreadable:
+            on_unreadable(endpoint_id)
+        if deliveries:
             return deliveries
     return []
 
@@ -83,25 +98,32 @@ def release(deliveries: Sequence[ClaimedDelivery], *, now: datetime) -> None:
             session.execute(update(DELIVERIES).where(*held).values(**NOT_LEASED, due_at=now))
 
 
+def _waiting(now: datetime) -> list[Waiting]:
+    return [Waiting(row.id, row.url, row.failing_since is not None) for row in look_up(_waiting_query(now))]
+
+
 def _waiting_query(now: datetime) -> Select[Any]:
     """Find the endpoints that have something due; each costs one look into an index, however long its queue is."""
     first = select(func.min(DELIVERIES.c.due_at, type_=UtcDateTime)).where(DELIVERIES.c.endpoint_id == ENDPOINTS.c.id)
-    queues = select(ENDPOINTS.c.id, first.scalar_subquery().label("due_at")).subquery()
-    return select(queues.c.id).where(queues.c.due_at <= now).order_by(queues.c.due_at)
+    shown = ENDPOINTS.c["id", "url", "failing_since"]
+    queues = select(*shown, first.scalar_subquery().label("due_at")).subquery()
+    return select(*queues.c["id", "url", "failing_since"]).where(queues.c.due_at <= now).order_by(queues.c.due_at)
 
 
 @survives_deadlock
-def _claim(cipher: SecretCipher, places: Mapping[int, int], now: datetime) -> list[ClaimedDelivery]:
+def _claim(cipher: SecretCipher, places: Mapping[int, int], now: datetime) -> tuple[list[ClaimedDelivery], list[int]]:
+    """Return what was claimed, and the endpoints that cannot be signed for."""
     with transaction() as session:
         connection = session.connection()
         endpoints = _endpoints(connection, cipher, places.keys())
         due: list[AnyRow] = []
+        unreadable = [endpoint.id for endpoint in endpoints.values() if not endpoint.disabled and not endpoint.keys]
         for endpoint in endpoints.values():
             if endpoint.disabled:
                 _pause(connection, endpoint.id, now)
             elif endpoint.keys:
                 due += _due(connection, endpoint, places[endpoint.id], now)
-        return _lease(connection, endpoints, due, now) if due else []
+        return (_lease(connection, endpoints, due, now) if due else []), unreadable
 
 
 def _endpoints(
@@ -115,25 +137,19 @@ def _endpoints(
 def _snapshot(cipher: SecretCipher, row: AnyRow) -> EndpointSnapshot:
     try:
         keys = decrypt_keys(cipher, row.secrets, endpoint_id=row.id) if row.disabled_at is None else ()
-    except SecretUnreadable as error:
+    except SecretUnreadable:
         # Its deliveries wait; those of others must not.
-        _log_unreadable(row.id, str(error))
         keys = ()
     return EndpointSnapshot(
         id=row.id,
         url=row.url,
         scheme=Scheme(row.scheme),
         keys=keys,
+        secrets=row.secrets,
         ordered=row.ordered,
         failing=row.failing_since is not None,
         disabled=row.disabled_at is not None,
     )
-
-
-@cache
-def _log_unreadable(endpoint_id: int, words: str) -> None:
-    """Say it once in each process, and not at every look."""
-    log.error("endpoint %s cannot be signed for, its deliveries wait: %s", endpoint_id, words)
 
 
 def _due(connection: Connection, endpoint: EndpointSnapshot, places: int, now: datetime) -> Sequence[AnyRow]:

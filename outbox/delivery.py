@@ -1,6 +1,6 @@
 """What a worker knows of one delivery: what is sent, to whom, and what came of it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
@@ -10,12 +10,16 @@ from outbox.endpoint_keys import Key
 
 @dataclass(frozen=True, kw_only=True)
 class EndpointSnapshot:
-    """An endpoint as a worker knows it: where it is, how it is signed for (keys newest first), whether it is well."""
+    """An endpoint as a worker knows it: where it is, how it is signed for (keys newest first), whether it is well.
+
+    `secrets` are the keys as its row keeps them, by which a worker sees that they are still the same.
+    """
 
     id: int
     url: str
     scheme: Scheme
     keys: tuple[Key, ...]
+    secrets: str = field(default="", repr=False)
     ordered: bool = False
     failing: bool = False
     disabled: bool = False

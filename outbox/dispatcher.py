@@ -1,39 +1,35 @@
 """A worker's hands: takes deliveries that are due, has them sent side by side, and settles what came of them.
 
-Used by the worker and by the Celery task, in whose thread it speaks to the database; its own threads only send.
+Used by the worker and by the Celery task, in whose thread it speaks to the database; its own threads send, and look
+once more at the endpoint before they do.
 """
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, SimpleQueue
 
 from context import Clock
-from database.failures import is_unavailable, log_crash
+from database.failures import is_unavailable, log_crash, log_unavailable
 from encryption import SecretCipher
 from http_client.client import Client
-from limits import (
-    CLAIM_ROUNDS,
-    DELIVERY_SECONDS,
-    ENDPOINT_SENDERS_MAX,
-    LEASE_SECONDS,
-    QUICK_SECONDS,
-    SENDERS_MAX,
-    SLOW_ENDPOINT_SENDERS_MAX,
-    TICK_SECONDS,
-)
-from outbox import claims, results, retry
+from http_client.connection import Withdrawn
+from limits import DELIVERY_SECONDS, LEASE_SECONDS, RETRY_AFTER_SECONDS, SENDERS_MAX, TICK_SECONDS
+from outbox import claims, results, retry, stored_secrets
 from outbox.channels import webhook
 from outbox.delivery import Attempt, ClaimedDelivery
+from outbox.endpoint_queues import EndpointQueue, Scores, Senders, Standing, places
+from outbox.looks import Looks
 
 UNTRIED_AFTER_SECONDS = LEASE_SECONDS - 2 * DELIVERY_SECONDS
 """How long after it was claimed a delivery may still be begun, with time to spare for clocks that differ."""
 
+DRAIN_SECONDS_MAX = 2 * DELIVERY_SECONDS
+
 
 class Dispatcher:
-    """Sends deliveries until it is closed; one endpoint that is slow, or fails, keeps few of its threads busy."""
+    """Sends deliveries until it is closed; endpoints that hang, fail or are new cannot keep all of its threads busy."""
 
     def __init__(
         self,
@@ -42,18 +38,27 @@ class Dispatcher:
         *,
         clock: Clock,
         monotonic: Callable[[], float] = time.monotonic,
+        scores: Scores | None = None,
     ) -> None:
         self._cipher = cipher
         self._client = client
         self._clock = clock
         # Leases are measured by this one: it is never set back.
         self._monotonic = monotonic
+        self._looks = Looks(monotonic=monotonic)
         self._pool = ThreadPoolExecutor(SENDERS_MAX, thread_name_prefix="dispatcher")
         self._lock = threading.Lock()
-        self._queues: dict[int, _EndpointQueue] = {}
+        self._scores: Scores = {} if scores is None else scores
+        self._queues: dict[int, EndpointQueue] = {}
+        # Those that are quick and have waited for a sender, the first one first.
+        self._held: dict[int, EndpointQueue] = {}
+        # Those that share senders and had their part of this round.
+        self._served: set[int] = set()
+        self._unreadable_until: dict[int, float] = {}
+        self._unreported = False
         self._results: SimpleQueue[tuple[ClaimedDelivery, Attempt | None]] = SimpleQueue()
         self._unsettled: list[tuple[ClaimedDelivery, Attempt | None]] = []
-        self._draining = False
+        self._drained_from: float | None = None
 
     def step(self) -> int:
         """Settle what has been tried, claim what there is capacity for; return how many deliveries that moved on.
@@ -61,11 +66,11 @@ class Dispatcher:
         Raises what the database raises; what could not be settled is settled in a later step.
         """
         settled = self._settle()
-        # Leases begin when the claim is asked for, however long the database takes over it.
-        until = self._monotonic() + UNTRIED_AFTER_SECONDS
-        claimed = claims.claim(self._cipher, capacity=self._capacity, now=self._clock())
-        self._load(claimed, until)
-        return settled + len(claimed)
+        claimed, round_ended = self._claim()
+        if round_ended:
+            self._served.clear()
+            claimed += self._claim()[0]
+        return settled + claimed
 
     def wait(self, seconds: float) -> None:
         """Wait until a delivery has been tried, but no longer than this."""
@@ -78,13 +83,12 @@ class Dispatcher:
         """Return whether nothing is under way and nothing waits to be settled."""
         with self._lock:
             under_way = any(queue.in_hand for queue in self._queues.values())
-        return not under_way and self._results.empty() and not self._unsettled
+            return not under_way and self._results.empty() and not self._unsettled
 
     def drain(self) -> None:
-        """Take no more from endpoints that are slow, and serve the others until nothing slow is under way."""
-        ends_at = self._monotonic() + DELIVERY_SECONDS
-        self._draining = True
-        while self._let_slow_end() and self._monotonic() < ends_at:
+        """Take no more from endpoints that are sick, and serve the others until none of those is under way."""
+        self._drained_from = self._monotonic()
+        while self._let_others_end() and self._monotonic() < self._drained_from + DRAIN_SECONDS_MAX:
             if not self.step():
                 self.wait(TICK_SECONDS)
 
@@ -97,18 +101,15 @@ class Dispatcher:
         self._client.close()
         self._settle()
 
-    def _hand_back(self, queue: "_EndpointQueue") -> None:
-        for delivery, _ in queue.waiting:
-            self._results.put((delivery, None))
-        queue.waiting.clear()
+    def _hand_back(self, queue: EndpointQueue, *, keep: int = 0) -> None:
+        while len(queue.waiting) > keep:
+            self._results.put((queue.waiting.pop()[0], None))
 
-    def _let_slow_end(self) -> bool:
-        """Give back what waits for slow endpoints, and return whether anything is still being sent to one."""
+    def _let_others_end(self) -> bool:
+        """Return whether anything is still being sent to an endpoint that is not known to be quick."""
         with self._lock:
-            slow = [queue for queue in self._queues.values() if not queue.quick]
-            for queue in slow:
-                self._hand_back(queue)
-            return any(queue.running for queue in slow)
+            now = self._monotonic()
+            return any(queue.running and queue.standing(now) is not Standing.QUICK for queue in self._queues.values())
 
     def _settle(self) -> int:
         while not self._results.empty():
@@ -142,52 +143,141 @@ class Dispatcher:
                     raise
                 log_crash(f"the attempt at delivery {delivery.delivery_id}", error)
 
-    def _capacity(self, endpoint_id: int) -> int:
+    def _claim(self) -> tuple[int, bool]:
+        """Return how many deliveries were claimed, and whether all endpoints that share senders had their part."""
+        # Leases and looks begin when the claim is asked for, however long the database takes over it.
+        began = self._monotonic()
+        allocation = self._allocation(began)
+        claimed = claims.claim(
+            self._cipher, capacity=allocation, now=self._clock(), on_unreadable=self._pass_over_unreadable
+        )
+        self._looks.note([delivery.endpoint for delivery in claimed], began)
+        self._load(claimed, began + UNTRIED_AFTER_SECONDS)
+        if self._unreported:
+            self._unreported = False
+            stored_secrets.report(self._cipher, now=self._clock())
+        return len(claimed), allocation.passed_over and not allocation.granted
+
+    def _allocation(self, now: float) -> "_Allocation":
         with self._lock:
-            if sum(queue.running for queue in self._queues.values()) >= SENDERS_MAX:
+            for queue in self._queues.values():
+                if queue.waiting and queue.standing(now) is Standing.SICK:
+                    # It hangs: what waits for it here waits as well in the table.
+                    self._hand_back(queue, keep=queue.free_senders)
+            self._start_held(now)
+            return _Allocation(self._places, Senders.of(self._queues.values(), now), now)
+
+    def _places(self, waiting: claims.Waiting, allocation: "_Allocation") -> int:
+        with self._lock:
+            now, senders = allocation.now, allocation.senders
+            if self._unreadable_until.get(waiting.id, now) > now:
                 return 0
-            queue = self._queues.get(endpoint_id)
-            if self._draining and queue is not None and not queue.quick:
+            queue = self._queue(waiting.id, waiting.url, failing=waiting.failing)
+            standing = queue.standing(now)
+            if standing is Standing.QUICK:
+                return places(queue, senders, now)
+            if self._ends_without(standing, now):
                 return 0
-            queue = queue or _EndpointQueue()
-            return CLAIM_ROUNDS * queue.senders_max - queue.in_hand
+            if waiting.id in self._served:
+                # Once in a round, so that a long backlog of one keeps nobody else from the senders that they share.
+                allocation.passed_over |= senders.free(standing) > 0 and queue.in_hand < queue.senders_max(now)
+                return 0
+            granted = places(queue, senders, now)
+            allocation.granted += granted
+            return granted
+
+    def _ends_without(self, standing: Standing, now: float) -> bool:
+        """Return whether this dispatcher is about to end, and would have to wait for such an endpoint."""
+        if self._drained_from is None:
+            return False
+        return standing is Standing.SICK or now > self._drained_from + DELIVERY_SECONDS
+
+    def _pass_over_unreadable(self, endpoint_id: int) -> None:
+        self._unreadable_until[endpoint_id] = self._monotonic() + RETRY_AFTER_SECONDS
+        self._unreported = True
 
     def _load(self, deliveries: Sequence[ClaimedDelivery], until: float) -> None:
         with self._lock:
+            now = self._monotonic()
+            senders = Senders.of(self._queues.values(), now)
             for delivery in deliveries:
-                queue = self._queues.setdefault(delivery.endpoint.id, _EndpointQueue())
+                queue = self._queue(delivery.endpoint.id, delivery.endpoint.url, failing=delivery.endpoint.failing)
+                self._queues[queue.endpoint_id] = queue
                 queue.failing = delivery.endpoint.failing
                 queue.waiting.append((delivery, until))
-                if queue.running < queue.senders_max:
-                    queue.running += 1
-                    self._pool.submit(self._work, queue)
+                if queue.standing(now) is not Standing.QUICK:
+                    self._served.add(queue.endpoint_id)
+                self._start(queue, senders, now)
 
-    def _work(self, queue: "_EndpointQueue") -> None:
+    def _queue(self, endpoint_id: int, url: str, *, failing: bool) -> EndpointQueue:
+        queue = self._queues.get(endpoint_id)
+        return queue or EndpointQueue(endpoint_id, url, failing=failing, scores=self._scores)
+
+    def _start(self, queue: EndpointQueue, senders: Senders, now: float) -> None:
+        """Give a queue one more sender if it may have one, or hold it until there is one if it has none."""
+        standing = queue.standing(now)
+        if not queue.waiting or queue.running >= queue.senders_max(now):
+            return
+        if senders.free(standing) > 0:
+            senders.take(standing, 1)
+            queue.running += 1
+            self._pool.submit(self._work, queue)
+        elif not queue.running:
+            self._held[queue.endpoint_id] = queue
+
+    def _start_held(self, now: float) -> None:
+        if self._held:
+            held, self._held = self._held, {}
+            senders = Senders.of(self._queues.values(), now)
+            for queue in held.values():
+                self._start(queue, senders, now)
+
+    def _work(self, queue: EndpointQueue) -> None:
         """Send what waits in a queue, one after the other, until nothing does."""
-        while (delivery := self._next(queue)) is not None:
-            attempt = self._try(delivery)
-            queue.note(attempt)
-            self._results.put((delivery, attempt))
-            if attempt.status == retry.GONE:
-                # It wants nothing more, and what has been claimed for it already is paused with the rest.
-                with self._lock:
-                    self._hand_back(queue)
+        delivery = self._next(queue)
+        while delivery is not None:
+            delivery = self._next(queue, (delivery, self._try(delivery)))
 
-    def _next(self, queue: "_EndpointQueue") -> ClaimedDelivery | None:
+    def _next(
+        self, queue: EndpointQueue, done: tuple[ClaimedDelivery, Attempt | None] | None = None
+    ) -> ClaimedDelivery | None:
+        """Note what was done, and return what is to be done next: nothing if others have waited for a sender."""
         with self._lock:
-            while queue.waiting and queue.running <= queue.senders_max:
+            now = self._monotonic()
+            if done is not None:
+                self._note(queue, *done, now)
+            while queue.waiting and queue.running <= queue.senders_max(now) and not (done and self._held):
                 delivery, until = queue.waiting.popleft()
-                if self._monotonic() < until:
+                if now < until:
+                    queue.begin(delivery, now)
                     return delivery
                 # Its lease could run out while it is tried, and another worker would try it too.
                 self._results.put((delivery, None))
             queue.running -= 1
+            if queue.waiting and not queue.running:
+                self._held[queue.endpoint_id] = queue
+            self._start_held(now)
             return None
 
-    def _try(self, delivery: ClaimedDelivery) -> Attempt:
+    def _note(self, queue: EndpointQueue, delivery: ClaimedDelivery, attempt: Attempt | None, now: float) -> None:
+        queue.end(delivery, attempt, now)
+        self._results.put((delivery, attempt))
+        if attempt is not None and attempt.status == retry.GONE:
+            # It wants nothing more, and what has been claimed for it already is paused with the rest.
+            self._hand_back(queue)
+        elif queue.standing(now) is Standing.SICK:
+            self._hand_back(queue, keep=queue.free_senders)
+
+    def _try(self, delivery: ClaimedDelivery) -> Attempt | None:
+        """Return what came of an attempt; None if it was not made, so that it is given back."""
         try:
-            return webhook.send(self._client, delivery, clock=self._clock)
+            return webhook.send(self._client, delivery, clock=self._clock, is_current=self._looks.is_current)
+        except Withdrawn:
+            return None
         except Exception as error:
+            if is_unavailable(error):
+                log_unavailable("worker", error)
+                return None
             log_crash(f"delivery {delivery.delivery_id}", error)
             return Attempt(
                 started_at=self._clock(),
@@ -199,28 +289,15 @@ class Dispatcher:
             )
 
 
-class _EndpointQueue:
-    """What one worker has in hand for one endpoint, and how well that endpoint takes it."""
+class _Allocation:
+    """How many deliveries one claim may take for each endpoint; called once for each that has something due."""
 
-    def __init__(self) -> None:
-        self.waiting: deque[tuple[ClaimedDelivery, float]] = deque()
-        self.running = 0
-        self.quick = False
-        self.failing = False
+    def __init__(self, places: "Callable[[claims.Waiting, _Allocation], int]", senders: Senders, now: float) -> None:
+        self.senders = senders
+        self.now = now
+        self.granted = 0
+        self.passed_over = False
+        self._places = places
 
-    @property
-    def in_hand(self) -> int:
-        """How many deliveries are claimed and not tried to the end."""
-        return len(self.waiting) + self.running
-
-    @property
-    def senders_max(self) -> int:
-        """How many may be sent at the same time; one is enough to find out that an endpoint is well again."""
-        if self.failing:
-            return 1
-        return ENDPOINT_SENDERS_MAX if self.quick else SLOW_ENDPOINT_SENDERS_MAX
-
-    def note(self, attempt: Attempt) -> None:
-        """Learn from an attempt."""
-        self.failing = not retry.is_delivered(attempt.status)
-        self.quick = not self.failing and attempt.duration_ms <= QUICK_SECONDS * 1000
+    def __call__(self, waiting: claims.Waiting) -> int:
+        return self._places(waiting, self)

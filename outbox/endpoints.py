@@ -28,7 +28,7 @@ from errors import (
 from http_client import addresses
 from limits import CURRENT_SECRETS_MAX, ENDPOINTS_MAX
 from models import Delivery, Endpoint, Organization
-from outbox import endpoint_keys, events, recording, results
+from outbox import endpoint_keys, events, looks, recording, results
 from outbox.endpoint_keys import Key
 
 ENDPOINTS, DELIVERIES = table_of(Endpoint), table_of(Delivery)
@@ -84,7 +84,10 @@ def create(
 
 @survives_deadlock
 def rotate(cipher: SecretCipher, endpoint_id: int, *, overlap_seconds: int, now: datetime) -> Reveal:
-    """Give an endpoint a new secret; the old ones stay good for the overlap at most. Raise EndpointUnknown."""
+    """Give an endpoint a new secret; the old ones stay good for the overlap at most. Raise EndpointUnknown.
+
+    Without an overlap nothing that is signed with an old one goes out after the return.
+    """
     with transaction() as session:
         endpoint = _lock(session, endpoint_id)
         key, until = endpoint_keys.new_key(Scheme(endpoint.scheme)), now + timedelta(seconds=overlap_seconds)
@@ -96,15 +99,18 @@ def rotate(cipher: SecretCipher, endpoint_id: int, *, overlap_seconds: int, now:
         old = [_ending(key, until) for key in _keys(cipher, endpoint)] if overlap_seconds else []
         keys = [key, *(key for key in old if key.until is not None and key.until > now)]
         _store_keys(session, cipher, endpoint_id, keys)
+    if not overlap_seconds:
+        looks.wait_for_senders()
     return _reveal(endpoint_id, key)
 
 
 @survives_deadlock
 def disable(endpoint_id: int, *, now: datetime) -> None:
-    """Stop announcing to an endpoint; raise EndpointUnknown."""
+    """Stop announcing to an endpoint; nothing goes out to it after the return. Raise EndpointUnknown."""
     with transaction() as session:
         _lock(session, endpoint_id)
         results.disable(session, endpoint_id, because=DisabledReason.MANUAL, now=now)
+    looks.wait_for_senders()
 
 
 @survives_deadlock
@@ -126,6 +132,7 @@ def remove(endpoint_id: int, *, now: datetime) -> None:
         _lock(session, endpoint_id)
         results.disable(session, endpoint_id, because=DisabledReason.DELETED, now=now)
         _change(session, endpoint_id, {"deleted_at": now, "secrets": ""})
+    looks.wait_for_senders()
 
 
 @survives_deadlock

@@ -3,24 +3,85 @@
 Called by workers, by `/readyz` and by the shell. Returns numbers of endpoints, never what is stored.
 """
 
+import logging
 from collections.abc import Collection
+from datetime import datetime
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import select, update
 
 from database.bulk import table_of
 from database.session import AnyRow, look_up, survives_deadlock, transaction
 from encryption import SecretCipher
+from enums import IncidentKind
 from errors import SecretUnreadable
+from ledger import incidents
 from models import Endpoint
 from outbox import endpoint_keys
 
 ENDPOINTS = table_of(Endpoint)
+LISTED_MAX = 20
+
+_reported: WeakKeyDictionary[SecretCipher, set[tuple[int, ...]]] = WeakKeyDictionary()
+"""What this process has told of, by its keys."""
+
+log = logging.getLogger("kopeck")
+
 STORED = select(*ENDPOINTS.c["id", "secrets", "disabled_at"]).where(ENDPOINTS.c.deleted_at.is_(None))
 
 
+class InUse(NamedTuple):
+    """The endpoints that are not disabled, by whether their secrets can be read."""
+
+    readable: tuple[int, ...]
+    unreadable: tuple[int, ...]
+
+
+def in_use(cipher: SecretCipher) -> InUse:
+    """Look at the secrets of all endpoints that are not disabled; a look at each takes microseconds."""
+    rows = look_up(STORED.where(ENDPOINTS.c.disabled_at.is_(None)).order_by(ENDPOINTS.c.id))
+    found: dict[bool, list[int]] = {True: [], False: []}
+    for row in rows:
+        found[_is_readable(cipher, row)].append(row.id)
+    return InUse(tuple(found[True]), tuple(found[False]))
+
+
 def unreadable(cipher: SecretCipher) -> tuple[int, ...]:
-    """Return the endpoints whose secrets cannot be read, the oldest first."""
+    """Return the endpoints whose secrets cannot be read, the oldest first; disabled ones too."""
     return tuple(row.id for row in look_up(STORED.order_by(ENDPOINTS.c.id)) if not _is_readable(cipher, row))
+
+
+def report(cipher: SecretCipher, *, now: datetime) -> tuple[int, ...]:
+    """Tell a person, once in each process, which enabled endpoints a worker cannot sign for; return them."""
+    found = in_use(cipher).unreadable
+    reported = _reported.setdefault(cipher, set())
+    if found and found not in reported:
+        log.error("endpoints %s cannot be signed for, their deliveries wait: %s", listed(found), SecretUnreadable.words)
+        _record(found, now)
+        reported.add(found)
+    return found
+
+
+def listed(endpoint_ids: Collection[int]) -> str:
+    """Return numbers of endpoints as a text; of very many the first ones."""
+    some = ", ".join(str(endpoint_id) for endpoint_id in sorted(endpoint_ids)[:LISTED_MAX])
+    return some if len(endpoint_ids) <= LISTED_MAX else f"{some} and {len(endpoint_ids) - LISTED_MAX} more"
+
+
+@survives_deadlock
+def _record(endpoint_ids: Collection[int], now: datetime) -> None:
+    with transaction() as session:
+        incidents.record(
+            session,
+            IncidentKind.UNREADABLE_KEYS,
+            source="outbox",
+            operation_id=None,
+            facts={"endpoint_ids": list(endpoint_ids)},
+            body=b"",
+            key_id="",
+            now=now,
+        )
 
 
 @survives_deadlock

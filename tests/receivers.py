@@ -1,5 +1,6 @@
 """Those who hear of events: a small HTTP server that keeps what it was sent and answers as a test wants."""
 
+import socket
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -67,3 +68,45 @@ class Receiver:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self._server.server_address[1]}/hook"
+
+
+class HangingReceiver:
+    """A server on this machine that takes what it is sent and never answers, until it lets go."""
+
+    def __init__(self) -> None:
+        self.paths: list[str] = []
+        self._held: list[socket.socket] = []
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        self._socket = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._socket.close()
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Hang up on all that wait; they have no answer."""
+        with self._lock:
+            held, self._held = self._held, []
+        for connection in held:
+            connection.close()
+
+    def url(self, name: object) -> str:
+        return f"http://127.0.0.1:{self._socket.getsockname()[1]}/{name}"
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return
+            head = connection.recv(65536)
+            with self._lock:
+                self._held.append(connection)
+                self.paths.append(head.split(b" ", 2)[1].decode().removeprefix("/"))

@@ -10,16 +10,24 @@ from collections.abc import Callable
 import services
 from context import cipher, clock, now, settings
 from http_client.client import Client
+from http_client.connection import Withdrawn
 from limits import TICK_SECONDS
-from outbox import claims, replays, results
+from outbox import claims, replays, results, stored_secrets
 from outbox.channels import webhook
 from outbox.delivery import Attempt
 from outbox.dispatcher import Dispatcher
+from outbox.endpoint_queues import known_scores
+from outbox.looks import Looks
 
 
 def new_dispatcher() -> Dispatcher:
     """Return a dispatcher for the running app."""
-    return Dispatcher(cipher(), _client(), clock=clock())
+    return Dispatcher(cipher(), _client(), clock=clock(), scores=known_scores())
+
+
+def report_unreadable_secrets() -> int:
+    """Tell a person which endpoints cannot be signed for with these settings, and return how many."""
+    return len(stored_secrets.report(cipher(), now=now()))
 
 
 def deliver(seconds: float = math.inf) -> int:
@@ -33,14 +41,18 @@ def deliver(seconds: float = math.inf) -> int:
         dispatcher.close()
 
 
-def deliver_one(delivery_id: int) -> Attempt | None:
+def deliver_one(delivery_id: int, client: Client | None = None) -> Attempt | None:
     """Try one delivery now and return what came of it; None when another worker has it or it is not due."""
-    client = _client()
+    delivery = claims.claim_one(cipher(), delivery_id, now=now())
+    if delivery is None:
+        report_unreadable_secrets()
+        return None
+    client, looks = client or _client(), Looks()
     try:
-        delivery = claims.claim_one(cipher(), delivery_id, now=now())
-        if delivery is None:
-            return None
-        attempt = webhook.send(client, delivery, clock=clock())
+        attempt = webhook.send(client, delivery, clock=clock(), is_current=looks.is_current)
+    except Withdrawn:
+        claims.release([delivery], now=now())
+        return None
     finally:
         client.close()
     results.settle([(delivery, attempt)], now=now())

@@ -119,7 +119,13 @@ def replay() -> None:
 @cache
 def _app() -> Flask:
     """Make the app when the first task runs: after the fork, which connections and threads would not survive."""
-    return create_app(settings)
+    app = create_app(settings)
+    with app.app_context():
+        try:
+            jobs.report_unreadable_secrets()
+        except Exception as error:
+            _log("start", error)
+    return app
 
 
 def _log(job: str, error: Exception) -> None:

@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from werkzeug.http import parse_date
@@ -16,7 +17,7 @@ import signing
 from enums import Scheme
 from http_client.client import Client
 from http_client.connection import Unreachable
-from outbox.delivery import Attempt, ClaimedDelivery
+from outbox.delivery import Attempt, ClaimedDelivery, EndpointSnapshot
 from outbox.endpoint_keys import Key
 from rules import rfc3339
 
@@ -48,13 +49,23 @@ def build_request(delivery: ClaimedDelivery, *, now: datetime) -> tuple[bytes, d
     return body, {"Content-Type": "application/json", **stamp, **proof}
 
 
-def send(client: Client, delivery: ClaimedDelivery, *, clock: Callable[[], datetime]) -> Attempt:
-    """Send a delivery once and return what came of it; nothing that a receiver does raises."""
+def send(
+    client: Client,
+    delivery: ClaimedDelivery,
+    *,
+    clock: Callable[[], datetime],
+    is_current: Callable[[EndpointSnapshot], bool] | None = None,
+) -> Attempt:
+    """Send a delivery once and return what came of it; nothing that a receiver does raises.
+
+    Raises Withdrawn if the endpoint is not as it was claimed any more when the first byte would go out.
+    """
+    is_wanted = None if is_current is None else partial(is_current, delivery.endpoint)
     started_at = clock()
     body, headers = build_request(delivery, now=started_at)
     answer, error = None, None
     try:
-        answer = client.post(delivery.endpoint.url, body, headers)
+        answer = client.post(delivery.endpoint.url, body, headers, is_wanted=is_wanted)
     except Unreachable as reason:
         error = str(reason)
     ended_at = clock()

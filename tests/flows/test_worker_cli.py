@@ -19,7 +19,6 @@ from auth import api_keys
 from config import ROOT
 from database.extension import db
 from ledger import audit
-from outbox import claims
 from tests.callers import Bank, Operator
 from tests.databases import Database
 from tests.factories import INN, OTHER_INN, SECRET, SECRETS_KEY, START, make_config, make_org
@@ -91,7 +90,8 @@ class TestEndpoints:
         assert (INN in first, "all" in second, ELSEWHERE in second) == (True, True, True)
 
     def test_list_without_endpoints_is_its_header(self, run, database):
-        assert run("endpoints", "list").output.split() == ["ID", "FOR", "SCHEME", "DISABLED", "FAILING", "SINCE", "URL"]
+        header = ["ID", "FOR", "SCHEME", "SECRET", "DISABLED", "FAILING", "SINCE", "URL"]
+        assert run("endpoints", "list").output.split() == header
 
     @pytest.mark.parametrize(
         ("args", "words"),
@@ -177,7 +177,6 @@ class TestEndpoints:
         assert only_delivery(operator)["attempt_count"] == 1
 
     def test_ping_without_the_key_that_decrypts_the_secret_names_the_setting(self, make_app, number, caplog):
-        claims._log_unreadable.cache_clear()  # as in a process of its own
         other = make_app(ENDPOINTS_ON_LOOPBACK="allow", SECRETS_KEYS="another-key-that-encrypts-0123456789abcdef")
 
         result = other.test_cli_runner().invoke(args=["endpoints", "ping", number])

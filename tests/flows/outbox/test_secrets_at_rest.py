@@ -1,5 +1,6 @@
 """What happens, and what does not, when the keys that encrypt secrets do not fit."""
 
+import threading
 from datetime import UTC, datetime
 
 import pytest
@@ -12,10 +13,10 @@ from context import cipher
 from database.session import look_up
 from limits import CLAIM_ENDPOINTS_MAX
 from models import Endpoint
-from outbox import claims
 from tests.callers import Operator
 from tests.factories import SECRET
 from tests.listeners import ELSEWHERE, deliver, deliveries, members, subscribe
+from worker import loop
 
 
 class TestSecretsAtRest:
@@ -25,8 +26,6 @@ class TestSecretsAtRest:
 
     @pytest.fixture
     def app_with_another_key(self, make_app) -> Flask:
-        # As in a process of its own, which says it once.
-        claims._log_unreadable.cache_clear()
         return make_app(ENDPOINTS_ON_LOOPBACK="allow", SECRETS_KEYS=self.OTHER_KEY)
 
     def test_worker_without_the_key_says_so_and_serves_the_others(
@@ -39,9 +38,8 @@ class TestSecretsAtRest:
         deliver(app_with_another_key)
         deliver(app_with_another_key)
 
-        assert caplog.text.count(f"endpoint {unreadable} cannot be signed for") == 1
+        assert caplog.text.count(f"endpoints {unreadable} cannot be signed for") == 1
         assert "SECRETS_KEYS" in caplog.text
-        assert f"endpoint {fine} " not in caplog.text
         assert members(deliveries(operator), "endpoint_id", "status", "attempt_count") == [
             (unreadable, "pending", 0),
             (fine, "delivered", 1),
@@ -242,3 +240,101 @@ class TestReencryption:
         result = app.test_cli_runner().invoke(args=["endpoints", "reencrypt", "--unbound", str(ours)])
 
         assert f"cannot be read: {ours}." in result.output
+
+
+class TestUnreadableSecretsAreSeen:
+    OTHER_KEY = "another-key-that-encrypts-secrets-0123456789abcdef"
+
+    @pytest.fixture
+    def with_another_key(self, make_app) -> Flask:
+        return make_app(ENDPOINTS_ON_LOOPBACK="allow", SECRETS_KEYS=self.OTHER_KEY)
+
+    def test_server_whose_keys_read_nothing_that_is_stored_is_not_ready(self, app, with_another_key, operator):
+        endpoint_id = subscribe(operator, ELSEWHERE)["id"]
+
+        answer = with_another_key.test_client().get("/readyz")
+
+        assert (answer.status_code, answer.json["type"]) == (503, "urn:kopeck:problem:secrets-unreadable")
+        assert "SECRETS_KEYS" in answer.json["detail"]
+        assert app.test_client().get("/readyz").json == {"status": "ok"}
+        operator.post(f"/endpoints/{endpoint_id}/disable/")
+        assert with_another_key.test_client().get("/readyz").status_code == 200
+
+    def test_server_without_endpoints_is_ready_with_any_keys(self, with_another_key, database):
+        assert with_another_key.test_client().get("/readyz").json == {"status": "ok"}
+
+    def test_one_that_cannot_be_read_is_named_and_money_goes_on(self, app, operator, database):
+        theirs, ours = (subscribe(operator, ELSEWHERE)["id"] for _ in range(2))
+        move_secrets(database, source=theirs, to=ours)
+
+        answer = app.test_client().get("/readyz")
+
+        assert answer.status_code == 200
+        assert answer.json["warnings"] == [f"The secrets of endpoints {ours} cannot be read; their events wait."]
+
+    @pytest.mark.parametrize("damage", ["", "a1.", "a1.AAAA", "whsec_plain", "gAAAAA=="])
+    def test_one_damaged_ciphertext_stops_nobody_else(self, make_app, operator, bank, database, receiver, damage):
+        damaged, fine = (subscribe(operator, receiver.url)["id"] for _ in range(2))
+        with database.unguarded() as connection:
+            values = {"secrets": damage, "id": damaged}
+            connection.execute(text("UPDATE endpoints SET secrets = :secrets WHERE id = :id"), values)
+        bank.send()
+
+        deliver(make_app(ENDPOINTS_ON_LOOPBACK="allow"))
+
+        assert members(deliveries(operator), "endpoint_id", "status") == [(damaged, "pending"), (fine, "delivered")]
+        (incident,) = operator.get("/incidents/").json["items"]
+        assert incident["facts"] == {"endpoint_ids": [damaged]}
+
+    def test_incident_names_all_once_however_often_a_worker_looks(
+        self, with_another_key, operator, bank, clock, receiver
+    ):
+        endpoint_ids = [subscribe(operator, receiver.url)["id"] for _ in range(CLAIM_ENDPOINTS_MAX + 3)]
+        bank.send()
+        for _ in range(3):
+            deliver(with_another_key)
+            clock.move(minutes=5)
+
+        (incident,) = operator.get("/incidents/").json["items"]
+        assert (incident["kind"], incident["seen_count"]) == ("unreadable_keys", 1)
+        assert incident["facts"] == {"endpoint_ids": endpoint_ids}
+        assert all(delivery["attempt_count"] == 0 for delivery in deliveries(operator, limit=100))
+
+    def test_worker_says_so_when_it_begins_and_nothing_is_due(self, with_another_key, operator, caplog):
+        endpoint_id = subscribe(operator, ELSEWHERE)["id"]
+
+        begin(with_another_key)
+
+        assert f"endpoints {endpoint_id} cannot be signed for" in caplog.text
+        assert members(operator.get("/incidents/").json["items"], "kind") == [("unreadable_keys",)]
+
+    def test_incident_that_was_resolved_too_early_opens_again_with_the_next_worker(self, make_app, operator):
+        subscribe(operator, ELSEWHERE)
+        for _ in range(2):
+            begin(make_app(ENDPOINTS_ON_LOOPBACK="allow", SECRETS_KEYS=self.OTHER_KEY))
+            (incident,) = operator.get("/incidents/").json["items"]
+            operator.post(f"/incidents/{incident['id']}/resolve/", resolution="looked at")
+
+        begin(make_app(ENDPOINTS_ON_LOOPBACK="allow", SECRETS_KEYS=self.OTHER_KEY))
+
+        assert members(operator.get("/incidents/").json["items"], "seen_count") == [(3,)]
+
+    def test_list_at_the_shell_shows_whose_secrets_can_be_read(self, app, with_another_key, operator):
+        subscribe(operator, ELSEWHERE)
+        subscribe(Operator(with_another_key.test_client(), operator.key), ELSEWHERE)
+
+        ours, theirs = (
+            [line.split()[3] for line in each.test_cli_runner().invoke(args=["endpoints", "list"]).stdout.splitlines()]
+            for each in (app, with_another_key)
+        )
+
+        assert ours == ["SECRET", "readable", "unreadable"]
+        assert theirs == ["SECRET", "unreadable", "readable"]
+
+
+def begin(app: Flask) -> None:
+    """Let a worker begin, and end at once."""
+    stop = threading.Event()
+    stop.set()
+    with app.app_context():
+        loop.run(stop)

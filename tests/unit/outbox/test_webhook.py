@@ -371,7 +371,7 @@ class FakeClient:
         self.outcome = outcome
         self.sent: list[tuple[str, bytes, Mapping[str, str]]] = []
 
-    def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+    def post(self, url: str, body: bytes, headers: Mapping[str, str], *, is_wanted: object) -> Answer:
         self.sent.append((url, body, headers))
         if isinstance(self.outcome, Unreachable):
             raise self.outcome
