@@ -41,6 +41,8 @@ def create_app(
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = BODY_BYTES_MAX
     app.json.sort_keys = False  # type: ignore[attr-defined]
+    # Upstream redirects to the address without a last slash, or with one. Here both are answered.
+    app.url_map.strict_slashes = False
     sandbox = Sandbox(
         settings=settings, store=Store(settings.database), clock=clock, pause=pause, storm=storm or BackgroundStorm()
     )

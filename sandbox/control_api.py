@@ -184,11 +184,12 @@ def mail_json(mail: Mail) -> dict[str, Any]:
         "to": mail.recipient,
         "subject": mail.subject,
         "body": mail.body,
+        "html": mail.html,
         "kind": mail.kind,
         "code": mail.code,
         "invoice_id": mail.invoice_id,
         "created_at": _moment(mail.created_at),
-        "error": mail.error and f"The mail server did not take it: {mail.error}.",
+        "error": mail.error and mailbox.error_text(mail.error),
     }
 
 

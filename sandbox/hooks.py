@@ -10,8 +10,12 @@ from http_client import addresses
 from sandbox import context
 from sandbox.errors import GatewayError
 from sandbox.pages import payer
+from sandbox.validation import TooDeep
 
 LOCAL_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?", re.ASCII)
+TOO_DEEP = "There was an error parsing the body"
+"""The words of upstream's framework for a body that its parser gives up."""
+
 HEADERS = {
     "X-XSS-Protection": "1; mode=block",
     "X-Frame-Options": "DENY",
@@ -28,6 +32,7 @@ def init_app(app: Flask) -> None:
     app.before_request(refuse_other_sites)
     app.after_request(_add_headers)
     app.register_error_handler(GatewayError, render)
+    app.register_error_handler(TooDeep, _render_too_deep)
     app.register_error_handler(HTTPException, _render_http)
 
 
@@ -63,6 +68,10 @@ def refuse_other_sites() -> None:
 def render(error: GatewayError) -> tuple[Response | str, int]:
     """Render a GatewayError: a page for a browser, JSON for a program."""
     return (payer.render_error(error) if wants_page() else jsonify(error.body())), error.status
+
+
+def _render_too_deep(_error: TooDeep) -> tuple[Response | str, int]:
+    return (payer.render_status(400) if wants_page() else jsonify({"detail": TOO_DEEP})), 400
 
 
 def _render_http(error: HTTPException) -> HTTPException | tuple[Response | str, int, dict[str, str]]:

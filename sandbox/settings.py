@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import environment
 from http_client import addresses
+from sandbox import upstream_settings
 
 ROOT = environment.FILE.parent
 SECRET_CHARACTERS_MIN = 32
@@ -139,14 +140,14 @@ class _Reader:
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.environ = environ
-        self.problems: list[str] = []
+        self.upstream, self.problems = upstream_settings.adopted(environ)
 
     def text(self, name: str, default: str) -> str:
         value = self.environ.get(name, "").strip()
         problem = environment.problem_with(value)
         if problem and f"{name} {problem}" not in self.problems:
             self.problems.append(f"{name} {problem}")
-        return value or default
+        return value or self.upstream.get(name, "") or default
 
     def choice(self, name: str, allowed: tuple[str, ...]) -> str:
         value = self.text(name, allowed[0])
@@ -159,7 +160,8 @@ class _Reader:
         try:
             return parse(self.text(name, default))
         except ValueError as error:
-            self.problems.append(f"{name} {error}")
+            is_own = bool(self.environ.get(name, "").strip()) or name not in self.upstream
+            self.problems.append(f"{name if is_own else upstream_settings.source_of(name)} {error}")
             return parse(default)
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-VERSION = 3
+VERSION = 4
 """The version of the tables. A file of another version is renamed, because its data need not be kept."""
 
 BUSY_SECONDS = 30
@@ -42,6 +42,7 @@ CREATE TABLE invoices (
     script_position INTEGER NOT NULL DEFAULT 0,
     attempts INTEGER NOT NULL DEFAULT 0,
     idempotency_key TEXT,
+    browser TEXT,
     language TEXT,
     pending_decline TEXT,
     decide_at TEXT,
@@ -157,15 +158,18 @@ CREATE TABLE mails (
     recipient TEXT NOT NULL,
     subject TEXT NOT NULL,
     body TEXT NOT NULL,
+    html TEXT NOT NULL,
     kind TEXT NOT NULL,
     code TEXT,
     invoice_id TEXT,
     created_at TEXT NOT NULL,
     due_at TEXT,
     attempts INTEGER NOT NULL DEFAULT 0,
+    sent_at TEXT,
     error TEXT
 ) STRICT;
 CREATE INDEX mails_due ON mails (due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX mails_sent ON mails (sent_at) WHERE sent_at IS NOT NULL;
 CREATE INDEX mails_by_invoice ON mails (invoice_id, id);
 """
 KEPT_AT_RESET = ("facts",)

@@ -15,10 +15,15 @@ from sandbox.gateway.model import AMOUNT_MAX
 
 WHOLE = re.compile(r"\s*([+-]?[0-9]{1,30})(\.0*)?\s*", re.ASCII)
 REDIRECT = re.compile(r"https?://[^\s/?#\\]+[^\s\\]*", re.I)
+NESTING_MAX = 32
 REFERENCE_CHARACTERS_MAX = 1000
 URL_CHARACTERS_MAX = 2048
 
 Problem = dict[str, Any]
+
+
+class TooDeep(Exception):
+    """A body that is nested too deeply; upstream's framework cannot parse it either, and answers 400."""
 
 
 class Unprocessable(Exception):
@@ -55,15 +60,34 @@ def read_invoice(raw: bytes) -> NewInvoice:
 
 
 def json_object(raw: bytes) -> dict[str, Any]:
-    """Parse a body that must be a JSON object; raise Unprocessable."""
+    """Parse a body that must be a JSON object; raise Unprocessable or TooDeep."""
     try:
-        body = json.loads(raw)
-    except (ValueError, RecursionError):
+        body = parse_json(raw)
+    except ValueError:
         raise Unprocessable([_problem("json_invalid", ["body", 0], "JSON decode error", {})]) from None
     if not isinstance(body, dict):
         message = "Input should be a valid dictionary or object to extract fields from"
         raise Unprocessable([_problem("model_attributes_type", ["body"], message, body)])
     return body
+
+
+def parse_json(raw: bytes | str) -> Any:
+    """Parse JSON; raise ValueError, or TooDeep for what could not be written again either."""
+    try:
+        value = json.loads(raw)
+    except RecursionError:
+        raise TooDeep from None
+    level = [value]
+    for _ in range(NESTING_MAX):
+        level = [inner for item in level for inner in _items(item)]
+    if level:
+        raise TooDeep
+    return value
+
+
+def _items(value: Any) -> list[Any]:
+    """Return what a list or an object holds."""
+    return list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
 
 
 def text_member(body: Mapping[str, Any], name: str) -> str:
@@ -157,6 +181,8 @@ def _problem_with_webhook(url: str) -> str | None:
 
     The addresses behind a host name are checked later, when a webhook is sent.
     """
+    if not url:  # no webhook is wanted
+        return None
     try:
         target = addresses.split(url)
     except addresses.Unusable as problem:

@@ -3,7 +3,6 @@
 The target is a setting and never part of a request.
 """
 
-import json
 import time
 from typing import Any
 
@@ -20,6 +19,7 @@ from sandbox.pages.languages import Language
 from sandbox.storm.findings import SENTENCES
 from sandbox.storm.plan import make_plan
 from sandbox.storm.shop import Shop, addresses_of
+from sandbox.validation import TooDeep, parse_json
 
 SHOWN = 10
 OPERATIONS_MAX = 20_000
@@ -219,8 +219,8 @@ def _read_object() -> dict[str, Any] | None:
     """Parse the body: an object, or nothing, which means an empty object; None for anything else."""
     text = request.get_data()
     try:
-        value = json.loads(text) if text.strip() else {}
-    except (ValueError, RecursionError):
+        value = parse_json(text) if text.strip() else {}
+    except ValueError:
         return None
     return value if isinstance(value, dict) else None
 
@@ -229,8 +229,8 @@ def _as_json(exchange: Exchange) -> Any:
     if exchange.answer_status is None:
         return {"detail": exchange.answer_body}
     try:
-        return json.loads(exchange.answer_body)
-    except (ValueError, RecursionError):
+        return parse_json(exchange.answer_body)
+    except (ValueError, TooDeep):
         return exchange.answer_body
 
 
@@ -240,8 +240,8 @@ def _number(text: str, *, any_json: bool) -> Any:
         return int(text)
     if any_json:
         try:
-            return json.loads(text)
-        except ValueError:
+            return parse_json(text)
+        except (ValueError, TooDeep):
             return text
     return text
 

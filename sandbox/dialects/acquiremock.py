@@ -25,7 +25,7 @@ EMAIL = re.compile(r"[^@\s\x00-\x1f\x7f]{1,64}@[^@\s\x00-\x1f\x7f]{1,190}")
 EMAIL_COOKIE, SESSION_COOKIE = "user_email", "sandbox_session"
 REMEMBERED = timedelta(days=30)
 KEY_CHARACTERS_MAX = 255
-LIMITER = "sandbox-limiter"
+LIMITER, CODES_LIMITER = "sandbox-limiter", "sandbox-codes-limiter"
 
 blueprint = Blueprint("acquiremock", __name__)
 
@@ -33,8 +33,9 @@ Answer = BaseResponse
 
 
 @blueprint.record
-def _make_limiter(state: Any) -> None:
-    state.app.extensions[LIMITER] = Limiter(state.app.extensions["sandbox"].settings.pay_per_minute)
+def _make_limiters(state: Any) -> None:
+    for name in (LIMITER, CODES_LIMITER):
+        state.app.extensions[name] = Limiter(state.app.extensions["sandbox"].settings.pay_per_minute)
 
 
 @blueprint.errorhandler(validation.Unprocessable)
@@ -71,19 +72,22 @@ def show_checkout(payment_id: str) -> Answer:
 @blueprint.post("/api/pay/<payment_id>")
 def pay(payment_id: str) -> Answer:
     """Try a card."""
-    limiter: Limiter = current_app.extensions[LIMITER]
-    if not limiter.allows(request.remote_addr or "", context.now()):
-        return Response(payer.render_status(429), 429) if wants_page() else _json({"error": limiter.message()}, 429)
+    if refused := _too_many(LIMITER):
+        return refused
     _check_token(payment_id)
+    form = _card_form()
     result = checkout.pay(
         payment_id,
-        _card_form(),
+        form,
+        browser=layout.form_token(),
         idempotency_key=_idempotency_key(),
         session=request.cookies.get(SESSION_COOKIE),
     )
     if result.next is Next.OTP:
         return redirect(f"/otp/{result.invoice.id}", 303)
-    return _to_success(result.invoice)
+    # Only what this browser has sent itself: a repeat may get the result of another attempt.
+    email = saved_cards.normalize_email(form.email)
+    return _to_success(result.invoice, email if email == result.invoice.email else None)
 
 
 @blueprint.get("/otp/<payment_id>")
@@ -97,7 +101,11 @@ def show_otp(payment_id: str) -> Answer:
 @blueprint.post("/otp/verify/<payment_id>")
 def verify_otp(payment_id: str) -> Answer:
     """Check the code."""
-    return _to_success(checkout.verify_otp(payment_id, _field("otp_code")))
+    invoice, session = checkout.verify_otp(payment_id, _field("otp_code"), request.cookies.get(SESSION_COOKIE))
+    response = _to_success(invoice, invoice.email)
+    if session:
+        _set_cookie(response, SESSION_COOKIE, session, REMEMBERED)
+    return response
 
 
 @blueprint.get("/success/<payment_id>")
@@ -120,6 +128,8 @@ def verify_webhook() -> Answer:
 def send_code() -> Answer:
     """Mail a code that verifies an e-mail address."""
     email = _email_in(validation.json_object(request.get_data()))
+    if refused := _too_many(CODES_LIMITER):
+        return refused
     saved_cards.send_code(email, layout.current_language().code)
     return _json({"status": "sent", "message": "Code sent"})
 
@@ -181,6 +191,14 @@ def _operation(invoice: Invoice) -> dict[str, Any]:
     }
 
 
+def _too_many(name: str) -> Answer | None:
+    """Count a call of this client; return the answer if it was one too many."""
+    limiter: Limiter = current_app.extensions[name]
+    if limiter.allows(request.remote_addr or "", context.now()):
+        return None
+    return Response(payer.render_status(429), 429) if wants_page() else _json({"error": limiter.message()}, 429)
+
+
 def _check_token(payment_id: str) -> None:
     """Refuse a form without this browser's CSRF token; checked before everything else, as upstream does."""
     try:
@@ -232,11 +250,11 @@ def _idempotency_key() -> str | None:
     return key[:KEY_CHARACTERS_MAX] or None
 
 
-def _to_success(invoice: Invoice) -> Answer:
+def _to_success(invoice: Invoice, email: str | None) -> Answer:
     """Redirect a payer; set the cookie that prefills the e-mail field next time and grants no access."""
     response = redirect(f"/success/{invoice.id}", 303)
-    if invoice.email:
-        _set_cookie(response, EMAIL_COOKIE, invoice.email, REMEMBERED)
+    if email:
+        _set_cookie(response, EMAIL_COOKIE, email, REMEMBERED)
     return response
 
 

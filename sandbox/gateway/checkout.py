@@ -3,9 +3,10 @@
 Each function is one transaction.
 """
 
+import hashlib
 import hmac
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -23,7 +24,19 @@ from sandbox.store import Connection, Row
 POLL_SECONDS = 0.25
 """How often a request that waits for a slow issuer checks the payment."""
 
+GUESSES_WITHIN = timedelta(days=1)
+"""Wrong codes of so long ago no longer matter to what a right one verifies."""
+
 Change = Callable[[Connection, datetime], Invoice | GatewayError]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PayingBrowser:
+    """Who pays: the Idempotency-Key, a hash that only one browser has, and its session of verified addresses."""
+
+    key: str | None
+    browser: str
+    session: str | None
 
 
 def create_invoice(*, amount: int, reference: str, webhook_url: str, redirect_url: str) -> Invoice:
@@ -57,16 +70,23 @@ def open_checkout(invoice_id: str) -> Invoice:
 
 
 def pay(
-    invoice_id: str, form: CardForm, *, idempotency_key: str | None = None, session: str | None = None
+    invoice_id: str,
+    form: CardForm,
+    *,
+    browser: str,
+    idempotency_key: str | None = None,
+    session: str | None = None,
 ) -> PayResult:
     """Try a card; raise GatewayError 402 with the reason for a decline.
 
-    Of two concurrent attempts only one is made. A repeat with the same Idempotency-Key gets the first result.
+    Of two concurrent attempts only one is made. A repeat with the same Idempotency-Key gets the first result, if that
+    is of this payment, or of the same payer in the same browser.
     """
+    payer = PayingBrowser(key=idempotency_key, browser=_hash(browser), session=session)
 
     def attempt(connection: Connection, now: datetime) -> Invoice | GatewayError:
         found = _found(connection, invoice_id)
-        earlier = _earlier_payment(connection, found, idempotency_key)
+        earlier = _earlier_payment(connection, found, payer, email=_normalized(form).email)
         if earlier is not None:
             return earlier
         if found.status is Status.PROCESSING:
@@ -74,7 +94,7 @@ def pay(
         payable = _payable(connection, found, now)
         if isinstance(payable, GatewayError):
             return payable
-        return _try_card(connection, payable, _normalized(form), key=idempotency_key, session=session, now=now)
+        return _try_card(connection, payable, _normalized(form), payer, now=now)
 
     return _result(_await_issuer(_change(attempt)))
 
@@ -93,8 +113,12 @@ def otp_status(invoice_id: str) -> OtpStatus:
     )
 
 
-def verify_otp(invoice_id: str, code: str) -> Invoice:
-    """Check a code; return the successful payment, or raise 401 INVALID_OTP, 402 or 410."""
+def verify_otp(invoice_id: str, code: str, session: str | None = None) -> tuple[Invoice, str | None]:
+    """Check a code; return the successful payment, or raise 401 INVALID_OTP, 402 or 410.
+
+    The code was mailed, so it also verifies the address: the second value is the session for that, if there is one.
+    """
+    sessions: list[str] = []
 
     def compare(connection: Connection, now: datetime) -> Invoice | GatewayError:
         found = _found(connection, invoice_id)
@@ -111,9 +135,11 @@ def verify_otp(invoice_id: str, code: str) -> Invoice:
             return _count_wrong_code(connection, found, row, now)
         if row["pending_decline"]:
             return _declined(outcomes.decline(connection, found, row["pending_decline"], now=now))
+        if found.email and invoices.wrong_codes(connection, found.email, now - GUESSES_WITHIN) < model.OTP_ATTEMPTS_MAX:
+            sessions.append(saved_cards.verify_in_session(connection, found.email, session, now))
         return outcomes.succeed(connection, found, cause="right code", now=now)
 
-    return _change(compare)
+    return _change(compare), next(iter(sessions), None)
 
 
 def resend_otp(invoice_id: str) -> OtpStatus:
@@ -164,6 +190,15 @@ def inbox(*, recipient: str | None = None, invoice_id: str | None = None, limit:
     with context.store().reading() as connection:
         address = recipient and saved_cards.normalize_email(recipient)
         return mailbox.listed(connection, recipient=address, invoice_id=invoice_id, limit=limit)
+
+
+def mail(mail_id: int) -> Mail:
+    """Return a mail; raise 404 if it does not exist."""
+    with context.store().reading() as connection:
+        found = mailbox.find(connection, mail_id)
+    if found is None:
+        raise GatewayError("NOT_FOUND", 404, "There is no such mail.")
+    return found
 
 
 def list_invoices(shown: InvoiceFilter | None = None) -> list[Invoice]:
@@ -224,11 +259,11 @@ def _payable(connection: Connection, found: Invoice, now: datetime) -> Invoice |
     return found
 
 
-def _earlier_payment(connection: Connection, found: Invoice, idempotency_key: str | None) -> Invoice | None:
-    """Return the payment that was made with this key before. As upstream, it may be another payment."""
-    if idempotency_key is None:
+def _earlier_payment(connection: Connection, found: Invoice, payer: PayingBrowser, *, email: str) -> Invoice | None:
+    """Return the payment that this payer made with this key before. As upstream, it may be another payment."""
+    if payer.key is None:
         return None
-    earlier = invoices.with_key(connection, idempotency_key, found.id)
+    earlier = invoices.with_key(connection, payer.key, found.id, email=email, browser=payer.browser)
     if earlier is None:
         return None
     is_active = earlier.has_succeeded or earlier.status in (Status.WAITING_FOR_OTP, Status.PROCESSING)
@@ -241,9 +276,9 @@ def _normalized(form: CardForm) -> CardForm:
 
 
 def _try_card(
-    connection: Connection, found: Invoice, form: CardForm, *, key: str | None, session: str | None, now: datetime
+    connection: Connection, found: Invoice, form: CardForm, payer: PayingBrowser, *, now: datetime
 ) -> Invoice | GatewayError:
-    number = _number(connection, form, session, now)
+    number = _number(connection, form, payer.session, now)
     if number is None:
         return GatewayError("SAVED_CARD_NOT_FOUND", 404)
     if _is_repeat(connection, found, form, number, now):
@@ -254,7 +289,7 @@ def _try_card(
     ):
         behaviour = cards.UNKNOWN
     _remember_card(connection, found, form, number)
-    tried = invoices.update(connection, found.id, **_card_columns(found, form, number, key))
+    tried = invoices.update(connection, found.id, **_card_columns(found, form, number, payer))
     if behaviour.otp:
         return outcomes.ask_for_code(connection, tried, decline=behaviour.code, now=now)
     if behaviour.is_deferred:
@@ -287,7 +322,7 @@ def _remember_card(connection: Connection, found: Invoice, form: CardForm, numbe
         saved_cards.add_card_to_save(connection, found.id, number=number, expiry=form.expiry)
 
 
-def _card_columns(found: Invoice, form: CardForm, number: str, key: str | None) -> dict[str, Any]:
+def _card_columns(found: Invoice, form: CardForm, number: str, payer: PayingBrowser) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "card_mask": model.mask(number) if number else None,
         "card_fingerprint": outcomes.fingerprint(number),
@@ -297,7 +332,7 @@ def _card_columns(found: Invoice, form: CardForm, number: str, key: str | None) 
         "script_position": found.script_position + (1 if found.has_steps_left else 0),
     }
     # An attempt without a key keeps the key of an earlier attempt.
-    return facts if key is None else {**facts, "idempotency_key": key}
+    return facts if payer.key is None else {**facts, "idempotency_key": payer.key, "browser": payer.browser}
 
 
 def _count_wrong_code(connection: Connection, found: Invoice, row: Row, now: datetime) -> GatewayError:
@@ -323,6 +358,10 @@ def _await_issuer(tried: Invoice) -> Invoice:
     if tried.status is Status.PROCESSING:
         raise GatewayError("ISSUER_TIMEOUT", 504, payment_id=tried.id)
     return tried
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _declined(declined: Invoice) -> GatewayError:

@@ -53,12 +53,13 @@ def find_row(connection: Connection, invoice_id: str) -> Row | None:
     return found
 
 
-def with_key(connection: Connection, idempotency_key: str, own_id: str) -> Invoice | None:
-    """Return the payment with an Idempotency-Key: this one, else an active one, else any other."""
+def with_key(connection: Connection, idempotency_key: str, own_id: str, *, email: str, browser: str) -> Invoice | None:
+    """Return the payment with an Idempotency-Key: this one, else an active one of the same payer, else any of his."""
     row = connection.execute(
         "SELECT * FROM invoices WHERE idempotency_key = :key"
+        " AND (id = :own OR (email = :email AND browser = :browser))"
         " ORDER BY id = :own DESC, status IN ('failed', 'expired', 'canceled'), updated_at LIMIT 1",
-        {"key": idempotency_key, "own": own_id},
+        {"key": idempotency_key, "own": own_id, "email": email, "browser": browser},
     ).fetchone()
     return None if row is None else read(row)
 
@@ -121,6 +122,15 @@ def undecided(connection: Connection, now: datetime, limit: int) -> list[Invoice
         "SELECT * FROM invoices WHERE decide_at <= ? ORDER BY decide_at LIMIT ?", (store.written(now), limit)
     )
     return [read(row) for row in rows]
+
+
+def wrong_codes(connection: Connection, email: str, since: datetime) -> int:
+    """Return how many wrong codes were entered for an e-mail address, in all its payments."""
+    row = connection.execute(
+        "SELECT coalesce(sum(otp_failures), 0) FROM invoices WHERE email = ? AND updated_at > ?",
+        (email, store.written(since)),
+    ).fetchone()
+    return int(row[0])
 
 
 def has_paid_before(connection: Connection, *, fingerprint: str, email: str) -> bool:

@@ -17,8 +17,19 @@ from sandbox.gateway.mail_texts import MailText
 from sandbox.store import Connection, Row, Store
 
 SMTP_SECONDS = 10
+SENDER = "sandbox@localhost"
 ATTEMPTS_MAX = 3
 RETRY_AFTER = timedelta(seconds=30)
+
+MAILS_MAX = 5000
+"""How many mails are kept; older ones are deleted."""
+
+HOUR = timedelta(hours=1)
+SENT_PER_HOUR_MAX = 100
+SENT_TO_ONE_PER_HOUR_MAX = 10
+"""How many mails leave by SMTP in an hour, in all and to one address: who can pay can choose the address."""
+
+TOO_MANY = "TooManyMails"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +40,7 @@ class Mail:
     recipient: str
     subject: str
     body: str
+    html: str
     kind: str
     code: str | None
     invoice_id: str | None
@@ -46,13 +58,14 @@ def write(
     code: str | None = None,
     invoice_id: str | None = None,
 ) -> None:
-    """Insert a mail; it is due at once."""
+    """Insert a mail, due at once; delete the oldest beyond what is kept."""
     moment = store.written(now)
-    connection.execute(
-        "INSERT INTO mails (recipient, subject, body, kind, code, invoice_id, created_at, due_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (recipient, text.subject, text.body, kind, code, invoice_id, moment, moment),
-    )
+    number = connection.execute(
+        "INSERT INTO mails (recipient, subject, body, html, kind, code, invoice_id, created_at, due_at)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (recipient, text.subject, text.body, text.html, kind, code, invoice_id, moment, moment),
+    ).lastrowid
+    connection.execute("DELETE FROM mails WHERE id <= ?", ((number or 0) - MAILS_MAX,))
 
 
 def listed(
@@ -67,6 +80,12 @@ def listed(
     return [_read(row) for row in rows]
 
 
+def find(connection: Connection, mail_id: int) -> Mail | None:
+    """Return a mail."""
+    row = connection.execute("SELECT * FROM mails WHERE id = ?", (mail_id,)).fetchone()
+    return None if row is None else _read(row)
+
+
 def send_due(database: Store, smtp_url: str | None, now: datetime) -> int:
     """Send due mails; without an SMTP server do nothing. A mail may be sent twice."""
     if smtp_url is None:
@@ -78,16 +97,33 @@ def send_due(database: Store, smtp_url: str | None, now: datetime) -> int:
             {"most": ATTEMPTS_MAX, "later": store.written(now + RETRY_AFTER), "now": store.written(now)},
         ).fetchall()
     for row in rows:
-        _save_result(database, row["id"], _send_error(smtp_url, _read(row)))
+        mail = _read(row)
+        error = _send_error(smtp_url, mail) if _may_send(database, mail, now) else TOO_MANY
+        _save_result(database, mail.id, error, now)
     return len(rows)
 
 
-def _save_result(database: Store, mail_id: int, error: str | None) -> None:
+def _may_send(database: Store, mail: Mail, now: datetime) -> bool:
+    with database.reading() as connection:
+        in_all, to_one = connection.execute(
+            "SELECT count(*), coalesce(sum(recipient = ?), 0) FROM mails WHERE sent_at > ?",
+            (mail.recipient, store.written(now - HOUR)),
+        ).fetchone()
+    return bool(in_all < SENT_PER_HOUR_MAX and to_one < SENT_TO_ONE_PER_HOUR_MAX)
+
+
+def _save_result(database: Store, mail_id: int, error: str | None, now: datetime) -> None:
     with database.writing() as connection:
         if error is None:
-            connection.execute("UPDATE mails SET due_at = NULL, error = NULL WHERE id = ?", (mail_id,))
+            connection.execute(
+                "UPDATE mails SET due_at = NULL, error = NULL, sent_at = ? WHERE id = ?", (store.written(now), mail_id)
+            )
         else:
-            connection.execute("UPDATE mails SET error = ? WHERE id = ?", (error, mail_id))
+            # What is too much now is not sent later either: a code would be too old.
+            connection.execute(
+                "UPDATE mails SET error = :error, due_at = iif(:error = :too_many, NULL, due_at) WHERE id = :id",
+                {"error": error, "too_many": TOO_MANY, "id": mail_id},
+            )
 
 
 def _send_error(smtp_url: str, mail: Mail) -> str | None:
@@ -102,8 +138,11 @@ def _send_error(smtp_url: str, mail: Mail) -> str | None:
 def _send(smtp_url: str, mail: Mail) -> None:
     parts = urlsplit(smtp_url)
     message = EmailMessage()
-    message["From"], message["To"], message["Subject"] = "sandbox@localhost", mail.recipient, mail.subject
+    user = unquote(parts.username or "")
+    message["From"], message["To"] = user if "@" in user else SENDER, mail.recipient
+    message["Subject"] = mail.subject
     message.set_content(mail.body)
+    message.add_alternative(mail.html, subtype="html")
     host, tls = parts.hostname or "localhost", ssl.create_default_context()
     server: smtplib.SMTP
     if parts.scheme == "smtps":
@@ -114,8 +153,18 @@ def _send(smtp_url: str, mail: Mail) -> None:
         if parts.username:
             if parts.scheme == "smtp":
                 server.starttls(context=tls)
-            server.login(unquote(parts.username), unquote(parts.password or ""))
+            server.login(user, unquote(parts.password or ""))
         server.send_message(message)
+
+
+def error_text(error: str) -> str:
+    """Return why a mail did not leave by SMTP."""
+    if error == TOO_MANY:
+        return (
+            f"It was not sent by SMTP: {SENT_TO_ONE_PER_HOUR_MAX} mails an hour to one address "
+            f"and {SENT_PER_HOUR_MAX} in all are the limit."
+        )
+    return f"The mail server did not take it: {error}."
 
 
 def newest_code(mails: Sequence[Mail]) -> str | None:
@@ -129,6 +178,7 @@ def _read(row: Row) -> Mail:
         recipient=row["recipient"],
         subject=row["subject"],
         body=row["body"],
+        html=row["html"],
         kind=row["kind"],
         code=row["code"],
         invoice_id=row["invoice_id"],

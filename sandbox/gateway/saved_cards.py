@@ -26,6 +26,8 @@ def send_code(email: str, language: str) -> None:
         row = connection.execute("SELECT sent_at FROM email_codes WHERE email = ?", (email,)).fetchone()
         if row is not None and now < store.moment(row["sent_at"]) + CODE_RESEND_AFTER:
             return
+        connection.execute("DELETE FROM email_codes WHERE expires_at <= ?", (store.written(now),))
+        connection.execute("DELETE FROM sessions WHERE expires_at <= ?", (store.written(now),))
         code = f"{secrets.randbelow(1_000_000):06d}"
         connection.execute(
             "INSERT OR REPLACE INTO email_codes (email, code, expires_at, sent_at) VALUES (?, ?, ?, ?)",
@@ -53,7 +55,7 @@ def verify_code(email: str, code: str, session: str | None) -> str | None:
         is_waiting = row is not None and now < store.moment(row["expires_at"]) and row["failures"] < CODE_ATTEMPTS_MAX
         if is_waiting and hmac.compare_digest(row["code"].encode(), code.strip().encode()):
             connection.execute("DELETE FROM email_codes WHERE email = ?", (email,))
-            return _verify_in_session(connection, email, session, now)
+            return verify_in_session(connection, email, session, now)
         connection.execute("UPDATE email_codes SET failures = failures + 1 WHERE email = ?", (email,))
     if not is_waiting:
         raise LookupError
@@ -69,6 +71,19 @@ def is_verified(connection: Connection, email: str, session: str | None, now: da
         ).fetchone()
         is not None
     )
+
+
+def verify_in_session(connection: Connection, email: str, session: str | None, now: datetime) -> str:
+    """Start a session, or add an address to an existing one; an unknown token is never accepted."""
+    known = session is not None and (
+        connection.execute("SELECT 1 FROM sessions WHERE token_hash = ?", (_hash(session),)).fetchone() is not None
+    )
+    token = session if known and session else secrets.token_urlsafe(32)
+    connection.execute(
+        "INSERT OR REPLACE INTO sessions (token_hash, email, expires_at) VALUES (?, ?, ?)",
+        (_hash(token), email, store.written(now + SESSION_LIFETIME)),
+    )
+    return token
 
 
 def cards_of(connection: Connection, email: str) -> list[SavedCard]:
@@ -112,19 +127,6 @@ def save_card_of(connection: Connection, invoice: Invoice, *, now: datetime) -> 
 def normalize_email(email: str) -> str:
     """Return an e-mail address in the form that is stored and compared."""
     return email.strip().lower()
-
-
-def _verify_in_session(connection: Connection, email: str, session: str | None, now: datetime) -> str:
-    """Start a session, or add an address to an existing one; an unknown token is never accepted."""
-    known = session is not None and (
-        connection.execute("SELECT 1 FROM sessions WHERE token_hash = ?", (_hash(session),)).fetchone() is not None
-    )
-    token = session if known and session else secrets.token_urlsafe(32)
-    connection.execute(
-        "INSERT OR REPLACE INTO sessions (token_hash, email, expires_at) VALUES (?, ?, ?)",
-        (_hash(token), email, store.written(now + SESSION_LIFETIME)),
-    )
-    return token
 
 
 def _hash(token: str) -> str:

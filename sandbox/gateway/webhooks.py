@@ -86,6 +86,8 @@ class ClaimedWebhook:
 
 def enqueue(connection: Connection, invoice: Invoice, *, events: Announce, now: datetime) -> None:
     """Insert a webhook in the transaction that changed the payment, if its new status causes one."""
+    if not invoice.webhook_url:
+        return
     if invoice.status not in NOTIFIED_STATUSES or (events == "paid" and invoice.status is not Status.PAID):
         return
     members = {

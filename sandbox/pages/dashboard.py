@@ -6,12 +6,13 @@ Its views belong to the same blueprint as the payer's pages.
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from flask import Response as WebResponse
 from flask import redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
 from sandbox import context
 from sandbox.gateway import cards as test_cards
-from sandbox.gateway import checkout
+from sandbox.gateway import checkout, mailbox
 from sandbox.gateway.invoices import InvoiceFilter
 from sandbox.gateway.model import AMOUNT_MAX, Status
 from sandbox.gateway.webhooks import WebhookFilter
@@ -26,6 +27,9 @@ SNIPPET_FILES = (
     ("PHP", "verify.php.txt"),
 )
 """Code to copy, one file per language; the tests run it as the page shows it."""
+
+MAIL_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox; frame-ancestors 'self'"
+"""Mails have their style within them, as mail programs demand."""
 
 DELIVERY_STATES = ("pending", "delivered", "failed")
 SHOWN_MAX = 50
@@ -92,7 +96,17 @@ def inbox() -> str:
     """Show the mails, of one payment or all."""
     payment_id = request.args.get("invoice", "")
     mails = checkout.inbox(invoice_id=payment_id or None, limit=SHOWN_MAX)
-    return render_template("inbox.html", mails=mails, payment_id=payment_id)
+    limits = {"to_one": mailbox.SENT_TO_ONE_PER_HOUR_MAX, "in_all": mailbox.SENT_PER_HOUR_MAX}
+    return render_template("inbox.html", mails=mails, payment_id=payment_id, too_many=mailbox.TOO_MANY, limits=limits)
+
+
+@blueprint.get("/sandbox/inbox/<int:mail_id>")
+def mail_html(mail_id: int) -> Response:
+    """Show the HTML of a mail within the inbox; it can run nothing, load nothing and reach nothing around it."""
+    response = WebResponse(checkout.mail(mail_id).html, mimetype="text/html")
+    response.headers["Content-Security-Policy"] = MAIL_POLICY
+    response.headers["X-Frame-Options"] = "SAMEORIGIN"
+    return response
 
 
 @blueprint.get("/sandbox/cards")
@@ -128,7 +142,8 @@ def make_invoice() -> Response | tuple[str, int]:
     amount = _amount(given["amount"])
     reference = given["reference"]
     usable = 0 < len(reference) <= REFERENCE_CHARACTERS_MAX and reference.isprintable()
-    if amount is None or not usable or not all(map(layout.host_of, (given["webhook_url"], given["redirect_url"]))):
+    addresses = [given["redirect_url"], *filter(None, [given["webhook_url"]])]
+    if amount is None or not usable or not all(map(layout.host_of, addresses)):
         return _form(given, problem=translate("try.bad")), 400
     created = checkout.create_invoice(
         amount=amount,

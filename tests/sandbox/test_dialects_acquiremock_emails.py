@@ -16,6 +16,30 @@ def test_auth_answers_as_upstream(payer):
     assert (right.status_code, right.json) == (200, {"status": "ok", "message": "Verified"})
 
 
+def test_codes_are_mailed_as_often_as_one_may_pay(make_app, clock):
+    client = make_app(SANDBOX_PAY_PER_MINUTE="5").test_client()
+
+    def ask(number: int):
+        return client.post("/api/auth/send-code", json={"email": f"{number}@example.com"})
+
+    assert [ask(number).status_code for number in range(6)] == [200] * 5 + [429]
+    assert ask(7).json == {"error": "Rate limit exceeded: 5 per 1 minute"}
+    assert len(client.get("/sandbox/api/inbox").json["items"]) == 5
+    clock.move(minutes=1)
+    assert ask(8).status_code == 200
+
+
+def test_codes_and_sessions_that_have_ended_are_deleted(payer, clock):
+    payer.prove()
+    payer.client.post("/api/auth/send-code", json={"email": "a@example.com"})
+    clock.move(days=31)
+    payer.client.post("/api/auth/send-code", json={"email": "b@example.com"})
+
+    with payer.app.extensions["sandbox"].store.reading() as connection:
+        assert [row["email"] for row in connection.execute("SELECT email FROM email_codes")] == ["b@example.com"]
+        assert connection.execute("SELECT count(*) FROM sessions").fetchone()[0] == 0
+
+
 def test_user_info_lists_the_last_five_operations_newest_first(payer, clock):
     payer.prove()
     for number in range(6):

@@ -1,5 +1,7 @@
 """AcquireMock v2, create-invoice: members, amounts, addresses."""
 
+import json
+import re
 import uuid
 
 import pytest
@@ -96,9 +98,73 @@ def test_texts_must_be_texts(client, member, given):
     assert (answer.status_code, answer.json["detail"][0]["loc"]) == (422, ["body", member])
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[1]", b"null", b'"x"', b"[" * 100_000, b"\xff"])
+@pytest.mark.parametrize("body", [b"", b"{", b"[1]", b"null", b'"x"', b"\xff"])
 def test_what_is_no_json_object_is_422(client, body):
     assert client.post("/api/create-invoice", data=body).status_code == 422
+
+
+JSON_DOORS = (
+    "/api/create-invoice",
+    "/webhooks/verify",
+    "/api/auth/send-code",
+    "/api/auth/verify-code",
+    "/sandbox/api/reset",
+    "/sandbox/api/invoices/x/script",
+    "/sandbox/api/invoices/x/capture",
+    "/sandbox/api/invoices/x/cancel",
+    "/sandbox/api/invoices/x/refund",
+    "/sandbox/api/invoices/x/otp/resend",
+    "/sandbox/api/webhooks/1/resend",
+)
+
+
+def test_the_list_of_json_doors_is_whole(app):
+    forms = {"pay", "verify_otp"}
+    posts = {
+        re.sub("<int:[^>]*>", "1", re.sub("<[a-z_]+>", "x", rule.rule))
+        for rule in app.url_map.iter_rules()
+        if "POST" in rule.methods
+        and rule.endpoint.split(".")[0] in ("acquiremock", "control_api")
+        and rule.endpoint.split(".")[1] not in forms
+    }
+
+    assert posts == set(JSON_DOORS)
+
+
+@pytest.mark.parametrize("path", JSON_DOORS)
+@pytest.mark.parametrize("depth", [33, 975, 10_000])
+@pytest.mark.parametrize("brackets", ["[]", "{}"])
+def test_what_is_nested_too_deeply_is_400_at_every_door(client, path, depth, brackets):
+    inner = "[" * depth + "]" * depth if brackets == "[]" else '{"a":' * depth + "1" + "}" * depth
+    body = f'{{"amount": {inner}, "email": {inner}, "chain": {inner}}}'
+
+    answer = client.post(path, data=body, content_type="application/json", headers={"X-Signature": "0"})
+
+    assert (answer.status_code, answer.json) == (400, {"detail": "There was an error parsing the body"})
+
+
+def test_what_is_nested_as_deeply_as_allowed_is_read(client):
+    body = order(extra=json.loads("[" * 30 + "]" * 30))
+
+    assert client.post("/api/create-invoice", json=body).status_code == 200
+
+
+@pytest.mark.parametrize("member", ["webhookUrl", "webhook_url"])
+def test_an_empty_webhook_address_means_that_none_is_wanted(payer, shop, member):
+    body = {name: value for name, value in order().items() if name != "webhookUrl"}
+    payment_id = payer.client.post("/api/create-invoice", json={**body, member: ""}).json["pageUrl"].split("/")[-1]
+
+    payer.pay_through(payment_id)
+    payer.work()
+
+    assert payer.invoice(payment_id).status == "paid"
+    assert payer.webhooks(payment_id) == []
+    assert "none wanted" in payer.client.get(f"/sandbox/invoices/{payment_id}").text
+
+
+@pytest.mark.parametrize("given", [" ", "none"])
+def test_other_texts_are_no_webhook_address(client, given):
+    assert client.post("/api/create-invoice", json=order(webhookUrl=given)).status_code == 422
 
 
 def test_unknown_members_are_ignored_and_a_reference_may_come_twice(payer):

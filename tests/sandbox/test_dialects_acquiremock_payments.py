@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from tests.sandbox.factories import GOOD, NO_3DS, START, UNKNOWN, order
-from tests.sandbox.payer import error
+from tests.sandbox.factories import EMAIL, GOOD, NO_3DS, START, UNKNOWN, order
+from tests.sandbox.payer import Payer, error
 
 
 def test_checkout_shows_the_reference_a_hidden_token_and_sets_it_as_a_cookie(payer):
@@ -124,6 +124,71 @@ def test_a_key_that_another_payment_used_leads_to_that_one(payer):
     assert payer.pay(other, NO_3DS, key="a").location == f"/success/{paid}"
     assert payer.pay(other, NO_3DS, key="b").location == f"/otp/{waiting}"
     assert payer.invoice(other).status == "pending"
+
+
+def test_a_key_of_another_payer_leads_nowhere(payer, app):
+    """Neither the same browser with another address, nor the same address in another browser, is the same payer."""
+    paid, waiting = payer.create(), payer.create()
+    payer.pay(paid, NO_3DS, key="a")
+    payer.pay(waiting, GOOD, key="b")
+    stranger = Payer(app, app.test_client())
+
+    for key in ("a", "b"):
+        own = stranger.create()
+        answer = stranger.pay(own, NO_3DS, key=key)
+        assert answer.location == f"/success/{own}"
+        other = stranger.create()
+        assert stranger.pay(other, NO_3DS, key=key, email="other@example.com").location == f"/success/{other}"
+    assert payer.pay(payer.create(), NO_3DS, key="a").location == f"/success/{paid}"
+
+
+def test_nobody_is_given_the_address_of_another_payer(payer, app):
+    """A stranger who knows a payment and its key gets its result, and no cookie of its payer."""
+    payment_id = payer.create()
+    token = payer.open(payment_id)
+    stranger = Payer(app, app.test_client())
+    stranger_token = stranger.open(payment_id)
+    payer.submit(payment_id, token, NO_3DS, key="k", email="victim@example.com")
+
+    answer = stranger.submit(payment_id, stranger_token, NO_3DS, key="k", email="stranger@example.com")
+
+    assert answer.location == f"/success/{payment_id}"
+    assert "victim" not in str(answer.headers)
+    assert stranger.client.get_cookie("user_email") is None
+    assert payer.client.get_cookie("user_email").value == "victim@example.com"
+
+
+def test_the_code_of_a_payment_verifies_the_address_in_this_browser(payer, app):
+    payer.pay_through(payer.create(), GOOD, save_card="true")
+
+    info = payer.client.get(f"/api/user-info?email={EMAIL}").json
+    assert [card["mask"] for card in info["cards"]] == ["**** 4444"]
+    assert len(info["operations"]) == 1
+    assert "**** 4444" in payer.client.get(f"/checkout/{payer.create()}").text
+    stranger = app.test_client()
+    stranger.set_cookie("user_email", EMAIL)
+    assert stranger.get(f"/api/user-info?email={EMAIL}").json == {"operations": [], "cards": []}
+
+
+def test_a_payment_without_a_code_verifies_nothing(payer):
+    payer.pay_through(payer.create(), NO_3DS, save_card="true")
+
+    assert payer.client.get(f"/api/user-info?email={EMAIL}").json["cards"] == []
+
+
+def test_a_code_that_was_guessed_pays_and_verifies_nothing(payer, clock):
+    """Codes have four digits: who tries them on many payments of one address must not get its cards."""
+    for _ in range(2):
+        payment_id = payer.create()
+        payer.pay(payment_id)
+        for _ in range(3):
+            assert payer.enter(payment_id, payer.wrong_code(payment_id)).status_code == 401
+    assert payer.enter(payment_id, payer.code(payment_id)).status_code == 303
+
+    assert payer.client.get(f"/api/user-info?email={EMAIL}").json["operations"] == []
+    clock.move(days=1, seconds=1)
+    payer.pay_through(payer.create())
+    assert len(payer.client.get(f"/api/user-info?email={EMAIL}").json["operations"]) == 2
 
 
 def test_a_key_of_a_failed_payment_is_free_for_another(payer):

@@ -10,6 +10,7 @@ import requests
 from flask import Flask
 
 from sandbox import create_app
+from sandbox.settings import Settings
 from tests.receivers import Receiver
 from tests.sandbox.factories import EMAIL, SECRET, make_settings
 from tests.sandbox.payer import pay_as_a_script
@@ -44,27 +45,63 @@ class UnchangedShop:
         return 200, {"Content-Type": "application/json"}, b'{"status": "received"}'
 
 
+class SlashedShop(UnchangedShop):
+    """A shop whose addresses end in a slash."""
+
+    def create(self, body: dict[str, object]) -> str:
+        response = requests.post(f"{self.base}/api/create-invoice/", json=body, allow_redirects=False, timeout=30)
+        assert response.status_code == 200
+        page_url: str = response.json()["pageUrl"]
+        return page_url
+
+
 CAMEL = ("webhookUrl", "redirectUrl")
 SNAKE = ("webhook_url", "redirect_url")
 
 
+@pytest.mark.parametrize("kind", [UnchangedShop, SlashedShop])
 @pytest.mark.parametrize(("spelling", "pay_path"), [(CAMEL, "/api/pay"), (SNAKE, "/pay")])
-def test_an_unchanged_client_passes(tmp_path, shop, spelling, pay_path):
+def test_an_unchanged_client_passes(tmp_path, shop, spelling, pay_path, kind):
     port = free_port()
     base = f"http://127.0.0.1:{port}"
     settings = make_settings(tmp_path, SANDBOX_PORT=str(port), SANDBOX_BASE_URL=base)
-    unchanged = UnchangedShop(base, SECRET)
+    unchanged = kind(base, SECRET)
     shop.answer = unchanged.receive
     with served(create_app(settings, work=True), port):
         body = {"amount": 25000, "reference": "ORDER-9", spelling[0]: shop.url, spelling[1]: "http://localhost/thanks"}
         page_url = unchanged.create(body)
         pay_as_a_script(base, page_url, "ORDER-9", pay_path)
         eventually(lambda: "ORDER-9" in unchanged.orders)
-        health = requests.get(f"{base}/health", timeout=30).json()
+        slash = "/" if kind is SlashedShop else ""
+        health = requests.get(f"{base}/health{slash}", timeout=30).json()
+        signed = json.dumps({"a": 1}, sort_keys=True).encode()
+        headers = {"X-Signature": hmac.new(SECRET.encode(), signed, hashlib.sha256).hexdigest()}
+        verified = requests.post(f"{base}/webhooks/verify{slash}", data=signed, headers=headers, timeout=30).json()
 
     assert unchanged.orders == {"ORDER-9": "paid"}
     assert unchanged.refused == []
     assert health["status"] == "ok"
+    assert verified == {"valid": True}
+
+
+def test_a_client_with_the_settings_of_upstream_and_without_a_webhook_passes(tmp_path):
+    port = free_port()
+    base = f"http://127.0.0.1:{port}"
+    environ = {
+        "SANDBOX_DATABASE": str(tmp_path / "sandbox.db"),
+        "SANDBOX_PORT": str(port),
+        "WEBHOOK_SECRET": SECRET,
+        "BASE_URL": base,
+        "CURRENCY_CODE": "UAH",
+    }
+    with served(create_app(Settings.from_env(environ), work=True), port):
+        body = {"amount": 25000, "reference": "ORDER-9", "webhookUrl": "", "redirectUrl": "http://localhost/thanks"}
+        page_url = UnchangedShop(base, SECRET).create(body)
+        pay_as_a_script(base, page_url, "ORDER-9", "/api/pay")
+        health = requests.get(f"{base}/health", timeout=30).json()
+
+    assert page_url.startswith(f"{base}/checkout/")
+    assert health["currency"] == "UAH"
 
 
 def test_a_refused_body_is_422_for_it_too(client):

@@ -1,6 +1,7 @@
 """The settings: defaults, problems, precedence."""
 
 import json
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -18,6 +19,90 @@ def test_everything_has_a_default():
     assert (read.currency.code, read.currency.symbol) == ("USD", "$")
     assert (read.amount_form, read.announce, read.pay_per_minute) == ("float", "all", 60)
     assert read.shop_url == "http://127.0.0.1:8000/api/v1/webhook/bank/"
+
+
+UPSTREAM = {
+    "WEBHOOK_SECRET": "upstream-secret-0123456789-0123456789",
+    "BASE_URL": "http://127.0.0.1:9000/",
+    "CURRENCY_CODE": "UAH",
+    "CURRENCY_SYMBOL": "грн",
+    "SMTP_HOST": "mail.example",
+    "SMTP_PORT": "2525",
+    "SMTP_USER": "shop@a.example",
+    "SMTP_PASS": "p/w:1@#",
+}
+
+
+def test_the_names_of_upstream_are_known():
+    read = Settings.from_env(UPSTREAM)
+
+    assert (read.webhook_secret, read.base_url) == (UPSTREAM["WEBHOOK_SECRET"], "http://127.0.0.1:9000")
+    assert (read.currency.code, read.currency.symbol) == ("UAH", "грн")
+    parts = urlsplit(read.smtp_url)
+    assert (parts.scheme, parts.hostname, parts.port) == ("smtp", "mail.example", 2525)
+    assert (unquote(parts.username), unquote(parts.password)) == ("shop@a.example", "p/w:1@#")
+
+
+def test_the_names_of_the_sandbox_take_precedence_over_those_of_upstream():
+    own = {
+        "SANDBOX_WEBHOOK_SECRET": "own-secret-0123456789-0123456789-0123",
+        "SANDBOX_BASE_URL": "http://127.0.0.1:9001",
+        "SANDBOX_CURRENCY": "EUR",
+        "SANDBOX_SMTP_URL": "smtp://own.example",
+    }
+    read = Settings.from_env({**UPSTREAM, **own})
+
+    assert (read.webhook_secret, read.base_url) == (own["SANDBOX_WEBHOOK_SECRET"], own["SANDBOX_BASE_URL"])
+    assert (read.currency.code, read.smtp_url) == ("EUR", "smtp://own.example")
+    assert Settings.from_env({**UPSTREAM, "SANDBOX_BASE_URL": " "}).base_url == "http://127.0.0.1:9000"
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ({"SMTP_HOST": "localhost", "SMTP_PORT": "1025"}, "smtp://localhost:1025"),
+        ({"SMTP_HOST": "mail.example"}, "smtp://mail.example:587"),
+        ({"SMTP_HOST": "mail.example", "SMTP_PORT": "465"}, "smtps://mail.example:465"),
+        ({"SMTP_HOST": "::1", "SMTP_PORT": "25"}, "smtp://[::1]:25"),
+    ],
+)
+def test_a_mail_server_in_the_names_of_upstream(given, url):
+    assert Settings.from_env(given).smtp_url == url
+
+
+@pytest.mark.parametrize(("given", "symbol"), [({"CURRENCY_SYMBOL": "US$"}, "US$"), ({"CURRENCY_CODE": "USD"}, "$")])
+def test_one_half_of_the_currency_in_the_names_of_upstream(given, symbol):
+    assert Settings.from_env(given).currency == settings.Currency(code="USD", symbol=symbol)
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"WEBHOOK_SECRET": "short"}, "WEBHOOK_SECRET must have"),
+        ({"WEBHOOK_SECRET": "default_secret_key_change_in_production"}, "WEBHOOK_SECRET is AcquireMock's default"),
+        ({"BASE_URL": "ftp://a"}, "BASE_URL must be"),
+        ({"CURRENCY_CODE": "dollars"}, "CURRENCY_CODE or CURRENCY_SYMBOL must be"),
+        ({"CURRENCY_SYMBOL": "dollars"}, "CURRENCY_CODE or CURRENCY_SYMBOL must be"),
+        ({"SMTP_USER": "a", "SMTP_PASS": "b"}, "SMTP_HOST is missing: without it SMTP_USER, SMTP_PASS"),
+        ({"SMTP_PORT": "587"}, "SMTP_HOST is missing"),
+        ({"SMTP_HOST": "a", "SMTP_USER": "b"}, "SMTP_USER and SMTP_PASS"),
+        ({"SMTP_HOST": "a", "SMTP_PORT": "x"}, "SMTP_PORT must be"),
+        ({"SMTP_HOST": "a", "SMTP_PORT": "70000"}, "SMTP_PORT must be"),
+        ({"SMTP_HOST": "a b/"}, "SMTP_HOST must be"),
+    ],
+)
+def test_a_setting_in_the_names_of_upstream_that_cannot_be_used_is_named_as_it_was_given(given, problem):
+    with pytest.raises(SettingsError) as refusal:
+        Settings.from_env(given)
+
+    (only,) = refusal.value.problems
+    assert only.startswith(problem)
+
+
+def test_a_wrong_name_of_upstream_does_not_matter_beside_the_own_one():
+    both = {"WEBHOOK_SECRET": "short", "SANDBOX_WEBHOOK_SECRET": "s" * 40}
+
+    assert Settings.from_env(both).webhook_secret == "s" * 40
 
 
 def test_it_takes_over_what_kopeck_is_set_to():
