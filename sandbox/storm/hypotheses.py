@@ -5,7 +5,8 @@ It proposes; balances.py compares.
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
 
 from sandbox.message import Message
 from sandbox.storm import amounts, doubles
@@ -42,22 +43,45 @@ def hypotheses(evidence: Evidence) -> Iterator[Hypothesis]:
 
 
 def _doubles(evidence: Evidence, expected: list[Operation]) -> Iterator[Hypothesis]:
-    """Every request of some kind was credited, whatever came before."""
+    """Every request of some kind was credited, whatever came before; perhaps also other facts under a used id."""
+    altered = _credited(Fault.ALTERED, [each for each in evidence.believed if each.kind in ALTERED])
     for fault, times in doubles.MODELS:
         counts = {each.number: times(evidence, each) for each in expected}
-        doubled = [each for each in expected if counts[each.number] > 1]
-        yield Hypothesis(
-            effects=_sums((each.inn, (counts[each.number] - 1) * each.amount) for each in doubled),
-            findings=tuple(
-                evidence.about(fault, each, each.amount, counts[each.number] * each.amount) for each in doubled
-            ),
-            # Whether the shop has seen a request that nobody waited for, only the shop knows.
-            doubtful=tuple(
-                Suspect(effect=each.amount, kind=fault, operation_id=each.id, expected="", found="")
-                for each in expected
-                if fault is Fault.REPEATED and evidence.unheard(each)
-            ),
-        )
+        plain = _credited_again(evidence, fault, expected, counts)
+        heard_all = plain
+        if fault is Fault.REPEATED:
+            # Whether the shop has seen a request that nobody waited for, only the shop knows. Most are seen.
+            unheard = {each.number: counts[each.number] + evidence.unheard(each) for each in expected}
+            heard_all = _credited_again(evidence, fault, expected, unheard)
+            plain = replace(plain, doubtful=_unheard(evidence, expected, 1))
+            heard_all = replace(heard_all, doubtful=_unheard(evidence, expected, -1))
+        for each in (plain, heard_all):
+            yield each
+            yield _together(each, altered)
+
+
+def _credited_again(
+    evidence: Evidence, fault: Fault, expected: list[Operation], counts: Mapping[int, int]
+) -> Hypothesis:
+    again = [each for each in expected if counts[each.number] > 1]
+    return Hypothesis(
+        effects=_sums((each.inn, (counts[each.number] - 1) * each.amount) for each in again),
+        findings=tuple(evidence.about(fault, each, each.amount, counts[each.number] * each.amount) for each in again),
+    )
+
+
+def _unheard(evidence: Evidence, expected: list[Operation], sign: int) -> tuple[Suspect, ...]:
+    return tuple(
+        Suspect(effect=sign * each.amount, kind=Fault.REPEATED, operation_id=each.id, expected="", found="")
+        for each in expected
+        if evidence.unheard(each)
+    )
+
+
+def _together(one: Hypothesis, other: Hypothesis) -> Hypothesis:
+    effects = Counter(one.effects)
+    effects.update(other.effects)
+    return replace(one, effects=effects, findings=(*one.findings, *other.findings))
 
 
 def _unpromised(evidence: Evidence) -> Iterator[Hypothesis]:
@@ -89,10 +113,7 @@ def _altered(evidence: Evidence) -> Iterator[Hypothesis]:
     steps = [each for each in evidence.believed if each.kind in ALTERED]
     for kinds in (*([kind] for kind in ALTERED), ALTERED):
         distinct = {(operation_id(each), _inn(each), _amount(each)): each for each in steps if each.kind in kinds}
-        yield Hypothesis(
-            effects=_sums((inn, amount) for _, inn, amount in distinct),
-            findings=tuple(_finding(Fault.ALTERED, each) for each in distinct.values()),
-        )
+        yield _credited(Fault.ALTERED, list(distinct.values()))
 
 
 def _last_wins(evidence: Evidence, expected: list[Operation]) -> Iterator[Hypothesis]:
@@ -123,12 +144,16 @@ def _forgeries(evidence: Evidence) -> Iterator[Hypothesis]:
     """Every forgery was credited, or every one of a kind."""
     steps = [each for each in evidence.believed if each.kind in FORGERIES and each.kind != Kind.FORGED_REPEAT]
     faults = sorted({FORGERIES[each.kind] for each in steps})
-    for accepted in (*([fault] for fault in faults), faults):
-        credited = [each for each in steps if FORGERIES[each.kind] in accepted]
-        yield Hypothesis(
-            effects=_sums((_inn(each), _amount(each)) for each in credited),
-            findings=tuple(_finding(FORGERIES[each.kind], each) for each in credited),
-        )
+    for accepted in (*([fault] for fault in faults), *([faults] if faults else [])):
+        parts = [_credited(fault, [each for each in steps if FORGERIES[each.kind] == fault]) for fault in accepted]
+        yield reduce(_together, parts)
+
+
+def _credited(fault: Fault, steps: list[Step]) -> Hypothesis:
+    return Hypothesis(
+        effects=_sums((_inn(each), _amount(each)) for each in steps),
+        findings=tuple(_finding(fault, each) for each in steps),
+    )
 
 
 def _finding(kind: Fault, step: Step) -> Finding:
