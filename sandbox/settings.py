@@ -141,13 +141,18 @@ class _Reader:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.environ = environ
         self.upstream, self.problems = upstream_settings.adopted(environ)
+        for name in upstream_settings.NAMES:
+            self._check(name, environ.get(name, "").strip())
 
     def text(self, name: str, default: str) -> str:
         value = self.environ.get(name, "").strip()
+        self._check(name, value)
+        return value or self.upstream.get(name, "") or default
+
+    def _check(self, name: str, value: str) -> None:
         problem = environment.problem_with(value)
         if problem and f"{name} {problem}" not in self.problems:
             self.problems.append(f"{name} {problem}")
-        return value or self.upstream.get(name, "") or default
 
     def choice(self, name: str, allowed: tuple[str, ...]) -> str:
         value = self.text(name, allowed[0])

@@ -10,6 +10,7 @@ from urllib.parse import quote
 PLAIN = {"WEBHOOK_SECRET": "SANDBOX_WEBHOOK_SECRET", "BASE_URL": "SANDBOX_BASE_URL"}
 CURRENCY = ("CURRENCY_CODE", "CURRENCY_SYMBOL")
 SMTP = ("SMTP_HOST", "SMTP_PORT", "SMTP_USER", "SMTP_PASS")
+NAMES = (*PLAIN, *CURRENCY, *SMTP)
 SMTP_PORT = "587"
 HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:]+", re.ASCII)
 SMTPS_PORT = "465"
@@ -18,7 +19,7 @@ PUBLIC_SECRET = "default_secret_key_change_in_production"  # noqa: S105 - upstre
 
 def adopted(environ: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
     """Return the values for SANDBOX_* names that upstream's names give, and what is wrong with those."""
-    given = {name: environ.get(name, "").strip() for name in (*PLAIN, *CURRENCY, *SMTP)}
+    given = {name: environ.get(name, "").strip() for name in NAMES}
     values = {own: given[name] for name, own in PLAIN.items() if given[name]}
     problems = []
     if given["WEBHOOK_SECRET"] == PUBLIC_SECRET:

@@ -48,14 +48,14 @@ def _doubles(evidence: Evidence, expected: list[Operation]) -> Iterator[Hypothes
     for fault, times in doubles.MODELS:
         counts = {each.number: times(evidence, each) for each in expected}
         plain = _credited_again(evidence, fault, expected, counts)
-        heard_all = plain
+        most = plain
         if fault is Fault.REPEATED:
             # Whether the shop has seen a request that nobody waited for, only the shop knows. Most are seen.
             unheard = {each.number: counts[each.number] + evidence.unheard(each) for each in expected}
-            heard_all = _credited_again(evidence, fault, expected, unheard)
+            most = _credited_again(evidence, fault, expected, unheard)
             plain = replace(plain, doubtful=_unheard(evidence, expected, 1))
-            heard_all = replace(heard_all, doubtful=_unheard(evidence, expected, -1))
-        for each in (plain, heard_all):
+            most = replace(most, doubtful=_unheard(evidence, expected, -1))
+        for each in (plain, most):
             yield each
             yield _together(each, altered)
 
