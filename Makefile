@@ -4,7 +4,6 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Kopeck does without: whoever deletes sandbox/ has web and worker left.
 SANDBOX := $(wildcard sandbox/__init__.py)
-SHOP_URL := from sandbox import settings; print(settings.load().shop_url)
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test faults bench check format clean ALWAYS
@@ -22,11 +21,7 @@ run: .venv/run .env ## Serve Kopeck, its worker and the sandbox here: set up wha
 	@echo
 	@$(if $(SANDBOX),$(BIN)/flask --app sandbox sandbox welcome)
 	@$(if $(SANDBOX),echo)
-	@# Settings are read by the processes themselves; honcho would give each a PORT of its own choice, and the
-	@# sandbox would take its own for Kopeck's.
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(if $(SANDBOX),SANDBOX_SHOP_URL="$$($(BIN)/python -c '$(SHOP_URL)')") \
-		honcho start -e /dev/null -p $$($(BIN)/python -c 'import config; print(config.load().port)') \
-		web worker $(if $(SANDBOX),sandbox) || [ $$? -eq 130 ]
+	@PATH="$(CURDIR)/$(BIN):$$PATH" python -m server web worker $(if $(SANDBOX),sandbox) || [ $$? -eq 130 ]
 
 test: .venv/dev ## Run every test on every database that is there
 	@# In the order of the folders: those that wait longest begin first, so that none of them is left over at the end.

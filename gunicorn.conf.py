@@ -21,11 +21,14 @@ workers = 2
 # threads it was about half as fast (--only gthread-8 gthread-32).
 worker_class = gunicorn_worker.Worker
 worker_connections = CONNECTIONS_MAX
-# Also how long the headers of a request may take.
+# How long the headers of a request may take; how long a connection may be idle is the worker's own business.
 keepalive = HEADER_SECONDS
 graceful_timeout = SHUTDOWN_SECONDS
-# No header may change which application or path is meant; SCRIPT_NAME and PATH_INFO could by default.
+# No header of a proxy decides anything here: neither the scheme, where two that disagree would be answered by gunicorn
+# itself, nor which application or path is meant.
+secure_scheme_headers: dict[str, str] = {}
 forwarder_headers = ""
+forwarded_allow_ips = ""
 # gunicorn 27 opens a control socket under HOME, where a second server would take its place.
 control_socket_disable = True
 # One line a request, with the id that the caller got; no query and no header, which may hold what is private.

@@ -15,7 +15,10 @@ NESTING_MAX = 50
 """How many objects and arrays may stand within each other in a body."""
 
 HEADER_SECONDS = 5
-"""How long the line and the headers of a request may take to arrive, and how long an idle connection is kept."""
+"""How long the line and the headers of a request may take to arrive; on a new connection also the first byte."""
+
+IDLE_SECONDS = 75
+"""How long a connection may stay idle between two requests: longer than balancers keep one (60 seconds is common)."""
 
 BODY_SECONDS = 10
 """How long a request's body may take to arrive."""
@@ -82,6 +85,9 @@ RETRY_AFTER_SECONDS = 5
 
 SHUTDOWN_SECONDS = 30
 """How long requests in progress have to end after SIGTERM."""
+
+STOP_SECONDS = 45
+"""How long the supervisor lets processes end: longer than SHUTDOWN_SECONDS, and than a delivery takes."""
 
 # ---- How events are delivered
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import flask_swagger_ui
-from flask import Flask, Response, make_response, send_from_directory
+from flask import Flask, Response, make_response, request, send_from_directory
 from flask_smorest import Api
 from werkzeug.routing import IntegerConverter
 
@@ -19,7 +19,7 @@ SWAGGER_FILES = Path(flask_swagger_ui.__file__).parent / "dist"
 SWAGGER_AGE_SECONDS = 3600
 SWAGGER_POLICY = (
     "default-src 'none'; connect-src 'self'; img-src 'self' data:; "
-    "style-src 'self' 'unsafe-inline'; script-src 'self' 'unsafe-inline'"
+    "style-src 'self' 'unsafe-inline'; script-src 'self' 'unsafe-inline'; frame-ancestors 'none'"
 )
 
 SETTINGS = {
@@ -31,6 +31,8 @@ SETTINGS = {
     "OPENAPI_SWAGGER_UI_PATH": "swagger/",
     "OPENAPI_SWAGGER_UI_URL": f"{PREFIX}/swagger/files/",
     "API_SPEC_OPTIONS": {
+        # From the address of the document itself, which a proxy may serve under a prefix of its own.
+        "servers": [{"url": "../.."}],
         "info": {
             "description": "Money in, counted once. Amounts are whole kopecks. Errors are RFC 9457 problems.",
         },
@@ -66,7 +68,10 @@ class KopeckApi(Api):
 
     def _openapi_swagger_ui(self) -> Response:
         """Show Swagger's page, the only one that may run scripts: its own."""
-        response = make_response(super()._openapi_swagger_ui())
+        page = super()._openapi_swagger_ui()
+        # Relative, because of prefixes; the page itself answers with its last slash and without.
+        root = "../../.." if request.path.endswith("/") else "../.."
+        response = make_response(page.replace(f'"{PREFIX}/', f'"{root}{PREFIX}/'))
         response.headers["Content-Security-Policy"] = SWAGGER_POLICY
         return response
 

@@ -20,10 +20,15 @@ workers = 1
 worker_class = "gthread"
 # Requests wait for slow issuers and for shops, and a shop may call the sandbox while it is called.
 threads = 32
-# Shorter than the time after which honcho kills.
-graceful_timeout = 3
-# No header may change which path is meant; SCRIPT_NAME and PATH_INFO could by default.
+# Longer than a shop may take to answer a webhook, which would otherwise be sent once more.
+graceful_timeout = 15
+# Longer than proxies keep a connection idle (60 seconds), so that they never use one that is just being closed.
+keepalive = 75
+# No header of a proxy decides anything here: neither the scheme, where two that disagree would be answered by gunicorn
+# itself, nor which path is meant.
+secure_scheme_headers: dict[str, str] = {}
 forwarder_headers = ""
+forwarded_allow_ips = ""
 # gunicorn 27 opens a control socket under HOME, which would be the same one as Kopeck's.
 control_socket_disable = True
 accesslog = "-"

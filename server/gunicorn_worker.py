@@ -4,14 +4,16 @@ Named in gunicorn.conf.py alone; nothing in the app knows by what it is served.
 """
 
 import time
+from contextlib import suppress
 from typing import Any
 
 import gevent
+from gevent import socket as gevent_socket
 from gunicorn.http.errors import ParseException
 from gunicorn.workers.ggevent import GeventWorker
 from werkzeug.exceptions import ClientDisconnected, RequestTimeout
 
-from limits import ANSWER_SECONDS, BODY_SECONDS, HEADER_SECONDS, UNREAD_BYTES_MAX
+from limits import ANSWER_SECONDS, BODY_SECONDS, HEADER_SECONDS, IDLE_SECONDS, UNREAD_BYTES_MAX
 
 PIECE_BYTES = 8192
 
@@ -19,8 +21,24 @@ PIECE_BYTES = 8192
 class Worker(GeventWorker):  # type: ignore[misc]
     """gunicorn's gevent worker: each request runs in a greenlet that lets others go on while it waits."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._connection_count = 0
+        # Those between two requests, the longest idle first.
+        self._idle: dict[Any, None] = {}
+
+    def handle(self, listener: Any, client: Any, addr: Any) -> None:
+        """Serve one connection; when no further one fits, the one that has been idle longest makes room."""
+        self._connection_count += 1
+        try:
+            if self._connection_count >= self.worker_connections:
+                self._end_idle(count=1)
+            super().handle(listener, client, addr)
+        finally:
+            self._connection_count -= 1
+
     def handle_request(self, listener_name: str, req: Any, sock: Any, addr: Any) -> None:
-        """Answer one request, then let the others have their turn; StopIteration closes the connection."""
+        """Answer one request, then wait for the next one to begin; StopIteration closes the connection."""
         body, req.body = req.body, PromptBody(req.body)
         sock.settimeout(ANSWER_SECONDS)
         try:
@@ -35,10 +53,37 @@ class Worker(GeventWorker):  # type: ignore[misc]
             raise StopIteration
         # A client that has sent its next request already would be served on and on, and others starve.
         gevent.sleep(0)
+        self._wait_for_next(req, sock)
 
     def handle_quit(self, sig: int, frame: Any) -> None:
         """End in good order on Ctrl-C too; gunicorn would raise SystemExit in a greenlet, which gevent reports."""
         self.alive = False
+
+    def notify(self) -> None:
+        """Say to the master that this process lives; when it is to end, nobody waits for connections that are idle."""
+        super().notify()
+        if not self.alive:
+            self._end_idle(count=len(self._idle))
+
+    def _wait_for_next(self, req: Any, sock: Any) -> None:
+        """Wait until the next request begins; its headers then have HEADER_SECONDS, as those of the first one."""
+        if _has_begun(req.unreader):
+            return
+        if not self.alive:
+            raise StopIteration
+        self._idle[sock] = None
+        try:
+            gevent_socket.wait_read(sock.fileno(), timeout=IDLE_SECONDS)
+        except TimeoutError:
+            raise StopIteration from None
+        finally:
+            del self._idle[sock]
+
+    def _end_idle(self, *, count: int) -> None:
+        for sock in list(self._idle)[:count]:
+            with suppress(OSError):
+                # Its greenlet reads the end of the connection, and closes it.
+                sock.shutdown(gevent_socket.SHUT_RD)
 
 
 class PromptBody:
@@ -76,3 +121,10 @@ def _is_read_to_the_end(body: Any) -> bool:
         except Exception:
             return False  # it cannot be read, which the app was told when it tried
     return False
+
+
+def _has_begun(unreader: Any) -> bool:
+    """Return whether bytes of the next request came together with the last one."""
+    ahead = unreader.take_buffered()
+    unreader.unread(ahead)
+    return bool(ahead)

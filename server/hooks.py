@@ -1,19 +1,18 @@
 """What happens to every request before and after its door: a name, strangers refused, headers."""
 
-import re
 import uuid
 
 from flask import Flask, Response, g, request
 
 from errors import LoopbackOnly
-from http_client import addresses
+from http_client import this_machine
 
 HEADERS = (
     ("X-Content-Type-Options", "nosniff"),
-    ("Content-Security-Policy", "default-src 'none'"),
+    ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
+    ("X-Frame-Options", "DENY"),
     ("Cache-Control", "no-store"),
 )
-LOCAL_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?", re.ASCII)
 
 
 def init_app(app: Flask, *, this_machine_only: bool) -> None:
@@ -30,9 +29,9 @@ def _name_request() -> None:
 
 def _refuse_strangers() -> None:
     """In development reads are open, so only this machine may read, and not by a name that a web page gave it."""
-    by_own_name = LOCAL_HOST.fullmatch(request.headers.get("Host", ""))
-    if "X-Forwarded-For" in request.headers or not by_own_name or not addresses.is_loopback(request.remote_addr or ""):
-        raise LoopbackOnly
+    reason = this_machine.stranger(request.environ)
+    if reason:
+        raise LoopbackOnly(f"{reason} {LoopbackOnly.words}")
 
 
 def _add_headers(response: Response) -> Response:

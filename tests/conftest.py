@@ -13,7 +13,7 @@ from app import create_app
 from auth import api_keys
 from database.extension import db
 from ledger import audit
-from tests import brokers, databases
+from tests import brokers, databases, nginx
 from tests.callers import Bank, Operator
 from tests.databases import Database
 from tests.factories import START, make_config
@@ -150,6 +150,8 @@ def pytest_report_header() -> list[str]:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.write_line(_databases_line())
     terminalreporter.write_line(_brokers_line())
+    if nginx.PROGRAM is None:
+        terminalreporter.write_line("NOT TESTED, not found: nginx")
 
 
 @cache

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urljoin
 
 import pytest
 
@@ -82,7 +83,7 @@ def test_swagger_needs_nothing_from_outside(client, database):
     addresses = re.findall(r'(?:src|href)="([^"]+)"', page.text)
 
     assert len(addresses) == 3
-    for address in addresses:
+    for address in (urljoin("/api/v1/swagger/", address) for address in addresses):
         assert address.startswith("/api/v1/swagger/files/")
         with client.get(address) as file:
             assert file.status_code == 200
