@@ -32,7 +32,7 @@ def create_app(settings: config.Config | None = None, clock: Clock = wall_clock)
     answers.init_app(app)
     api.init_app(app)
     cli.init_app(app)
-    _wake_workers(app, settings.broker_url)
+    _wake_workers(app, settings)
     hooks.init_app(app, this_machine_only=not settings.production)
     return app
 
@@ -51,8 +51,10 @@ def problems(settings: config.Config) -> list[str]:
     ]
 
 
-def _wake_workers(app: Flask, broker_url: str | None) -> None:
+def _wake_workers(app: Flask, settings: config.Config) -> None:
     """Have Celery's workers told after each commit; without a broker, Celery is not even imported."""
-    if broker_url is not None:
+    if settings.broker_url is not None:
         with app.app_context():
-            session.after_commit(extension.db.engine, broker.new_notifier(broker_url).notify)
+            session.after_commit(
+                extension.db.engine, broker.new_notifier(settings.broker_url, settings.ca_bundle).notify
+            )

@@ -8,6 +8,7 @@ import atexit
 import logging
 import os
 import re
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +16,9 @@ from contextlib import suppress
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+
+import certifi
 
 from enums import Job
 from http_client import certificates
@@ -29,9 +33,9 @@ Send = Callable[[Job], None]
 log = logging.getLogger("kopeck")
 
 
-def new_notifier(broker_url: str) -> "Notifier":
+def new_notifier(broker_url: str, ca_bundle: Path | None = None) -> "Notifier":
     """Return a notifier that sends its messages to this broker."""
-    celery = new_celery(broker_url)
+    celery = new_celery(broker_url, ca_bundle)
     _warm_up(celery, broker_url)
     return Notifier(lambda: _Broker(celery, broker_url).send)
 
@@ -82,8 +86,8 @@ def task_name(job: Job) -> str:
     return f"kopeck.{job}"
 
 
-def new_celery(broker_url: str) -> Any:
-    """Return a Celery app that knows the queues, one for each job, and how a message is written."""
+def new_celery(broker_url: str, ca_bundle: Path | None = None) -> Any:
+    """Return a Celery app that knows the queues, one for each job, how a message is written, and whom TLS trusts."""
     from celery import Celery  # noqa: PLC0415 - takes its time, which is spared to those who have no broker
 
     class OwnBroker(Celery):  # type: ignore[misc]
@@ -104,8 +108,25 @@ def new_celery(broker_url: str) -> Any:
         task_default_delivery_mode="transient",
         enable_utc=True,
         timezone="UTC",
+        broker_use_ssl=_tls_options(broker_url, ca_bundle),
     )
     return celery
+
+
+def _tls_options(broker_url: str, ca_bundle: Path | None) -> dict[str, Any] | None:
+    """Have the broker's certificate verified, which kombu does only in part by itself: not at all for Redis."""
+    ours = ca_bundle.read_text(encoding="ascii", errors="ignore") if ca_bundle else None
+    if _scheme(broker_url) == "rediss":
+        return {
+            "ssl_cert_reqs": ssl.CERT_REQUIRED,
+            "ssl_check_hostname": True,
+            "ssl_ca_certs": certifi.where(),
+            "ssl_ca_data": ours,
+        }
+    if _scheme(broker_url) == "amqps":
+        trusted = {"cafile": certifi.where(), "cadata": ours, "check_hostname": True}
+        return {"context": trusted, "server_hostname": urlsplit(broker_url).hostname}
+    return None
 
 
 class _NotifierThread:

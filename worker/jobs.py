@@ -83,6 +83,7 @@ def _client() -> Client:
     return Client(
         loopback_allowed=settings().loopback_endpoints,
         https_only=settings().production,
+        networks=settings().endpoint_networks,
         ca_bundle=settings().ca_bundle,
         proxy=settings().outbound_proxy_url,
     )

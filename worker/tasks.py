@@ -17,7 +17,7 @@ import config
 from database.failures import is_unavailable, log_crash, log_unavailable
 from enums import Job
 from limits import BEAT_SECONDS, JOB_SECONDS_MAX, REPLAY_BEAT_SECONDS, TASK_SECONDS
-from worker import broker, jobs
+from worker import broker, consumer, jobs
 
 log = logging.getLogger("kopeck")
 
@@ -30,8 +30,9 @@ settings: config.Config = import_string("app:load_settings")()
 if settings.broker_url is None:
     config.end_if(["CELERY_BROKER_URL is missing: Celery needs a broker, and `flask worker` does the same without one"])
 
-celery = broker.new_celery(str(settings.broker_url))
+celery = broker.new_celery(str(settings.broker_url), settings.ca_bundle)
 celery.set_current()
+consumer.install()
 celery.conf.update(
     task_ignore_result=True,
     # Acknowledged before it runs, and not sent again when its process dies: a wake-up that is lost costs one tick,
@@ -39,6 +40,9 @@ celery.conf.update(
     task_acks_late=False,
     task_reject_on_worker_lost=False,
     worker_prefetch_multiplier=1,
+    # Whoever may write to the broker could otherwise end workers, or have them do other things than their jobs.
+    worker_enable_remote_control=False,
+    worker_consumer="worker.consumer:Consumer",
     task_time_limit=JOB_SECONDS_MAX,
     # The log is ours to set up; what is printed is not a warning.
     worker_hijack_root_logger=False,

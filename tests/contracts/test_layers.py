@@ -46,7 +46,7 @@ SOCKETS = {
     *("socket", "socketserver", "asyncio", "http.client", "http.server", "smtplib", "ftplib", "imaplib"),
     *("urllib.request", "urllib3", "requests", "httpx", "aiohttp", "celery", "kombu", "redis", "amqp"),
 }
-OPENS_SOCKETS = ("http_client/", "database/", "worker/broker.py", "worker/tasks.py")
+OPENS_SOCKETS = ("http_client/", "database/", "worker/broker.py", "worker/tasks.py", "worker/consumer.py")
 
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 FILES = sorted(
