@@ -14,6 +14,7 @@ from sqlalchemy.exc import ArgumentError
 import environment
 from enums import UnknownInn
 from http_client import addresses, certificates
+from http_client.networks import Networks
 from http_client.proxy import Proxy
 
 SECRET_CHARACTERS_MIN = 32
@@ -71,6 +72,7 @@ class Config:
     balance_updates: BalanceUpdates
     secrets_keys: tuple[str, ...] = field(repr=False)
     loopback_endpoints: bool
+    endpoint_networks: Networks
     broker_url: str | None = field(repr=False)
     outbound_proxy_url: str | None = field(repr=False)
     ca_bundle: Path | None
@@ -99,6 +101,7 @@ class Config:
             balance_updates=cast(BalanceUpdates, read.choice("BALANCE_UPDATES", ("immediate", "queued"))),
             secrets_keys=read.listed(SECRETS_KEYS),
             loopback_endpoints=read.choice("ENDPOINTS_ON_LOOPBACK", ("refuse", "allow")) == "allow",
+            endpoint_networks=read.parsed("ENDPOINTS_NETWORKS", "", Networks.from_text),
             broker_url=read.parsed("CELERY_BROKER_URL", "", _broker_url),
             outbound_proxy_url=read.parsed("OUTBOUND_PROXY_URL", "", _proxy_url),
             ca_bundle=read.parsed("CA_BUNDLE", "", _ca_bundle),
@@ -112,6 +115,10 @@ class Config:
         elif not addresses.is_loopback(config.host):
             problems.append("HOST must be a loopback address in development; set KOPECK_ENV=production to be reached")
         problems += check(config)
+        if "SCRIPT_NAME" in read.environ:
+            problems.append(
+                "SCRIPT_NAME is no setting: let the proxy take its prefix off the path; every link here is relative"
+            )
         if problems:
             raise ConfigError(problems)
         return config

@@ -49,6 +49,7 @@ def create_endpoint(body: dict[str, Any]) -> dict[str, Any]:
         "event_types": " ".join(body["event_types"]),
         "loopback_allowed": settings().loopback_endpoints,
         "https_only": settings().production,
+        "networks": settings().endpoint_networks,
     }
     return vars(endpoints.create(cipher(), **asked, now=now()))
 

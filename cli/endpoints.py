@@ -50,6 +50,7 @@ def create(
         description=description,
         loopback_allowed=settings().loopback_endpoints,
         https_only=settings().production,
+        networks=settings().endpoint_networks,
         now=now(),
     )
     _print_secret(revealed)

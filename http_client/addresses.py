@@ -1,4 +1,4 @@
-"""Where an event may be delivered to: the public internet, and no address of ours, our neighbours' or our provider's.
+"""Where an event may be delivered to: the public internet, and of other addresses only those that the settings allow.
 
 Called by whoever registers an endpoint, and by the dialer for each address before it connects.
 Never asks DNS and never opens a socket, so a name that passes here is judged once more by what it resolves to.
@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import idna
 
+from http_client.networks import ISATAP, NO_NETWORKS, Networks
 from limits import URL_CHARACTERS_MAX
 
 URLS_KEPT = 1024
@@ -53,9 +54,6 @@ REFUSED_V6 = tuple(
         "3fff::/20",  # documentation
     )
 )
-ISATAP = (b"\x00\x00\x5e\xfe", b"\x02\x00\x5e\xfe")
-"""What stands before the IPv4 address that an ISATAP address holds, whatever its network."""
-
 LOOPBACK_V4 = IPv4Network("127.0.0.0/8")
 LOOPBACK_V6 = IPv6Address("::1")
 LOCAL_SUFFIXES = (".localhost", ".localdomain", ".local", ".internal", ".intranet", ".lan", ".home.arpa")
@@ -68,7 +66,7 @@ NAME = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_](?:[a
 NUMBER = re.compile(r"0x[0-9a-f]*|[0-9]+", re.ASCII)
 
 NOT_HTTPS = "The address must start with https://, so that nobody on the way can read what is sent."
-NOT_PUBLIC = "This address is not on the public internet, and nothing is sent anywhere else."
+NOT_PUBLIC = "This address is not on the public internet, nor in a network that the settings list."
 
 
 class Unusable(ValueError):
@@ -94,9 +92,9 @@ def is_public(address: str) -> bool:
     return not any(parsed in network for network in REFUSED_V6)
 
 
-def is_allowed(address: str, *, loopback_allowed: bool) -> bool:
+def is_allowed(address: str, *, loopback_allowed: bool, networks: Networks = NO_NETWORKS) -> bool:
     """Return whether an event may be delivered to an IP address."""
-    return is_public(address) or (loopback_allowed and _is_loopback_address(address))
+    return is_public(address) or (loopback_allowed and _is_loopback_address(address)) or networks.lists(address)
 
 
 def is_loopback(host: str) -> bool:
@@ -126,21 +124,37 @@ def is_local(name: str) -> bool:
     return "." not in name or name.endswith(LOCAL_SUFFIXES)
 
 
-def problem_with(url: str, *, loopback_allowed: bool, https_only: bool) -> str | None:
+def problem_with(url: str, *, loopback_allowed: bool, https_only: bool, networks: Networks = NO_NETWORKS) -> str | None:
     """Say in a sentence why a URL cannot be an endpoint, or return None when nothing speaks against it yet."""
     try:
         target = split(url)
     except Unusable as problem:
         return str(problem)
-    if https_only and target.scheme != "https":
+    if https_only and not scheme_fits(target.scheme, target.host, networks):
         return NOT_HTTPS
     if is_address(target.host):
-        fits = is_allowed(target.host, loopback_allowed=loopback_allowed)
+        fits = is_allowed(target.host, loopback_allowed=loopback_allowed, networks=networks)
     elif is_localhost(target.host):
         fits = loopback_allowed
     else:
-        fits = not is_local(target.host)
+        # What a local name means is seen when it is resolved.
+        fits = bool(networks.listed) or not is_local(target.host)
     return None if fits else NOT_PUBLIC
+
+
+def problem_with_address(
+    address: str, scheme: str, *, loopback_allowed: bool, https_only: bool, networks: Networks
+) -> str | None:
+    """Say in a sentence why nothing is sent to an IP address by a scheme, or return None."""
+    if not is_allowed(address, loopback_allowed=loopback_allowed, networks=networks):
+        return NOT_PUBLIC
+    return NOT_HTTPS if https_only and not scheme_fits(scheme, address, networks) else None
+
+
+def scheme_fits(scheme: str, host: str, networks: Networks) -> bool:
+    """Return whether production may send to a host by a scheme; a name is judged once more by what it resolves to."""
+    listed = networks.lists(host, http=True) if is_address(host) else bool(networks.with_http)
+    return scheme == "https" or listed
 
 
 @lru_cache(maxsize=URLS_KEPT)

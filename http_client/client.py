@@ -6,6 +6,7 @@ the environment for a proxy, and never decides what an answer means.
 
 import socket
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from http_client import addresses
 from http_client.addresses import Target
 from http_client.connection import AddressRefused, Answer, Connection, ConnectionLost, Deadline, Unreachable, Withdrawn
 from http_client.dialer import Dialer, Resolver, resolve, trust
+from http_client.networks import NO_NETWORKS, Networks
 from http_client.pool import ConnectionPool, Origin
 from http_client.proxy import Proxy
 from http_client.request import Request, Values, build_request
@@ -41,7 +43,7 @@ def is_free(host: str, port: int) -> bool:
 
 def post(url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
     """POST a body once for a person at the shell, to any address, and return the answer; raise Unreachable."""
-    dialer = Dialer(may_reach=lambda _: True, resolve=resolve, connect_seconds=DELIVERY_CONNECT_SECONDS)
+    dialer = Dialer(problem_with=lambda *_: None, resolve=resolve, connect_seconds=DELIVERY_CONNECT_SECONDS)
     target = _target(url)
     request = build_request("POST", target, body=body, headers=headers)
     deadline = Deadline(SHELL_SECONDS)
@@ -61,9 +63,9 @@ def post(url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
 class Client:
     """Sends requests and keeps connections open between them; safe for several threads.
 
-    Connects only to addresses of the public internet, and connects to the very address that it has judged, so that
-    DNS cannot change its mind in between. A connection that is kept leads to such an address; it is used again only
-    if nothing has come over it meanwhile, neither its end nor an answer that nobody asked for.
+    Connects only to addresses of the public internet and of listed networks, and to the very address that it has
+    judged, so that DNS cannot change its mind in between. A connection that is kept leads to such an address; it is
+    used again only if nothing has come over it meanwhile, neither its end nor an answer that nobody asked for.
 
     Of an answer's body that is longer than `answer_bytes_max` it returns the beginning; without `truncate` it raises
     Unreachable instead, for callers that act on what an answer says and not on its status alone.
@@ -76,6 +78,7 @@ class Client:
         *,
         loopback_allowed: bool,
         https_only: bool = False,
+        networks: Networks = NO_NETWORKS,
         resolve: Resolver = resolve,
         connect_seconds: float = DELIVERY_CONNECT_SECONDS,
         seconds: float = DELIVERY_SECONDS,
@@ -87,12 +90,19 @@ class Client:
         proxy: str | None = None,
     ) -> None:
         self._https_only = https_only
+        self._networks = networks
         self._dialer = Dialer(
-            may_reach=lambda address: addresses.is_allowed(address, loopback_allowed=loopback_allowed),
+            problem_with=partial(
+                addresses.problem_with_address,
+                loopback_allowed=loopback_allowed,
+                https_only=https_only,
+                networks=networks,
+            ),
             resolve=resolve,
             connect_seconds=connect_seconds,
             tls=trust(ca_bundle),
             proxy=None if proxy is None else Proxy.from_url(proxy),
+            networks=networks,
         )
         self._seconds = seconds
         self._answer_bytes_max = answer_bytes_max
@@ -130,7 +140,7 @@ class Client:
         off, or is not there within `seconds`, is no answer, even if it began with a 200: half of one is not believed.
         """
         target = _target(url)
-        if self._https_only and target.scheme != "https":
+        if self._https_only and not addresses.scheme_fits(target.scheme, target.host, self._networks):
             raise AddressRefused(addresses.NOT_HTTPS)
         request = build_request(
             method, target, query=query, headers=headers, body=body, form=form, json=json, basic_auth=basic_auth

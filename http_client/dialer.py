@@ -17,6 +17,7 @@ import certifi
 from http_client import addresses
 from http_client.addresses import Target
 from http_client.connection import AddressRefused, Connection, Deadline, Unreachable
+from http_client.networks import NO_NETWORKS, Networks
 from http_client.proxy import WRONG_PASSWORD, Proxy, TunnelFailed
 from http_client.request import Request
 from limits import ADDRESS_ATTEMPTS_MAX
@@ -46,14 +47,16 @@ def trust(ca_bundle: Path | None = None) -> ssl.SSLContext:
 class Dialer:
     """What opens a connection: which addresses it may reach, how names are resolved, whom TLS trusts, what proxy helps.
 
-    Nothing on this machine is reached through the proxy, and the proxy itself may be anywhere: the operator chose it.
+    `problem_with` says why nothing is sent to an address by a scheme. Nothing on this machine or in a listed network is
+    reached through the proxy, and the proxy itself may be anywhere: the operator chose it.
     """
 
-    may_reach: Callable[[str], bool]
+    problem_with: Callable[[str, str], str | None]
     resolve: Resolver
     connect_seconds: float
     tls: ssl.SSLContext = field(default_factory=trust)
     proxy: Proxy | None = None
+    networks: Networks = NO_NETWORKS
 
     def connect(self, target: Target, deadline: Deadline) -> Connection:
         """Connect to the first allowed address that accepts; raise Unreachable, or AddressRefused if none is."""
@@ -65,25 +68,28 @@ class Dialer:
             raise Unreachable(_in_words(problem, limit), maybe_sent=False) from None
 
     def tunnel_to(self, host: str) -> Proxy | None:
-        """Return the proxy by which a host is reached; None for this machine, and where there is no proxy."""
-        return self.proxy if self.proxy and not addresses.is_loopback(host) else None
+        """Return the proxy by which a host is reached; None for what is near, and where there is no proxy."""
+        is_near = addresses.is_loopback(host) or self.networks.lists(host)
+        return None if is_near else self.proxy
 
     def _allowed(self, target: Target, deadline: Deadline) -> Sequence[str]:
         """Return the addresses that may be connected to, or the name if the proxy is to resolve it."""
         if self.proxy and not addresses.is_address(target.host) and not addresses.is_localhost(target.host):
-            if addresses.is_local(target.host):
+            is_local = addresses.is_local(target.host)
+            if is_local and not self.networks.listed:
                 raise AddressRefused(addresses.NOT_PUBLIC)
-            if self.proxy.resolves_names:
+            if self.proxy.resolves_names and not is_local:
                 return [target.host]
         found = self._resolved(target.host, target.port, deadline, whose="host")
-        allowed = [address for address in found if self.may_reach(address)]
+        problems = {address: self.problem_with(address, target.scheme) for address in found}
+        allowed = [address for address, problem in problems.items() if problem is None]
         if not allowed:
-            raise AddressRefused(addresses.NOT_PUBLIC)
+            raise AddressRefused(next(iter(problems.values()), None) or addresses.NOT_PUBLIC)
         return allowed
 
     def _connect(self, target: Target, host: str, deadline: Deadline) -> Connection:
         proxy = self.tunnel_to(host)
-        connection = self._connect_to(host, target.port, deadline) if proxy is None else self._proxied(proxy, deadline)
+        connection = self._proxied(proxy, deadline) if proxy else self._connect_to(host, target, deadline)
         try:
             if proxy:
                 _open_tunnel(connection, proxy.tunnel_request(target, host), deadline)
@@ -94,11 +100,12 @@ class Dialer:
             raise
         return connection
 
-    def _connect_to(self, address: str, port: int, deadline: Deadline) -> Connection:
-        sock = _open(address, port, deadline)
+    def _connect_to(self, address: str, target: Target, deadline: Deadline) -> Connection:
+        sock = _open(address, target.port, deadline)
         try:
-            if not self.may_reach(sock.getpeername()[0]):
-                raise AddressRefused(addresses.NOT_PUBLIC)
+            problem = self.problem_with(sock.getpeername()[0], target.scheme)
+            if problem:
+                raise AddressRefused(problem)
         except BaseException:
             sock.close()
             raise

@@ -26,6 +26,7 @@ from errors import (
     OrganizationUnknown,
 )
 from http_client import addresses
+from http_client.networks import NO_NETWORKS, Networks
 from limits import CURRENT_SECRETS_MAX, ENDPOINTS_MAX
 from models import Delivery, Endpoint, Organization
 from outbox import endpoint_keys, events, looks, recording, results
@@ -55,10 +56,11 @@ def create(
     description: str,
     loopback_allowed: bool,
     https_only: bool,
+    networks: Networks = NO_NETWORKS,
     now: datetime,
 ) -> Reveal:
     """Register an endpoint for one organisation or for all; raise EndpointRefused or OrganizationUnknown."""
-    problem = addresses.problem_with(url, loopback_allowed=loopback_allowed, https_only=https_only)
+    problem = addresses.problem_with(url, loopback_allowed=loopback_allowed, https_only=https_only, networks=networks)
     if problem:
         raise EndpointRefused(problem)
     key = endpoint_keys.new_key(scheme)

@@ -47,6 +47,12 @@ def sandbox() -> Sandbox:
     return of_app
 
 
+def settings_of(app: Flask) -> Settings:
+    """Return the settings of an app, also where none is running."""
+    of_app: Sandbox = app.extensions["sandbox"]
+    return of_app.settings
+
+
 def settings() -> Settings:
     """Return the settings of the running app."""
     return sandbox().settings

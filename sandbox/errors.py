@@ -17,6 +17,10 @@ MESSAGES = {
     "NOT_POSSIBLE": "This cannot be done to a payment in its present state.",
     "UNUSABLE": "The request cannot be used.",
     "CROSS_SITE": "This was sent from another site's page.",
+    "BANK_CLOSED": (
+        "With SANDBOX_PUBLIC=yes the mock bank sends to no address of this machine or of a private network. "
+        "Set SANDBOX_SHOP_URL to a public address, or list the network in SANDBOX_NETWORKS."
+    ),
     "LOOPBACK_ONLY": "Only this machine is answered. Set SANDBOX_PUBLIC=yes to serve others.",
 }
 """One sentence for each error code. The reasons for declines are in cards.py."""

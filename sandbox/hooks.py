@@ -1,18 +1,21 @@
 """Hooks for every request: access checks, response headers, and errors as a page or as JSON."""
 
-import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 
-from http_client import addresses
+from http_client import this_machine
 from sandbox import context
-from sandbox.errors import GatewayError
+from sandbox.errors import MESSAGES, GatewayError
 from sandbox.pages import payer
 from sandbox.validation import TooDeep
 
-LOCAL_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?", re.ASCII)
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
 TOO_DEEP = "There was an error parsing the body"
 """The words of upstream's framework for a body that its parser gives up."""
 
@@ -28,12 +31,28 @@ HEADERS = {
 
 def init_app(app: Flask) -> None:
     """Attach checks, headers and errors to the app."""
+    app.wsgi_app = Prefixed(app.wsgi_app, context.settings_of(app).prefix)  # type: ignore[method-assign]
     app.before_request(refuse_strangers)
     app.before_request(refuse_other_sites)
     app.after_request(_add_headers)
     app.register_error_handler(GatewayError, render)
     app.register_error_handler(TooDeep, _render_too_deep)
     app.register_error_handler(HTTPException, _render_http)
+
+
+class Prefixed:
+    """A WSGI app whose links begin with a prefix, whether or not the proxy in front takes it off the path."""
+
+    def __init__(self, app: "WSGIApplication", prefix: str) -> None:
+        self._app = app
+        self._prefix = prefix
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        """Answer a request."""
+        path = environ.get("PATH_INFO", "")
+        if self._prefix and f"{path}/".startswith(f"{self._prefix}/"):
+            path = path.removeprefix(self._prefix)
+        return self._app({**environ, "SCRIPT_NAME": self._prefix, "PATH_INFO": path}, start_response)
 
 
 def wants_page() -> bool:
@@ -44,12 +63,9 @@ def wants_page() -> bool:
 
 def refuse_strangers() -> None:
     """Answer this machine only, and only under its own names, because of DNS rebinding."""
-    if context.settings().public:
-        return
-    host = request.headers.get("Host", "")
-    by_own_name = LOCAL_HOST.fullmatch(host) or host == urlsplit(context.settings().base_url).netloc
-    if not by_own_name or not addresses.is_loopback(request.remote_addr or ""):
-        raise GatewayError("LOOPBACK_ONLY", 403)
+    reason = None if context.settings().public else this_machine.stranger(request.environ)
+    if reason:
+        raise GatewayError("LOOPBACK_ONLY", 403, f"{reason} {MESSAGES['LOOPBACK_ONLY']}")
 
 
 def refuse_other_sites() -> None:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import environment
 from http_client import addresses
+from http_client.networks import Networks
 from sandbox import upstream_settings
 
 ROOT = environment.FILE.parent
@@ -63,6 +64,20 @@ class Settings:
     bank_secret: str | None = field(repr=False)
     smtp_url: str | None = field(repr=False)
     public: bool
+    networks: Networks
+
+    @property
+    def prefix(self) -> str:
+        """The path of `base_url`: what a proxy in front puts before every path, empty without one."""
+        return urlsplit(self.base_url).path
+
+    @property
+    def bank_is_open(self) -> bool:
+        """Whether the mock bank may send: strangers do not choose its target, but they read what it answers."""
+        target = addresses.split(self.shop_url).host
+        if not self.public or self.networks.lists(target):
+            return True
+        return not addresses.is_localhost(target) and (not addresses.is_address(target) or addresses.is_public(target))
 
     @property
     def is_https(self) -> bool:
@@ -75,6 +90,7 @@ class Settings:
         read = _Reader(environ)
         host, port = read.text("SANDBOX_HOST", "127.0.0.1").strip("[]"), read.parsed("SANDBOX_PORT", "8001", _port)
         shop_port = read.text("PORT", "8000")
+        public = read.choice("SANDBOX_PUBLIC", ("no", "yes")) == "yes"
         settings = cls(
             host=host,
             port=port,
@@ -86,12 +102,12 @@ class Settings:
             announce=cast(Announce, read.choice("SANDBOX_ANNOUNCE", ("all", "paid"))),
             pay_per_minute=read.parsed("SANDBOX_PAY_PER_MINUTE", "60", _count),
             shop_url=read.parsed("SANDBOX_SHOP_URL", f"http://127.0.0.1:{shop_port}/api/v1/webhook/bank/", _target),
-            bank_secret=read.text("SANDBOX_BANK_SECRET", _kopeck_secret(read)) or None,
+            bank_secret=read.text("SANDBOX_BANK_SECRET", "" if public else _kopeck_secret(read)) or None,
             smtp_url=read.parsed("SANDBOX_SMTP_URL", "", _smtp_url),
-            public=read.choice("SANDBOX_PUBLIC", ("no", "yes")) == "yes",
+            public=public,
+            networks=read.parsed("SANDBOX_NETWORKS", "", Networks.from_text),
         )
-        if not settings.public and not addresses.is_loopback(host):
-            read.problems.append("SANDBOX_HOST must be a loopback address; set SANDBOX_PUBLIC=yes to be reached")
+        read.problems += _exposed(settings, read)
         if read.problems:
             raise SettingsError(read.problems)
         return settings
@@ -168,6 +184,30 @@ class _Reader:
             is_own = bool(self.environ.get(name, "").strip()) or name not in self.upstream
             self.problems.append(f"{name if is_own else upstream_settings.source_of(name)} {error}")
             return parse(default)
+
+
+def _exposed(settings: Settings, read: _Reader) -> list[str]:
+    """Name what would let others in unexpectedly, or let strangers sign what a real Kopeck believes."""
+    problems = []
+    if not settings.public and not addresses.is_loopback(settings.host):
+        problems.append("SANDBOX_HOST must be a loopback address; set SANDBOX_PUBLIC=yes to be reached")
+    if not settings.public and not addresses.is_loopback(urlsplit(settings.base_url).hostname or ""):
+        problems.append("SANDBOX_BASE_URL must name this machine; set SANDBOX_PUBLIC=yes to be reached by others")
+    believed = {
+        secret.strip()
+        for name, secrets in read.environ.items()
+        if name.startswith("BANK_WEBHOOK_SECRETS")
+        for secret in secrets.split(",")
+    }
+    own = {"SANDBOX_BANK_SECRET": settings.bank_secret, "SANDBOX_WEBHOOK_SECRET": settings.webhook_secret}
+    problems += [
+        f"{name} is a secret of Kopeck's own: with SANDBOX_PUBLIC=yes anybody could sign with it; use another one"
+        for name, secret in own.items()
+        if settings.public and secret in believed
+    ]
+    if "SCRIPT_NAME" in read.environ:
+        problems.append("SCRIPT_NAME is no setting: put the prefix into the path of SANDBOX_BASE_URL")
+    return problems
 
 
 def _kopeck_secret(read: _Reader) -> str:

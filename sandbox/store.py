@@ -3,7 +3,7 @@
 import secrets
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -183,7 +183,13 @@ class Store:
 
     def prepare(self) -> None:
         """Create the file and its tables if they do not exist; rename a file of another version."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not self.path.exists():
+            self.path.touch(mode=0o600)
+        for suffix in ("", "-wal", "-shm"):
+            # It holds the secret, codes and mails. One that is gone or belongs to somebody else stays as it is.
+            with suppress(OSError):
+                self.path.with_name(self.path.name + suffix).chmod(0o600)
         if self._version() not in (0, VERSION):
             self._rename_file()
         with self.writing() as connection:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from http_client import addresses
+from sandbox import context
 from sandbox.gateway.model import AMOUNT_MAX
 
 WHOLE = re.compile(r"\s*([+-]?[0-9]{1,30})(\.0*)?\s*", re.ASCII)
@@ -18,6 +19,10 @@ REDIRECT = re.compile(r"https?://[^\s/?#\\]+[^\s\\]*", re.I)
 NESTING_MAX = 32
 REFERENCE_CHARACTERS_MAX = 1000
 URL_CHARACTERS_MAX = 2048
+NOT_SENT_TO = (
+    "Webhooks are sent to the public internet, to networks in SANDBOX_NETWORKS, "
+    "and to this machine unless SANDBOX_PUBLIC=yes."
+)
 
 Problem = dict[str, Any]
 
@@ -187,9 +192,14 @@ def _problem_with_webhook(url: str) -> str | None:
         target = addresses.split(url)
     except addresses.Unusable as problem:
         return str(problem)
-    if addresses.is_address(target.host) and not addresses.is_allowed(target.host, loopback_allowed=True):
-        return "Webhooks are sent to this machine and to the public internet, and nowhere else."
-    return None
+    settings = context.settings()
+    if addresses.is_localhost(target.host):
+        fits = not settings.public
+    else:
+        fits = not addresses.is_address(target.host) or addresses.is_allowed(
+            target.host, loopback_allowed=not settings.public, networks=settings.networks
+        )
+    return None if fits else NOT_SENT_TO
 
 
 def _problem(kind: str, place: list[Any], message: str, given: object) -> Problem:

@@ -38,7 +38,7 @@ def start(app: Flask) -> threading.Thread:
 def run(app: Flask, stop: threading.Event) -> None:
     """Work until `stop` is set; then finish what was started."""
     with app.app_context(), ThreadPoolExecutor(SENDERS) as pool, ThreadPoolExecutor(1) as mail_pool:
-        client, running = webhooks.new_client(), set[Future[None]]()
+        client, running = webhooks.new_client(context.settings()), set[Future[None]]()
         wake_event, mails = context.sandbox().wake_event, mail_pool.submit(int)
         while not stop.is_set():
             wake_event.clear()
@@ -76,7 +76,7 @@ def settle_due() -> int:
 
 def deliver_due() -> int:
     """Send every due webhook, one after the other; return how many were sent."""
-    client, sent = webhooks.new_client(), 0
+    client, sent = webhooks.new_client(context.settings()), 0
     try:
         while claimed := _claim(BATCH):
             for webhook in claimed:

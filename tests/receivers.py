@@ -1,10 +1,12 @@
 """Those who hear of events: a small HTTP server that keeps what it was sent and answers as a test wants."""
 
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socket import AF_INET, AF_INET6
 from typing import Any, Self
 
 
@@ -30,6 +32,8 @@ class Receiver:
 
     answer: Callable[[ReceivedRequest], Answer] = accept
     received: list[ReceivedRequest] = field(default_factory=list)
+    host: str = "127.0.0.1"
+    tls: ssl.SSLContext | None = None
 
     def __enter__(self) -> Self:
         receiver = self
@@ -54,7 +58,10 @@ class Receiver:
             def log_message(self, *_: Any) -> None:
                 """Say nothing."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        kind = type("Server", (ThreadingHTTPServer,), {"address_family": AF_INET6 if ":" in self.host else AF_INET})
+        self._server = kind((self.host, 0), Handler)
+        if self.tls:
+            self._server.socket = self.tls.wrap_socket(self._server.socket, server_side=True)
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
         self._thread.start()
@@ -67,7 +74,11 @@ class Receiver:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}/hook"
+        return self.url_for(f"[{self.host}]" if ":" in self.host else self.host)
+
+    def url_for(self, host: str) -> str:
+        """Return its address under a name of this machine."""
+        return f"{'https' if self.tls else 'http'}://{host}:{self._server.server_address[1]}/hook"
 
 
 class HangingReceiver:

@@ -14,6 +14,7 @@ from http_client.connection import Unreachable
 from sandbox import context
 from sandbox.bank import payload, store
 from sandbox.bank.store import Exchange
+from sandbox.errors import GatewayError
 from sandbox.pages import layout
 from sandbox.pages.languages import Language
 from sandbox.storm.findings import SENTENCES
@@ -28,6 +29,13 @@ NUMBER_MAX = 2**53
 COLUMNS = ("before", "sent", "earlier", "held", "expected", "credited", "logged", "after")
 
 blueprint = Blueprint("bank", __name__)
+
+
+@blueprint.before_request
+def refuse_to_reach_inside() -> None:
+    """Refuse strangers whom the mock bank would show what this machine answers."""
+    if not context.settings().bank_is_open:
+        raise GatewayError("BANK_CLOSED", 403)
 
 
 @blueprint.post("/api/v1/webhook/bank/imitation")

@@ -9,7 +9,7 @@ import re
 from datetime import timedelta
 from typing import Any
 
-from flask import Blueprint, Response, current_app, redirect, request
+from flask import Blueprint, Response, current_app, redirect, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
 from sandbox import context, validation
@@ -84,7 +84,7 @@ def pay(payment_id: str) -> Answer:
         session=request.cookies.get(SESSION_COOKIE),
     )
     if result.next is Next.OTP:
-        return redirect(f"/otp/{result.invoice.id}", 303)
+        return redirect(url_for("acquiremock.show_otp", payment_id=result.invoice.id), 303)
     # Only what this browser has sent itself: a repeat may get the result of another attempt.
     email = saved_cards.normalize_email(form.email)
     return _to_success(result.invoice, email if email == result.invoice.email else None)
@@ -252,7 +252,7 @@ def _idempotency_key() -> str | None:
 
 def _to_success(invoice: Invoice, email: str | None) -> Answer:
     """Redirect a payer; set the cookie that prefills the e-mail field next time and grants no access."""
-    response = redirect(f"/success/{invoice.id}", 303)
+    response = redirect(url_for("acquiremock.show_success", payment_id=invoice.id), 303)
     if email:
         _set_cookie(response, EMAIL_COOKIE, email, REMEMBERED)
     return response

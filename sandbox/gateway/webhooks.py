@@ -16,7 +16,7 @@ from http_client.client import Client
 from http_client.connection import Unreachable
 from sandbox import store
 from sandbox.gateway.model import Invoice, Status
-from sandbox.settings import AmountForm, Announce
+from sandbox.settings import AmountForm, Announce, Settings
 from sandbox.store import Connection, Row, Store
 
 ATTEMPTS_MAX = 5
@@ -164,9 +164,9 @@ def claim(database: Store, *, now: datetime, limit: int) -> list[ClaimedWebhook]
     ]
 
 
-def new_client() -> Client:
-    """Return an HTTP client for public addresses and this machine, but not for private addresses."""
-    return Client(loopback_allowed=True, seconds=SECONDS_MAX)
+def new_client(settings: Settings) -> Client:
+    """Return an HTTP client for public addresses, listed networks, and this machine unless strangers choose targets."""
+    return Client(loopback_allowed=not settings.public, networks=settings.networks, seconds=SECONDS_MAX)
 
 
 def send(

@@ -151,7 +151,7 @@ def make_invoice() -> Response | tuple[str, int]:
         webhook_url=given["webhook_url"],
         redirect_url=given["redirect_url"],
     )
-    return redirect(f"/checkout/{created.id}", 303)
+    return redirect(url_for("acquiremock.show_checkout", payment_id=created.id), 303)
 
 
 @blueprint.get("/sandbox/reset")
@@ -170,7 +170,11 @@ def reset() -> Response:
 
 def _form(given: dict[str, str], problem: str | None = None) -> str:
     return render_template(
-        "try.html", given=given, problem_text=problem, here="/test", currency=context.settings().currency.code
+        "try.html",
+        given=given,
+        problem_text=problem,
+        here=url_for("pages.new_invoice"),
+        currency=context.settings().currency.code,
     )
 
 

@@ -78,7 +78,7 @@ def render_checkout(
         shop=layout.shop_of(invoice),
         seconds_left=_seconds_until(invoice.expires_at),
         here=_checkout_url(invoice.id),
-        pay_url=f"/api/pay/{invoice.id}",
+        pay_url=url_for("acquiremock.pay", payment_id=invoice.id),
         email=email,
         cards=saved,
         problem_text=problem,
@@ -101,7 +101,7 @@ def render_otp(
         wait_seconds=_seconds_until(status.resend_at),
         sent_to=status.email,
         here=_otp_url(invoice.id),
-        verify_url=f"/otp/verify/{invoice.id}",
+        verify_url=url_for("acquiremock.verify_otp", payment_id=invoice.id),
         resend_url=url_for("pages.resend_otp", payment_id=invoice.id),
         inbox_url=url_for("pages.inbox", invoice=invoice.id),
         digits=OTP_DIGITS,
@@ -259,12 +259,12 @@ def _seconds_until(moment: Any) -> int:
 
 
 def _checkout_url(payment_id: str) -> str:
-    return f"/checkout/{payment_id}"
+    return url_for("acquiremock.show_checkout", payment_id=payment_id)
 
 
 def _otp_url(payment_id: str) -> str:
-    return f"/otp/{payment_id}"
+    return url_for("acquiremock.show_otp", payment_id=payment_id)
 
 
 def _success_url(payment_id: str) -> str:
-    return f"/success/{payment_id}"
+    return url_for("acquiremock.show_success", payment_id=payment_id)

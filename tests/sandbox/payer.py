@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 from flask import Flask
@@ -113,7 +114,7 @@ class Payer:
 
 def pay_as_a_script(base: str, page_url: str, reference: str, pay_path: str) -> None:
     """Do what a scripted payer does: keep cookies, read the token, pay, read the code, confirm."""
-    browser = requests.Session()
+    browser, prefix = requests.Session(), urlsplit(base).path
     payment_id = page_url.rsplit("/", maxsplit=1)[-1]
     page = browser.get(page_url, timeout=30)
     assert page.status_code == 200
@@ -122,13 +123,13 @@ def pay_as_a_script(base: str, page_url: str, reference: str, pay_path: str) -> 
     assert browser.cookies["csrf_token"] == token
     card = {"card_number": "4444 4444 4444 4444", "expiry": "12/25", "cvv": "123", "email": EMAIL, "csrf_token": token}
     paid = browser.post(f"{base}{pay_path}/{payment_id}", data=card, allow_redirects=False, timeout=30)
-    assert (paid.status_code, paid.headers["Location"]) == (303, f"/otp/{payment_id}")
+    assert (paid.status_code, paid.headers["Location"]) == (303, f"{prefix}/otp/{payment_id}")
     assert browser.get(f"{base}/otp/{payment_id}", timeout=30).status_code == 200
     code = requests.get(f"{base}/sandbox/api/invoices/{payment_id}/otp", timeout=30).json()["otp_code"]
     confirmed = browser.post(
         f"{base}/otp/verify/{payment_id}", data={"otp_code": code}, allow_redirects=False, timeout=30
     )
-    assert (confirmed.status_code, confirmed.headers["Location"]) == (303, f"/success/{payment_id}")
+    assert (confirmed.status_code, confirmed.headers["Location"]) == (303, f"{prefix}/success/{payment_id}")
     assert browser.get(f"{base}/success/{payment_id}", timeout=30).status_code == 200
 
 

@@ -250,7 +250,7 @@ def test_a_failure_that_comes_after_the_lease_changes_nothing_and_a_success_stil
     first, second = payer.create(webhookUrl=shop.url), payer.create(webhookUrl=shop.url)
     payer.pay_through(first)
     payer.pay_through(second)
-    client = webhooks.new_client()
+    client = webhooks.new_client(payer.app.extensions["sandbox"].settings)
     with payer.app.app_context():
         kept = context.store()
 
