@@ -28,8 +28,8 @@ def alive() -> dict[str, str]:
 def ready() -> dict[str, Any]:
     """Answer 200 when the database is there and has the tables of this version or of a later one, else 503.
 
-    Also 503 when SECRETS_KEYS can read none of the secrets of endpoints that are stored. Webhooks that nobody credits are a
-    warning: without this server the bank could not even hand in the next ones.
+    Also 503 when SECRETS_KEYS can read none of the secrets of endpoints that are stored. Webhooks that nobody credits
+    are a warning: without this server the bank could not even hand in the next ones.
     """
     if (problem := revisions.problem()) is not None:
         raise DatabaseUnavailable(problem)
