@@ -14,8 +14,8 @@ down_revision = "0006"
 branch_labels = None
 depends_on = None
 
-LOSES = {"inbox": ""}
-"""What waits is not lost, but how it was to be credited is: the older version takes the settings of its worker."""
+LOSES = {"inbox": "unknown_inn = 'hold'"}
+"""The rows stay, but an older worker that creates organisations would credit what was to be held for a person."""
 
 DERIVED = ("payments.forward_id",)
 """A downgrade leaves only payments that were handed on under their operation ids: see _refuse_forwarded()."""

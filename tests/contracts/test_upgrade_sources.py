@@ -173,6 +173,16 @@ def test_downgrade_refuses_where_a_payment_was_handed_on_under_an_id_of_ours(old
     assert {name: rows(name) for name in TABLES} == before
 
 
+def test_downgrade_refuses_while_something_waits_that_was_to_be_held(older):
+    flask_migrate.upgrade()
+    before = {name: rows(name) for name in TABLES}
+
+    with pytest.raises(click.ClickException, match=r"(?s)inbox: 2 rows.*flask worker"):
+        flask_migrate.downgrade(revision=OLDER)
+
+    assert {name: rows(name) for name in TABLES} == before
+
+
 HALVES = [
     "ALTER TABLE payments ADD COLUMN forward_id CHAR(32) NULL",
     "ALTER TABLE inbox ADD COLUMN unknown_inn VARCHAR(8) NULL",
