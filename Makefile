@@ -62,17 +62,7 @@ clean: ## Take away what the other targets made, except .env and the database
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@ .venv/run
 
-# Only its owner may read it: it holds the secrets. One from an earlier version gets those that are new.
 .env: .env.example ALWAYS
-	@test -e $@ || { umask 077; cat .env.example > $@; echo 'Made .env.'; }
-	@for name in BANK_WEBHOOK_SECRETS SECRETS_KEYS; do \
-		grep -q "^$$name=." $@ && continue; \
-		secret=$$($(BIN)/python -c 'import secrets; print(secrets.token_hex(32))'); \
-		grep -q "^$$name=" $@ || echo "$$name=" >> $@; \
-		sed -i.old "s/^$$name=.*/$$name=$$secret/" $@ && rm -f $@.old; \
-		echo "Put a fresh secret into .env: $$name."; \
-	done
-	@grep -qE '^(ENDPOINTS_ON_LOOPBACK=|KOPECK_ENV=production)' $@ \
-		|| { echo 'ENDPOINTS_ON_LOOPBACK=allow' >> $@; echo 'Put into .env: ENDPOINTS_ON_LOOPBACK=allow.'; }
+	@$(BIN)/python -m environment
 
 ALWAYS:

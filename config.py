@@ -5,6 +5,7 @@ Called by app.py and gunicorn.conf.py; refuses to start with the full list of wh
 
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import Literal, Self, TypeVar, cast
 
@@ -12,6 +13,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 import environment
+import strength
 from enums import UnknownInn
 from http_client import addresses, certificates
 from http_client.networks import Networks
@@ -296,11 +298,17 @@ def _ca_bundle(text: str) -> Path | None:
 
 
 def _weak_secrets(banks: Mapping[str, tuple[str, ...]], keys: tuple[str, ...]) -> list[str]:
-    """Name each variable that holds a short or repetitive secret, never the secret itself."""
-    secrets = {secrets_variable(bank): listed for bank, listed in banks.items()}
-    return [
+    """Name each variable that holds a secret which could be guessed or has two uses, never the secret itself."""
+    listed = {secrets_variable(bank): secrets for bank, secrets in banks.items()} | {SECRETS_KEYS: keys}
+    weak = [
         f"{variable} holds a weak secret: use at least {SECRET_CHARACTERS_MIN} random characters, "
         "such as the output of `openssl rand -hex 32`"
-        for variable, listed in (secrets | {SECRETS_KEYS: keys}).items()
-        if any(len(secret) < SECRET_CHARACTERS_MIN or len(set(secret)) < 8 for secret in listed)
+        for variable, secrets in listed.items()
+        if any(len(secret) < SECRET_CHARACTERS_MIN or strength.is_weak(secret) for secret in secrets)
     ]
+    shared = [
+        f"{first} and {second} hold the same secret: who is given the one has the other too; make one for each"
+        for first, second in combinations(listed, 2)
+        if {*listed[first]} & {*listed[second]}
+    ]
+    return weak + shared

@@ -2,12 +2,16 @@
 
 Called by config.py and sandbox/settings.py, which know what the values mean; no other module looks at os.environ. What
 other programs take from `.env` in ways of their own, such as Flask's command and honcho, is taken out again.
+`python -m environment` makes the file, or completes it.
 """
 
 import os
-from collections.abc import Mapping, MutableMapping
+import stat
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from io import StringIO
 from pathlib import Path
+from secrets import token_hex
+from tempfile import mkstemp
 
 from dotenv import find_dotenv
 from dotenv.parser import Binding, parse_stream
@@ -17,6 +21,9 @@ FILE = Path(__file__).resolve().parent / ".env"
 OF_PROCESS = os.environ
 STARTED_WITH = Path("/proc/self/environ")
 """Where Linux keeps what a process was started with, whatever became of it since."""
+
+SECRETS = ("BANK_WEBHOOK_SECRETS", "SECRETS_KEYS")
+"""What complete() makes at random."""
 
 FLASK_MARK = "FLASK_RUN_FROM_CLI"
 """What Flask's command puts into the environment, just before it reads files."""
@@ -52,6 +59,69 @@ def problem_with(value: str) -> str | None:
     if any(part[:1] + part[-1:] in QUOTES for part in parts if len(part) > 1):
         return "is in quotation marks: take them off; only in .env they are no part of a value"
     return None
+
+
+def complete(file: Path = FILE) -> Iterator[str]:
+    """Make the file out of `.env.example`, or give one that is there what is new; say what was done.
+
+    Nobody but its owner may read it, before a secret goes in. Ends the process where that cannot be.
+    """
+    if not file.exists():
+        file.touch(0o600)
+        file.write_text(file.with_name(".env.example").read_text(encoding="utf-8"), encoding="utf-8")
+        yield "Made .env."
+    elif os.name == "posix":
+        yield from _close(file)
+    lines, problems = _bindings(file)
+    if problems:
+        raise SystemExit("\n".join(problems))
+    given = {line.key: line.value for line in lines if line.key}
+    fresh = {name: token_hex(32) for name in SECRETS if not given.get(name)}
+    if fresh:
+        yield f"Put a fresh secret into .env: {', '.join(fresh)}."
+    if "ENDPOINTS_ON_LOOPBACK" not in given and given.get("KOPECK_ENV") != "production":
+        fresh["ENDPOINTS_ON_LOOPBACK"] = "allow"
+        yield "Put into .env: ENDPOINTS_ON_LOOPBACK=allow."
+    if fresh:
+        _write(file, lines, fresh)
+
+
+def _close(file: Path) -> Iterator[str]:
+    """Take from others the right to read or write the file."""
+    mode = stat.S_IMODE(file.stat().st_mode)
+    if not mode & 0o077:
+        return
+    try:
+        file.chmod(mode & 0o700)
+    except OSError:
+        raise SystemExit(
+            f"Others may read {file} (mode {mode:04o}), and you cannot change that: no secret goes into it."
+        ) from None
+    yield f"Others could read .env (mode {mode:04o}), and now only its owner can. If they did, change its secrets."
+
+
+def _write(file: Path, lines: Sequence[Binding], fresh: Mapping[str, str]) -> None:
+    """Put values behind their names, or at the end; the file is the old one or the new one at any moment."""
+    places = {line.key: place for place, line in enumerate(lines) if line.key in fresh}
+    texts = [line.original.string for line in lines]
+    if texts and not texts[-1].endswith("\n"):
+        texts[-1] += "\n"
+    for name, value in fresh.items():
+        before = texts[places[name]] if name in places else ""
+        text = f"{before[: len(before) - len(before.lstrip())]}{name}={value}\n"
+        if name in places:
+            texts[places[name]] = text
+        else:
+            texts.append(text)
+    target = file.resolve()
+    found = target.stat()
+    # Made for its owner alone.
+    descriptor, beside = mkstemp(dir=target.parent, prefix=".env.")
+    with os.fdopen(descriptor, "w", encoding="utf-8") as written:
+        written.writelines(texts)
+    if os.name == "posix":
+        os.chown(beside, found.st_uid, found.st_gid)
+    Path(beside).replace(target)
 
 
 def undo_flask(environ: MutableMapping[str, str]) -> list[str]:
@@ -130,3 +200,8 @@ def _names_that_flask_read() -> set[str]:
         for line in parse_stream(StringIO(path.read_text(encoding="utf-8", errors="replace")))
         if line.key
     }
+
+
+if __name__ == "__main__":
+    for done in complete():
+        print(done)

@@ -87,9 +87,7 @@ def welcome() -> None:
 @click.option("--incidents-url", default=None, help="Its address for a list of held money.")
 @click.option("--list-url", default=None, help="Its address for a list of organisations with their balances.")
 @click.option("--balance-in", type=click.Choice(["kopecks", "roubles"]), default="kopecks", show_default=True)
-@click.option("--secret", default=None, help="The secret to sign with; default SANDBOX_BANK_SECRET.")
 @click.option("--unsigned", is_flag=True, help="For a shop without signatures: sign nothing.")
-@click.option("--api-key", envvar="SANDBOX_API_KEY", default=None, help="For the shop's balances, logs and incidents.")
 @click.option("--connections", type=click.IntRange(1, 500), default=CONNECTIONS, show_default=True)
 @click.option("--patience", type=click.FloatRange(0), default=PATIENCE_SECONDS, show_default=True, help="Seconds.")
 @click.option("--settle", type=click.FloatRange(0), default=SETTLE_SECONDS, show_default=True, help="Seconds.")
@@ -114,9 +112,7 @@ def storm(
     incidents_url: str | None,
     list_url: str | None,
     balance_in: str,
-    secret: str | None,
     unsigned: bool,
-    api_key: str | None,
     connections: int,
     patience: float,
     settle: float,
@@ -131,20 +127,20 @@ def storm(
     if only_plan:
         sys.stdout.buffer.write(plan.encoded())
         return
-    secret = secret or context.settings().bank_secret
-    if not secret and not unsigned:
-        raise click.UsageError("No secret to sign with: pass --secret, set SANDBOX_BANK_SECRET, or pass --unsigned.")
-    configured = context.settings().shop_url
+    ours = context.settings()
+    if not ours.bank_secret and not unsigned:
+        raise click.UsageError("No secret to sign with: set SANDBOX_BANK_SECRET, or pass --unsigned.")
+    configured = ours.shop_url
     places = addresses_of(url or webhook_url or configured, webhook=None if url else configured)
     options = AddressOptions(webhook_url, balance_url, log_url, incidents_url, list_url)
     try:
-        shop = Shop(options.override(places), api_key=api_key, kopecks_in_unit=100 if balance_in == "roubles" else 1)
+        shop = Shop(options.override(places), api_key=ours.api_key, kopecks_in_unit=100 if balance_in == "roubles" else 1)
     except addresses.Unusable as problem:
         raise click.UsageError(f"An address cannot be used: {problem}") from None
     played = Storm(
         plan=plan,
         shop=shop,
-        secret=None if unsigned else secret,
+        secret=None if unsigned else ours.bank_secret,
         connections=connections,
         patience=patience,
         settle=settle,

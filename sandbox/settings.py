@@ -62,6 +62,7 @@ class Settings:
     pay_per_minute: int
     shop_url: str
     bank_secret: str | None = field(repr=False)
+    api_key: str | None = field(repr=False)
     smtp_url: str | None = field(repr=False)
     public: bool
     networks: Networks
@@ -103,6 +104,7 @@ class Settings:
             pay_per_minute=read.parsed("SANDBOX_PAY_PER_MINUTE", "60", _count),
             shop_url=read.parsed("SANDBOX_SHOP_URL", f"http://127.0.0.1:{shop_port}/api/v1/webhook/bank/", _target),
             bank_secret=read.text("SANDBOX_BANK_SECRET", "" if public else _kopeck_secret(read)) or None,
+            api_key=read.text("SANDBOX_API_KEY", "") or None,
             smtp_url=read.parsed("SANDBOX_SMTP_URL", "", _smtp_url),
             public=public,
             networks=read.parsed("SANDBOX_NETWORKS", "", Networks.from_text),

@@ -12,9 +12,9 @@ from ledger import organizations
 from ledger.posting import Credit
 from rules import Facts
 
-SECRET = "a-secret-that-is-only-for-tests-0123456789"
-OLD_SECRET = "the-secret-before-that-one-0123456789abcdef"
-SECRETS_KEY = "a-key-that-encrypts-secrets-only-in-tests-0123456789"
+SECRET = "b5e07a1c93d24f68a0c7be519d3f8214"
+OLD_SECRET = "47d9c2e8510fb63a9e84d7c05b12f6a3"
+SECRETS_KEY = "e93b70d5c81a4f26b7d05c9e2a64f813"
 INN = "1234567890"
 OTHER_INN = "7707083893"
 KEY_ID = SecretCipher([SECRETS_KEY]).key_id(SECRET)

@@ -8,7 +8,7 @@ import pytest
 from config import ROOT
 
 LAYERS = (
-    ("limits", "rules", "enums", "http_client", "environment"),
+    ("limits", "rules", "enums", "http_client", "environment", "strength"),
     ("config", "errors", "fields"),
     ("schemas", "signing", "encryption", "strict_json", "database"),
     ("models", "pagination", "context", "banks", "server"),

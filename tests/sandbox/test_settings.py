@@ -175,10 +175,13 @@ def test_the_environment_wins_over_the_file(tmp_path):
 
 
 def test_no_secret_is_shown_by_accident():
-    read = Settings.from_env({"SANDBOX_WEBHOOK_SECRET": "s" * 40, "SANDBOX_BANK_SECRET": "b" * 40})
+    read = Settings.from_env(
+        {"SANDBOX_WEBHOOK_SECRET": "s" * 40, "SANDBOX_BANK_SECRET": "b" * 40, "SANDBOX_API_KEY": "k" * 40}
+    )
 
     assert "ssss" not in repr(read)
     assert "bbbb" not in repr(read)
+    assert "kkkk" not in repr(read)
 
 
 def test_create_app_reads_the_environment_itself(tmp_path, monkeypatch):

@@ -235,4 +235,12 @@ def test_the_command_needs_a_secret(make_app, tested_shop):
     unsigned = make_app(SANDBOX_SHOP_URL=tested_shop.addresses.webhook)
 
     assert "SANDBOX_BANK_SECRET" in storm(unsigned, tested_shop).output
-    assert storm(unsigned, tested_shop, "--secret", BANK_SECRET).exit_code == 0
+    signing = make_app(SANDBOX_SHOP_URL=tested_shop.addresses.webhook, SANDBOX_BANK_SECRET=BANK_SECRET)
+    assert storm(signing, tested_shop).exit_code == 0
+
+
+def test_no_option_of_a_command_takes_a_secret():
+    """Whoever lists processes sees options, and shells keep them in their history."""
+    options = {option for command in group.commands.values() for each in command.params for option in each.opts}
+
+    assert not [option for option in options if re.search("secret|key|password|token", option)]

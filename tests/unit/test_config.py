@@ -20,11 +20,12 @@ from config import ROOT, Config, ConfigError, load
 NOBODY = 65534
 """The number of the user who owns nothing."""
 
-STRONG = "0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3d2e1f0"
+STRONG = "c41f9d07e6b2a85389f1d04e7ab6c259c7e80f13b5d94a620d8e3f71c5b9a264"
+KEY = "92e6b0d4f7183ca5608de1f94b72c3a7"
 
 
 def read(**environ: str) -> Config:
-    return Config.from_env({"BANK_WEBHOOK_SECRETS": STRONG, "SECRETS_KEYS": STRONG, **environ})
+    return Config.from_env({"BANK_WEBHOOK_SECRETS": STRONG, "SECRETS_KEYS": KEY, **environ})
 
 
 def problems(**environ: str) -> list[str]:
@@ -139,12 +140,37 @@ def test_development_listens_on_loopback_only(host):
     assert read(HOST=host, KOPECK_ENV="production").host == host
 
 
-@pytest.mark.parametrize("secret", ["short", "x" * 64, "abcabcabc" * 10, f"{STRONG},short"])
-def test_production_refuses_weak_secrets(secret):
-    assert read(BANK_WEBHOOK_SECRETS=secret).environment == "development"
-    (problem,) = problems(KOPECK_ENV="production", BANK_WEBHOOK_SECRETS=secret)
-    assert problem.startswith("BANK_WEBHOOK_SECRETS holds a weak secret")
+@pytest.mark.parametrize("name", ["BANK_WEBHOOK_SECRETS", "SECRETS_KEYS", "BANK_WEBHOOK_SECRETS_TOCHKA"])
+@pytest.mark.parametrize("secret", ["changeme-changeme-changeme-changeme", "01234567890123456789012345678901"])
+def test_production_refuses_weak_secrets(name, secret):
+    other = STRONG[::-1]
+    assert read(**{name: secret}).environment == "development"
+    (problem,) = problems(KOPECK_ENV="production", **{name: f"{other},{secret}"})
+    assert problem.startswith(f"{name} holds a weak secret")
     assert secret not in problem
+
+
+def test_production_refuses_short_secrets():
+    (problem,) = problems(KOPECK_ENV="production", BANK_WEBHOOK_SECRETS=STRONG[:31])
+
+    assert problem.startswith("BANK_WEBHOOK_SECRETS holds a weak secret")
+
+
+@pytest.mark.parametrize(
+    ("settings", "names"),
+    [
+        ({"BANK_WEBHOOK_SECRETS_TOCHKA": STRONG}, ("BANK_WEBHOOK_SECRETS", "BANK_WEBHOOK_SECRETS_TOCHKA")),
+        ({"BANK_WEBHOOK_SECRETS": KEY}, ("BANK_WEBHOOK_SECRETS", "SECRETS_KEYS")),
+        ({"BANK_WEBHOOK_SECRETS_TOCHKA": KEY[::-1] + "," + KEY}, ("BANK_WEBHOOK_SECRETS_TOCHKA", "SECRETS_KEYS")),
+        ({"SECRETS_KEYS": f"{KEY},{STRONG}"}, ("BANK_WEBHOOK_SECRETS", "SECRETS_KEYS")),
+    ],
+)
+def test_production_refuses_one_secret_for_two_uses(settings, names):
+    assert read(**settings).environment == "development"
+    (problem,) = problems(KOPECK_ENV="production", **settings)
+
+    assert problem.startswith(f"{names[0]} and {names[1]} hold the same secret")
+    assert not [secret for secret in (STRONG, KEY) if secret in problem]
 
 
 def test_production_refuses_weak_secrets_of_other_banks_too():
@@ -261,9 +287,7 @@ def test_file_of_authorities_must_be_readable():
 
 
 def test_environment_wins_over_the_file(tmp_path):
-    (tmp_path / ".env").write_text(
-        f"PORT=1111\nUNKNOWN_INN=hold\nBANK_WEBHOOK_SECRETS={STRONG}\nSECRETS_KEYS={STRONG}\n"
-    )
+    (tmp_path / ".env").write_text(f"PORT=1111\nUNKNOWN_INN=hold\nBANK_WEBHOOK_SECRETS={STRONG}\nSECRETS_KEYS={KEY}\n")
 
     config = load(tmp_path / ".env", {"PORT": "2222"})
 
@@ -272,7 +296,7 @@ def test_environment_wins_over_the_file(tmp_path):
 
 
 def test_file_is_taken_as_written(tmp_path):
-    (tmp_path / ".env").write_text(f"BANK_WEBHOOK_SECRETS=abc${{HOME}}def # the bank's\nSECRETS_KEYS={STRONG}\n")
+    (tmp_path / ".env").write_text(f"BANK_WEBHOOK_SECRETS=abc${{HOME}}def # the bank's\nSECRETS_KEYS={KEY}\n")
 
     assert load(tmp_path / ".env", {"HOME": "/root"}).bank_secrets == {"plain": ("abc${HOME}def",)}
 
@@ -289,11 +313,11 @@ def test_file_that_cannot_be_read_stops_the_start(tmp_path, content, words):
     (tmp_path / ".env").write_bytes(content)
 
     with pytest.raises(SystemExit, match=words):
-        load(tmp_path / ".env", {"BANK_WEBHOOK_SECRETS": STRONG, "SECRETS_KEYS": STRONG})
+        load(tmp_path / ".env", {"BANK_WEBHOOK_SECRETS": STRONG, "SECRETS_KEYS": KEY})
 
 
 def test_missing_file_is_no_problem(tmp_path):
-    assert load(tmp_path / ".env", {"BANK_WEBHOOK_SECRETS": STRONG, "SECRETS_KEYS": STRONG}) == read()
+    assert load(tmp_path / ".env", {"BANK_WEBHOOK_SECRETS": STRONG, "SECRETS_KEYS": KEY}) == read()
 
 
 def test_process_with_bad_settings_ends_with_the_list(tmp_path):
@@ -362,7 +386,7 @@ def test_settings_are_looked_at_in_use_too_and_listed_with_the_others():
         return ["CA_BUNDLE is of no use"]
 
     with pytest.raises(ConfigError) as caught:
-        Config.from_env({"BANK_WEBHOOK_SECRETS": STRONG, "SECRETS_KEYS": STRONG, "PORT": "x"}, check)
+        Config.from_env({"BANK_WEBHOOK_SECRETS": STRONG, "SECRETS_KEYS": KEY, "PORT": "x"}, check)
 
     assert caught.value.problems == ["PORT must be a number from 1 to 65535", "CA_BUNDLE is of no use"]
     assert seen == [8000]
@@ -370,7 +394,7 @@ def test_settings_are_looked_at_in_use_too_and_listed_with_the_others():
 
 def test_last_of_repeated_names_counts_even_when_it_is_empty(tmp_path):
     (tmp_path / ".env").write_text(
-        f"PORT=1\nPORT=2\nUNKNOWN_INN=hold\nUNKNOWN_INN=\nBANK_WEBHOOK_SECRETS={STRONG}\nSECRETS_KEYS={STRONG}\n"
+        f"PORT=1\nPORT=2\nUNKNOWN_INN=hold\nUNKNOWN_INN=\nBANK_WEBHOOK_SECRETS={STRONG}\nSECRETS_KEYS={KEY}\n"
     )
 
     config = load(tmp_path / ".env", {})
