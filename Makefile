@@ -6,7 +6,7 @@ BIN := .venv/bin
 SANDBOX := $(wildcard sandbox/__init__.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test faults bench check format clean ALWAYS
+.PHONY: help install run test faults bench check format lock clean ALWAYS
 
 help: ## Say what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -41,6 +41,12 @@ check: .venv/dev ## Format, lint, types
 format: .venv/dev ## Put the code into its format
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+lock: .venv/dev ## Pin what requirements.in and requirements-dev.in bring along, with the hash of every file
+	@for name in requirements requirements-dev; do \
+		$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+			--no-config --output-file $$name.txt $$name.in || exit 1; \
+	done
 
 clean: ## Take away what the other targets made, except .env and the database
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .schemathesis

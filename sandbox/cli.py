@@ -134,7 +134,9 @@ def storm(
     places = addresses_of(url or webhook_url or configured, webhook=None if url else configured)
     options = AddressOptions(webhook_url, balance_url, log_url, incidents_url, list_url)
     try:
-        shop = Shop(options.override(places), api_key=ours.api_key, kopecks_in_unit=100 if balance_in == "roubles" else 1)
+        shop = Shop(
+            options.override(places), api_key=ours.api_key, kopecks_in_unit=100 if balance_in == "roubles" else 1
+        )
     except addresses.Unusable as problem:
         raise click.UsageError(f"An address cannot be used: {problem}") from None
     played = Storm(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Self, TypeVar, cast
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import environment
 from http_client import addresses
@@ -96,7 +96,7 @@ class Settings:
             host=host,
             port=port,
             base_url=read.parsed("SANDBOX_BASE_URL", f"http://127.0.0.1:{port}", _base_url),
-            database=ROOT / "instance" / read.text("SANDBOX_DATABASE", "sandbox.db"),
+            database=read.parsed("SANDBOX_DATABASE", "sandbox.db", _database),
             webhook_secret=read.parsed("SANDBOX_WEBHOOK_SECRET", "", _secret),
             currency=read.parsed("SANDBOX_CURRENCY", "USD", _currency),
             amount_form=cast(AmountForm, read.choice("SANDBOX_AMOUNT_FORM", ("float", "int"))),
@@ -233,9 +233,25 @@ def _port(text: str) -> int:
 
 def _base_url(text: str) -> str:
     parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment:
+    if parts.scheme not in ("http", "https") or not _has_place(parts) or parts.query or parts.fragment:
         raise ValueError("must be an address such as http://127.0.0.1:8001")
     return text.rstrip("/")
+
+
+def _has_place(parts: SplitResult) -> bool:
+    """Return whether there is a host, and a port that could be one."""
+    try:
+        return bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
+
+
+def _database(text: str) -> Path:
+    file = ROOT / "instance" / text
+    folder = next(above for above in file.parents if above.exists())
+    if file.is_dir() or not folder.is_dir():
+        raise ValueError(f"names {file}, which cannot be a file")
+    return file
 
 
 def _target(text: str) -> str:
@@ -261,6 +277,6 @@ def _currency(text: str) -> Currency:
 
 def _smtp_url(text: str) -> str | None:
     parts = urlsplit(text)
-    if text and (parts.scheme not in ("smtp", "smtps") or not parts.hostname):
+    if text and (parts.scheme not in ("smtp", "smtps") or not _has_place(parts)):
         raise ValueError("must be an address such as smtp://user:password@host:587")
     return text or None

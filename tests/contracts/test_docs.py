@@ -101,6 +101,13 @@ def test_every_command_of_ours_has_help_with_an_example(app):
         assert path in (command.epilog or ""), path
 
 
+def test_no_option_takes_a_secret(app):
+    """Whoever lists processes sees options, and shells keep them in their history."""
+    options = {option for each in commands(app.cli).values() for param in each.params for option in param.opts}
+
+    assert not [option for option in options if re.search("secret|passw|token|api.?key", option)]
+
+
 def routes(app: Flask) -> dict[str, str | None]:
     """Return each method and path as the page writes it, with the scope of its view."""
     return {
@@ -198,16 +205,26 @@ def test_links_lead_somewhere(page):
         assert link.startswith("https://") or (page.parent / link).exists(), link
 
 
-def test_dependencies_are_pinned_and_each_has_its_reason():
-    lines = [
-        line
-        for name in ("requirements.txt", "requirements-dev.txt")
-        for line in read(name).splitlines()
-        if line.strip()
-    ]
-    for line in lines:
-        assert line.startswith(("#", "-r ")) or PIN.fullmatch(line), line
-    direct = read("requirements.txt").split("\n\n")[0] + read("requirements-dev.txt")
+def entries(name: str) -> list[str]:
+    """Return the lines of a file of requirements, each with its hashes."""
+    lines = read(name).replace("\\\n", " ").splitlines()
+    return [line for line in lines if line.strip() and not line.startswith(("#", "-r "))]
+
+
+@pytest.mark.parametrize("name", ["requirements.in", "requirements-dev.in"])
+def test_dependencies_are_pinned_and_each_has_its_reason(name):
     reasons = read("docs/decisions.md").lower()
-    for name in re.findall(r"^([A-Za-z0-9._-]+)(?:\[\w+\])?==", direct, re.MULTILINE):
-        assert name.lower().removeprefix("types-") in reasons, name
+    for line in entries(name):
+        assert PIN.fullmatch(line), line
+        assert re.match("[a-z0-9._-]+", line.lower())[0].removeprefix("types-") in reasons, line
+
+
+@pytest.mark.parametrize("name", ["requirements", "requirements-dev"])
+def test_what_is_installed_is_pinned_to_the_hash_of_every_file(name):
+    """pip takes nothing else as soon as one hash is there; `make lock` writes them."""
+    installed = {line.split(" ")[0].lower() for line in entries(f"{name}.txt")}
+
+    assert installed >= {line.split(";")[0].strip().lower() for line in entries(f"{name}.in")}
+    assert [line for line in entries(f"{name}.txt") if not re.search(" --hash=sha256:[0-9a-f]{64}( |$)", line)] == []
+    if name == "requirements-dev":
+        assert installed >= {line.split(" ")[0].lower() for line in entries("requirements.txt")}

@@ -11,6 +11,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from sandbox.cli import group
 from sandbox.pages.languages import get_language
 from sandbox.storm.background import BackgroundStorm
 from sandbox.storm.findings import SENTENCES, Fault
