@@ -166,7 +166,9 @@ class IncidentResolution(Base):
     __tablename__ = "incident_resolutions"
     __table_args__ = (CheckConstraint("number >= 1", name="number_positive"), BYTEWISE)
 
-    incident_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("incidents.id"), primary_key=True)
+    incident_id: Mapped[int] = mapped_column(
+        BigInteger, ForeignKey("incidents.id", ondelete="CASCADE"), primary_key=True
+    )
     number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     resolved_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     resolved_by: Mapped[str] = mapped_column(String(255))
@@ -315,6 +317,7 @@ class Delivery(Base):
         CheckConstraint(one_of("cause", AttemptCause), name="cause_known"),
         CheckConstraint("(lease IS NULL) = (claimed_at IS NULL)", name="lease_has_its_moment"),
         CheckConstraint(f"scheduled_at IS NULL OR status = '{DeliveryStatus.PENDING}'", name="scheduled_is_pending"),
+        Index(None, "event_id"),
         Index("ix_deliveries_due", "endpoint_id", "due_at", "id", postgresql_where=OPEN, sqlite_where=OPEN),
         Index(
             "ix_deliveries_order",
@@ -356,7 +359,9 @@ class DeliveryAttempt(Base):
         BYTEWISE,
     )
 
-    delivery_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("deliveries.id"), primary_key=True)
+    delivery_id: Mapped[int] = mapped_column(
+        BigInteger, ForeignKey("deliveries.id", ondelete="CASCADE"), primary_key=True
+    )
     number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     cause: Mapped[str] = mapped_column(String(16))
     started_at: Mapped[datetime] = mapped_column(UtcDateTime)

@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from functools import wraps
 from typing import Any
 
 import click
@@ -55,20 +56,37 @@ class Group(AppGroup):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command of the group."""
-        try:
+        with _in_one_line():
             return super().invoke(ctx)
-        except click.UsageError as error:
-            raise click.UsageError(_printable_lines(error.format_message()), error.ctx) from None
-        except click.ClickException as error:
-            raise click.ClickException(_printable_lines(error.format_message())) from None
-        except PaymentError as error:
-            raise click.ClickException(error.detail) from None
-        except SQLAlchemyError as error:
-            if not is_unavailable(error):
-                raise
-            raise click.ClickException(
-                "The database is not available or has no tables yet. Look at DATABASE_URL, then run `flask db upgrade`."
-            ) from None
+
+
+def guarded(command: Callable[..., None]) -> Callable[..., None]:
+    """Turn our own errors into one line for a command that stands in no group."""
+
+    @wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        with _in_one_line():
+            command(*args, **kwargs)
+
+    return run
+
+
+@contextmanager
+def _in_one_line() -> Iterator[None]:
+    try:
+        yield
+    except click.UsageError as error:
+        raise click.UsageError(_printable_lines(error.format_message()), error.ctx) from None
+    except click.ClickException as error:
+        raise click.ClickException(_printable_lines(error.format_message())) from None
+    except PaymentError as error:
+        raise click.ClickException(error.detail) from None
+    except SQLAlchemyError as error:
+        if not is_unavailable(error):
+            raise
+        raise click.ClickException(
+            "The database is not available or has no tables yet. Look at DATABASE_URL, then run `flask db upgrade`."
+        ) from None
 
 
 def example(*lines: str) -> str:

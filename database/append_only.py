@@ -1,4 +1,4 @@
-"""Which tables only grow, and the triggers that refuse every other change of them, on each database.
+"""Which tables only grow, which rows stay, and the triggers that refuse every other change of them, on each database.
 
 Called by the migrations that make the triggers and by whoever looks whether they stand. Changes nothing by itself.
 """
@@ -16,20 +16,47 @@ KEYS = {
 }
 """The tables that only grow, each with its unique columns: a new row must not take the place of an old one."""
 
+PARTS = {
+    "delivery_attempts": ("deliveries", "delivery_id"),
+    "incident_resolutions": ("incidents", "incident_id"),
+}
+"""Those of them whose rows are parts of a row of another table: they may go together with it, and never without."""
+
+STAYS = {
+    "deliveries": "OLD.due_at IS NOT NULL OR OLD.lease IS NOT NULL OR OLD.status = 'pending'",
+    "incidents": "OLD.resolved_at IS NULL OR substr(OLD.resolution, 1, 12) = 'assigned to '",
+}
+"""The rows that cannot be deleted: what is still to be done, and what explains to whom money was credited."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Trigger:
-    """A trigger by name, and the text of its definition as the database itself gives it back."""
+    """A trigger by name, what makes it, and the text of its definition as the database itself gives it back."""
 
     table: str
     name: str
+    statement: str
     definition: str
 
 
 def triggers(dialect: str) -> list[Trigger]:
-    """Return the triggers of all tables that only grow."""
-    make = {"sqlite": _sqlite, "postgresql": _postgresql}.get(dialect, _mariadb)
-    return [trigger for table in KEYS for trigger in make(table)]
+    """Return the triggers of all these tables."""
+    grow, stay = {"sqlite": (_sqlite, _sqlite_stay), "postgresql": (_postgresql, _postgresql_stay)}.get(
+        dialect, (_mariadb, _mariadb_stay)
+    )
+    return [trigger for table in KEYS for trigger in grow(table)] + [stay(table) for table in STAYS]
+
+
+def functions(dialect: str) -> dict[str, str]:
+    """Return what makes PostgreSQL's functions that refuse, by name; on the others triggers refuse by themselves."""
+    if dialect != "postgresql":
+        return {}
+    bodies = {f"refuse_change_of_{table}": _change_body(table) for table in KEYS}
+    bodies |= {f"refuse_deletion_of_{table}": _deletion_body(table) for table in STAYS}
+    return {
+        name: f"CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $$ {body} $$"
+        for name, body in bodies.items()
+    }
 
 
 def found(connection: Connection) -> dict[str, str]:
@@ -68,24 +95,43 @@ def _sqlite(table: str) -> list[Trigger]:
         + [f"({', '.join(key)}) = ({', '.join(f'NEW.{column}' for column in key)})" for key in KEYS[table]]
     )
     replaces = f"EXISTS (SELECT 1 FROM {table} WHERE {keys})"  # noqa: S608 - names of ours
-    definitions = {
-        f"{table}_no_update": f"BEFORE UPDATE ON {table} {refusal}",
-        f"{table}_no_delete": f"BEFORE DELETE ON {table} {refusal}",
-        f"{table}_no_replace": f"BEFORE INSERT ON {table} WHEN {replaces} {refusal}",
-    }
+    alone = ""
+    if table in PARTS:
+        whole, column = PARTS[table]
+        # A cascade comes here when the whole is gone already.
+        alone = f"WHEN EXISTS (SELECT 1 FROM {whole} WHERE id = OLD.{column}) "  # noqa: S608 - names of ours
     return [
-        Trigger(table=table, name=name, definition=f"CREATE TRIGGER {name} {definition}")
-        for name, definition in definitions.items()
+        _sqlite_trigger(table, f"{table}_no_update", f"BEFORE UPDATE ON {table} {refusal}"),
+        _sqlite_trigger(table, f"{table}_no_delete", f"BEFORE DELETE ON {table} {alone}{refusal}"),
+        _sqlite_trigger(table, f"{table}_no_replace", f"BEFORE INSERT ON {table} WHEN {replaces} {refusal}"),
     ]
+
+
+def _sqlite_stay(table: str) -> Trigger:
+    refusal = f"BEGIN SELECT RAISE(ABORT, '{_why(table)}'); END"
+    return _sqlite_trigger(table, f"{table}_no_delete", f"BEFORE DELETE ON {table} WHEN {STAYS[table]} {refusal}")
+
+
+def _sqlite_trigger(table: str, name: str, rest: str) -> Trigger:
+    statement = f"CREATE TRIGGER {name} {rest}"
+    return Trigger(table=table, name=name, statement=statement, definition=statement)
 
 
 def _mariadb(table: str) -> list[Trigger]:
+    # A cascade passes the triggers of MariaDB by.
     refusal = f"SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = '{table} is append-only'"
-    return [
-        Trigger(table=table, name=name, definition=_mariadb_definition(name, "BEFORE", event, table, refusal))
-        for event in ("UPDATE", "DELETE")
-        if (name := f"{table}_no_{event.lower()}")
-    ]
+    return [_mariadb_trigger(table, event, refusal) for event in ("UPDATE", "DELETE")]
+
+
+def _mariadb_stay(table: str) -> Trigger:
+    refusal = f"SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = '{_why(table)}'"
+    return _mariadb_trigger(table, "DELETE", f"IF {STAYS[table]} THEN {refusal}; END IF")
+
+
+def _mariadb_trigger(table: str, event: str, refusal: str) -> Trigger:
+    name = f"{table}_no_{event.lower()}"
+    statement = _mariadb_definition(name, "BEFORE", event, table, refusal)
+    return Trigger(table=table, name=name, statement=statement, definition=statement)
 
 
 def _mariadb_definition(name: str, timing: str, event: str, table: str, statement: str) -> str:
@@ -93,12 +139,43 @@ def _mariadb_definition(name: str, timing: str, event: str, table: str, statemen
 
 
 def _postgresql(table: str) -> list[Trigger]:
-    refusal = f"EXECUTE FUNCTION refuse_change_of_{table}() BEGIN RAISE EXCEPTION '{table} is append-only'; END"
-    definitions = {
-        f"{table}_no_change": f"BEFORE DELETE OR UPDATE ON {table} FOR EACH ROW {refusal}",
-        f"{table}_no_truncate": f"BEFORE TRUNCATE ON {table} FOR EACH STATEMENT {refusal}",
-    }
+    function, body = f"EXECUTE FUNCTION refuse_change_of_{table}()", _change_body(table)
     return [
-        Trigger(table=table, name=name, definition=f"CREATE TRIGGER {name} {definition}")
-        for name, definition in definitions.items()
+        _postgresql_trigger(
+            table, f"{table}_no_change", f"BEFORE DELETE OR UPDATE ON {table} FOR EACH ROW {function}", body
+        ),
+        _postgresql_trigger(
+            table, f"{table}_no_truncate", f"BEFORE TRUNCATE ON {table} FOR EACH STATEMENT {function}", body
+        ),
     ]
+
+
+def _postgresql_stay(table: str) -> Trigger:
+    rest = f"BEFORE DELETE ON {table} FOR EACH ROW EXECUTE FUNCTION refuse_deletion_of_{table}()"
+    return _postgresql_trigger(table, f"{table}_no_delete", rest, _deletion_body(table))
+
+
+def _postgresql_trigger(table: str, name: str, rest: str, body: str) -> Trigger:
+    statement = f"CREATE TRIGGER {name} {rest}"
+    return Trigger(table=table, name=name, statement=statement, definition=f"{statement} {body}")
+
+
+def _change_body(table: str) -> str:
+    refusal = f"RAISE EXCEPTION '{table} is append-only';"
+    if table not in PARTS:
+        return f"BEGIN {refusal} END"
+    whole, column = PARTS[table]
+    # In the schema of the table itself: another one may come before it, with an empty table of the same name.
+    query = f"SELECT EXISTS (SELECT 1 FROM %I.{whole} WHERE id = $1)"  # noqa: S608 - names of ours
+    return (
+        f"DECLARE belongs boolean; BEGIN IF TG_OP = 'DELETE' THEN EXECUTE format('{query}', TG_TABLE_SCHEMA) "
+        f"INTO belongs USING OLD.{column}; IF NOT belongs THEN RETURN OLD; END IF; END IF; {refusal} END"
+    )
+
+
+def _deletion_body(table: str) -> str:
+    return f"BEGIN IF {STAYS[table]} THEN RAISE EXCEPTION '{_why(table)}'; END IF; RETURN OLD; END"
+
+
+def _why(table: str) -> str:
+    return f"this row of {table} is not finished, or explains money"

@@ -153,12 +153,12 @@ def _count(session: Session, row: Mapping[str, Any], now: datetime) -> None:
     """Insert an incident that is not there yet, then count it."""
     new = {**row, "body_sha256": hashlib.sha256(row["body"]).hexdigest(), "seen_count": 0}
     times = {"created_at": now, "last_seen_at": now}
+    counted = update(INCIDENTS).where(INCIDENTS.c.fingerprint == row["fingerprint"])
+    counted = counted.values(seen_count=INCIDENTS.c.seen_count + 1, last_seen_at=now)
     insert_absent(session.connection(), INCIDENTS, [{**new, **times}], unique="fingerprint")
-    session.execute(
-        update(INCIDENTS)
-        .where(INCIDENTS.c.fingerprint == row["fingerprint"])
-        .values(seen_count=INCIDENTS.c.seen_count + 1, last_seen_at=now)
-    )
+    while not affected(session.execute(counted)):
+        # It was there, and was pruned before it could be counted.
+        insert_absent(session.connection(), INCIDENTS, [{**new, **times}], unique="fingerprint")
 
 
 def _number_of(session: Session, fingerprint: str) -> int:

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from database.bulk import insert_absent, inserted_id, table_of
 from database.session import AnyRow, current_session, look_up, request_job, survives_deadlock, transaction
 from enums import AttemptCause, DeliveryStatus, EventType, Job, listens_to
-from errors import EndpointDisabled, EndpointUnknown, LimitReached, ReplayUnknown
+from errors import EndpointDisabled, EndpointUnknown, LimitReached, ReplayUnknown, TryAgain
 from limits import LEASE_SECONDS, REPLAY_BATCH_EVENTS
 from models import BalanceLog, Delivery, Endpoint, Payment, Replay
 from models import Event as EventRow
@@ -132,7 +132,9 @@ def _queue(session: Session, replay: AnyRow, endpoint: AnyRow, moves: Sequence[A
         DELIVERIES.c.endpoint_id == endpoint.id,
         DELIVERIES.c.event_id.in_([event.id for event in found]),
     )
-    there = set(session.scalars(select(DELIVERIES.c.event_id).where(*of_these)))
+    # Under locks: one that is pruned before this is made anew, and one that is there now stays.
+    locked = select(DELIVERIES.c.id, DELIVERIES.c.event_id).where(*of_these).order_by(DELIVERIES.c.id).with_for_update()
+    there = {row.event_id for row in session.execute(locked)}
     _make(session, replay, [event for event in found if event.id not in there], now)
     if replay.finished_at is not None:
         return len({event.id for event in found} - there)
@@ -151,6 +153,10 @@ def _make(session: Session, replay: AnyRow, missing: Sequence[events.Event], now
         return
     connection = session.connection()
     insert_absent(connection, EVENTS, [vars(event) for event in missing], unique="id")
+    # One that was there already may be pruned at this moment, and is made anew when this is run again.
+    kept = select(EVENTS.c.id).where(EVENTS.c.id.in_([event.id for event in missing])).order_by(EVENTS.c.id)
+    if len(session.scalars(kept.with_for_update(read=True, key_share=True)).all()) < len({e.id for e in missing}):
+        raise TryAgain
     of_replay = {"cause": AttemptCause.REPLAY, "replay_id": replay.id}
     rows = [recording.delivery_row(event, replay.endpoint_id, now) | of_replay for event in missing]
     insert_absent(connection, DELIVERIES, rows, unique=("endpoint_id", "event_id"))

@@ -34,7 +34,9 @@ def settle(finished: Sequence[tuple[ClaimedDelivery, Attempt]], *, now: datetime
     with transaction() as session:
         connection = session.connection()
         rows = _lock(connection, [delivery.delivery_id for delivery, _ in finished])
-        attempts = []
+        # One that another worker settled, and that was old enough to be pruned since, is no more.
+        finished = [(delivery, attempt) for delivery, attempt in finished if delivery.delivery_id in rows]
+        attempts: list[dict[str, Any]] = []
         for delivery, attempt in finished:
             row = rows[delivery.delivery_id]
             attempts.append(_attempt_row(row, delivery, attempt))
@@ -43,7 +45,8 @@ def settle(finished: Sequence[tuple[ClaimedDelivery, Attempt]], *, now: datetime
                 "attempt_count": row["attempt_count"] + 1,
                 **_verdict(row, delivery, attempt, now),
             }
-        insert(connection, ATTEMPTS, attempts)
+        if attempts:
+            insert(connection, ATTEMPTS, attempts)
         update_each(connection, DELIVERIES, list(rows.values()))
         for delivery, _ in finished:
             if delivery.endpoint.ordered and rows[delivery.delivery_id]["due_at"] is None:

@@ -50,6 +50,12 @@ SCHEMAS = {
     """,
 }
 
+FINISH = (
+    "UPDATE deliveries SET status = 'exhausted', due_at = NULL, scheduled_at = NULL, lease = NULL, claimed_at = NULL",
+    "UPDATE incidents SET resolved_at = created_at, resolution = ''",
+)
+"""What lets the rest be deleted: a trigger keeps what is open."""
+
 
 def find_servers() -> dict[str, URL]:
     """Return the servers that answer, by family."""
@@ -125,6 +131,8 @@ class Database:
                 for table in APPEND_ONLY:
                     if connection.scalar(text(f"SELECT EXISTS (SELECT 1 FROM {table})")):
                         connection.execute(text(f"TRUNCATE {table}"))
+                for statement in FINISH:
+                    connection.execute(text(statement))
                 for table in TABLES[len(APPEND_ONLY) :]:
                     connection.execute(text(f"DELETE FROM {table}"))
             return

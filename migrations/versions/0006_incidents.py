@@ -91,5 +91,4 @@ def _close_resolutions() -> None:
     present = append_only.found(bind)
     for trigger in append_only.triggers(bind.dialect.name):
         if trigger.table == "incident_resolutions" and trigger.name not in present:
-            # On PostgreSQL the definition goes on with the text of the function.
-            op.execute(trigger.definition.partition(" BEGIN RAISE")[0])
+            op.execute(trigger.statement)
