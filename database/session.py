@@ -29,6 +29,9 @@ JOBS = "kopeck_jobs"
 _shared: ContextVar["_Shared | None"] = ContextVar("kopeck_shared", default=None)
 """The transaction that the use cases of this request share, while there is one."""
 
+AFTERWARDS = "kopeck_afterwards"
+"""Where a session notes what is to be done once its transaction is committed."""
+
 Listener = Callable[[Job], None]
 """Told after a commit which job now has something to do; must return at once and never raise."""
 
@@ -81,6 +84,11 @@ def request_job(session: Session, job: Job) -> None:
     session.info[JOBS].add(job)
 
 
+def call_after_commit(session: Session, call: Callable[[], None]) -> None:
+    """Have something called, inside transaction(), once that is committed; not if it is rolled back."""
+    session.info[AFTERWARDS].append(call)
+
+
 @contextmanager
 def transaction() -> Iterator[Session]:
     """Open the one transaction of a use case: commit at the end, roll back on any exception, refuse to nest.
@@ -97,7 +105,8 @@ def transaction() -> Iterator[Session]:
     # Whatever the request has read so far was read without a lock: start anew.
     session.rollback()
     jobs: set[Job] = set()
-    session.info.update({WRITES: True, JOBS: jobs})
+    afterwards: list[Callable[[], None]] = []
+    session.info.update({WRITES: True, JOBS: jobs, AFTERWARDS: afterwards})
     try:
         session.connection(execution_options={WRITES: True})
         yield session
@@ -106,8 +115,10 @@ def transaction() -> Iterator[Session]:
         session.rollback()
         raise
     finally:
-        del session.info[WRITES], session.info[JOBS]
+        del session.info[WRITES], session.info[JOBS], session.info[AFTERWARDS]
     _tell_listener(jobs)
+    for call in afterwards:
+        call()
 
 
 @contextmanager

@@ -101,8 +101,8 @@ def rotate(cipher: SecretCipher, endpoint_id: int, *, overlap_seconds: int, now:
         old = [_ending(key, until) for key in _keys(cipher, endpoint)] if overlap_seconds else []
         keys = [key, *(key for key in old if key.until is not None and key.until > now)]
         _store_keys(session, cipher, endpoint_id, keys)
-    if not overlap_seconds:
-        looks.wait_for_senders()
+        if not overlap_seconds:
+            looks.outlast(session)
     return _reveal(endpoint_id, key)
 
 
@@ -112,7 +112,7 @@ def disable(endpoint_id: int, *, now: datetime) -> None:
     with transaction() as session:
         _lock(session, endpoint_id)
         results.disable(session, endpoint_id, because=DisabledReason.MANUAL, now=now)
-    looks.wait_for_senders()
+        looks.outlast(session)
 
 
 @survives_deadlock
@@ -134,7 +134,7 @@ def remove(endpoint_id: int, *, now: datetime) -> None:
         _lock(session, endpoint_id)
         results.disable(session, endpoint_id, because=DisabledReason.DELETED, now=now)
         _change(session, endpoint_id, {"deleted_at": now, "secrets": ""})
-    looks.wait_for_senders()
+        looks.outlast(session)
 
 
 @survives_deadlock

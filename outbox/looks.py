@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from sqlalchemy import bindparam, select
+from sqlalchemy.orm import Session
 
 from database.bulk import table_of
-from database.session import current_engine, look_up
+from database.session import call_after_commit, current_engine, look_up
 from limits import LOOK_SECONDS
 from models import Endpoint
 from outbox.delivery import EndpointSnapshot
@@ -72,12 +73,12 @@ class Looks:
         return look
 
 
-def wait_for_senders() -> None:
-    """Wait, after the commit that revokes a secret, until no worker relies on a look from before it.
+def outlast(session: Session) -> None:
+    """Wait, after the commit of what revokes a secret, until no worker relies on a look from before it.
 
     Twice as long, as a thread may be held up between its look and the first byte.
     """
-    time.sleep(2 * LOOK_SECONDS)
+    call_after_commit(session, lambda: time.sleep(2 * LOOK_SECONDS))
 
 
 def _facts(endpoint: EndpointSnapshot) -> Facts:

@@ -11,6 +11,7 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 import limits
 from context import cipher, clock
 from database.extension import db
+from database.session import call_after_commit, shared_transaction, transaction
 from enums import DeliveryStatus
 from http_client.client import Client
 from outbox import endpoints
@@ -246,3 +247,27 @@ def test_many_sends_share_one_look(dispatcher, endpoint_id, receiver):
     assert len(receiver.received) == 100
     claims = sum("endpoints.organization_id" in statement for statement in looks)
     assert len(looks) - claims == 0
+
+
+def test_wait_for_workers_begins_after_the_commit_also_of_a_shared_transaction(context, endpoint_id):
+    """Several use cases may share one; before its commit a worker would still see the old secret."""
+    seen = []
+
+    def look() -> None:
+        with db.engine.connect() as connection:
+            seen.append(connection.scalar(text("SELECT disabled_because FROM endpoints")))
+
+    with shared_transaction() as session:
+        disable(endpoint_id)
+        call_after_commit(session, look)
+        assert seen == []
+
+    def fail() -> None:
+        with transaction() as session:
+            call_after_commit(session, look)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+
+    assert seen == ["manual"]
