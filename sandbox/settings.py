@@ -183,9 +183,13 @@ class _Reader:
         try:
             return parse(self.text(name, default))
         except ValueError as error:
-            is_own = bool(self.environ.get(name, "").strip()) or name not in self.upstream
-            self.problems.append(f"{name if is_own else upstream_settings.source_of(name)} {error}")
+            self.problems.append(f"{self.given_as(name)} {error}")
             return parse(default)
+
+    def given_as(self, name: str) -> str:
+        """Return the name under which a setting was given: its own, or upstream's."""
+        is_own = bool(self.environ.get(name, "").strip()) or name not in self.upstream
+        return name if is_own else upstream_settings.source_of(name)
 
 
 def _exposed(settings: Settings, read: _Reader) -> list[str]:
@@ -194,7 +198,8 @@ def _exposed(settings: Settings, read: _Reader) -> list[str]:
     if not settings.public and not addresses.is_loopback(settings.host):
         problems.append("SANDBOX_HOST must be a loopback address; set SANDBOX_PUBLIC=yes to be reached")
     if not settings.public and not addresses.is_loopback(urlsplit(settings.base_url).hostname or ""):
-        problems.append("SANDBOX_BASE_URL must name this machine; set SANDBOX_PUBLIC=yes to be reached by others")
+        name = read.given_as("SANDBOX_BASE_URL")
+        problems.append(f"{name} must name this machine; set SANDBOX_PUBLIC=yes to be reached by others")
     believed = {
         secret.strip()
         for name, secrets in read.environ.items()
@@ -203,7 +208,8 @@ def _exposed(settings: Settings, read: _Reader) -> list[str]:
     }
     own = {"SANDBOX_BANK_SECRET": settings.bank_secret, "SANDBOX_WEBHOOK_SECRET": settings.webhook_secret}
     problems += [
-        f"{name} is a secret of Kopeck's own: with SANDBOX_PUBLIC=yes anybody could sign with it; use another one"
+        f"{read.given_as(name)} is a secret of Kopeck's own: "
+        "with SANDBOX_PUBLIC=yes anybody could sign with it; use another one"
         for name, secret in own.items()
         if settings.public and secret in believed
     ]

@@ -28,15 +28,16 @@ def adopted(environ: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
     if code or symbol:
         values["SANDBOX_CURRENCY"] = f"{code or 'USD'} {symbol}".strip()
     if any(given[name] for name in SMTP):
-        problems += _smtp_problems(given)
-        values["SANDBOX_SMTP_URL"] = _smtp_url(given)
+        of_smtp = _smtp_problems(given)
+        problems += of_smtp
+        values["SANDBOX_SMTP_URL"] = "" if of_smtp else _smtp_url(given)
     return values, problems
 
 
-def source_of(name: str) -> str | None:
-    """Return upstream's name for a setting."""
+def source_of(name: str) -> str:
+    """Return upstream's name for a setting that it has."""
     own = {own: name for name, own in PLAIN.items()}
-    return {**own, "SANDBOX_CURRENCY": " or ".join(CURRENCY), "SANDBOX_SMTP_URL": "SMTP_HOST"}.get(name)
+    return {**own, "SANDBOX_CURRENCY": " or ".join(CURRENCY), "SANDBOX_SMTP_URL": "SMTP_HOST"}[name]
 
 
 def _smtp_problems(given: Mapping[str, str]) -> list[str]:
@@ -56,8 +57,6 @@ def _smtp_problems(given: Mapping[str, str]) -> list[str]:
 
 def _smtp_url(given: Mapping[str, str]) -> str:
     host, port = given["SMTP_HOST"], given["SMTP_PORT"] or SMTP_PORT
-    if not HOST.fullmatch(host) or not port.isdigit():
-        return ""
     user = f"{quote(given['SMTP_USER'], safe='')}:{quote(given['SMTP_PASS'], safe='')}@" if given["SMTP_USER"] else ""
     scheme = "smtps" if port == SMTPS_PORT else "smtp"
     return f"{scheme}://{user}{f'[{host}]' if ':' in host else host}:{port}"

@@ -104,6 +104,14 @@ def test_a_client_with_the_settings_of_upstream_and_without_a_webhook_passes(tmp
     assert health["currency"] == "UAH"
 
 
+def test_a_client_in_a_network_of_containers_passes_once_that_is_listed(make_app):
+    body = {"amount": 1, "reference": "R", "webhook_url": "http://172.17.0.5:8000/hook", "redirect_url": "http://shop/"}
+
+    assert make_app().test_client().post("/api/create-invoice/", json=body).status_code == 422
+    listed = make_app(SANDBOX_NETWORKS="172.17.0.0/16").test_client()
+    assert listed.post("/api/create-invoice/", json=body).status_code == 200
+
+
 def test_a_refused_body_is_422_for_it_too(client):
     assert client.post("/api/create-invoice", json={"amount": 1}).status_code == 422
 

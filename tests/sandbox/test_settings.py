@@ -81,6 +81,7 @@ def test_one_half_of_the_currency_in_the_names_of_upstream(given, symbol):
         ({"WEBHOOK_SECRET": "short"}, "WEBHOOK_SECRET must have"),
         ({"WEBHOOK_SECRET": "default_secret_key_change_in_production"}, "WEBHOOK_SECRET is AcquireMock's default"),
         ({"SMTP_HOST": "a", "SMTP_USER": "b", "SMTP_PASS": "'in quotation marks'"}, "SMTP_PASS"),
+        ({"BASE_URL": "http://acquiremock:8000"}, "BASE_URL must name this machine"),
         ({"BASE_URL": "ftp://a"}, "BASE_URL must be"),
         ({"CURRENCY_CODE": "dollars"}, "CURRENCY_CODE or CURRENCY_SYMBOL must be"),
         ({"CURRENCY_SYMBOL": "dollars"}, "CURRENCY_CODE or CURRENCY_SYMBOL must be"),
