@@ -178,7 +178,7 @@ def test_no_answer_is_cached_or_sniffed(client, database):
 
     assert headers["Cache-Control"] == "no-store"
     assert headers["X-Content-Type-Options"] == "nosniff"
-    assert headers["Content-Security-Policy"] == "default-src 'none'"
+    assert headers["Content-Security-Policy"] == "default-src 'none'; frame-ancestors 'none'"
 
 
 def test_nothing_secret_is_logged(bank, caplog):
