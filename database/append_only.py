@@ -83,7 +83,8 @@ _FOUND = {
 
 
 def _plain(row: Row[tuple[str, str]]) -> str:
-    return " ".join(row.definition.split())
+    # SQLite puts names into quotation marks when a table is renamed.
+    return " ".join(row.definition.replace('"', "").split())
 
 
 def _sqlite(table: str) -> list[Trigger]:
