@@ -21,10 +21,11 @@ run: .venv/run .env ## Serve Kopeck, its worker and the sandbox here: set up wha
 	@echo
 	@$(if $(SANDBOX),$(BIN)/flask --app sandbox sandbox welcome)
 	@$(if $(SANDBOX),echo)
-	@PATH="$(CURDIR)/$(BIN):$$PATH" python -m server web worker $(if $(SANDBOX),sandbox) || [ $$? -eq 130 ]
+	@# In place of the shell, so that whatever ends make ends the supervisor too.
+	@PATH="$(CURDIR)/$(BIN):$$PATH" exec python -m server web worker $(if $(SANDBOX),sandbox)
 
 test: .venv/dev ## Run every test on every database that is there
-	@# In the order of the folders: those that wait longest begin first, so that none of them is left over at the end.
+	@# In the order of the folders, after the longest files (tests/conftest.py): none of these is left over at the end.
 	@$(BIN)/python -m pytest -n 5 --dist loadfile --no-loadscope-reorder
 
 faults: .venv/dev ## Kill servers and databases under load, ROUNDS times each (ROUNDS=200 takes hours)
@@ -42,8 +43,8 @@ format: .venv/dev ## Put the code into its format
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-lock: .venv/dev ## Pin what requirements.in and requirements-dev.in bring along, with the hash of every file
-	@for name in requirements requirements-dev; do \
+lock: .venv/dev ## Pin what each requirements*.in brings along, with the hash of every file
+	@for name in requirements requirements-dev requirements-fast; do \
 		$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 			--no-config --output-file $$name.txt $$name.in || exit 1; \
 	done

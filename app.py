@@ -11,6 +11,7 @@ import context
 import limits
 from context import Clock, wall_clock
 from database import extension, revisions, session, urls
+from ledger import seals
 from server import hooks
 from server import problems as answers
 from worker import broker
@@ -48,6 +49,7 @@ def problems(settings: config.Config) -> list[str]:
         *banks.problems(settings.bank_secrets),
         *urls.problems(settings.database_url),
         *broker.problems(settings.broker_url),
+        *seals.problems(settings.seal_key),
     ]
 
 

@@ -22,6 +22,12 @@ from http_client.proxy import Proxy
 SECRET_CHARACTERS_MIN = 32
 """The shortest signing secret that production accepts; `openssl rand -hex 32` makes 64."""
 
+MISSING = (
+    "is missing. An installation that runs already has one: give it the same again, and no new one. For a first start "
+    "take the output of `openssl rand -hex 32`, and keep it"
+)
+"""What is said of secrets that are not there: in production the settings are often just not loaded."""
+
 ROOT = environment.FILE.parent
 DEFAULT_DATABASE_URL = f"sqlite:///{ROOT / 'instance' / 'kopeck.db'}"
 DRIVERS = {
@@ -78,6 +84,7 @@ class Config:
     broker_url: str | None = field(repr=False)
     outbound_proxy_url: str | None = field(repr=False)
     ca_bundle: Path | None
+    seal_key: str | None = field(repr=False)
 
     @property
     def production(self) -> bool:
@@ -97,7 +104,7 @@ class Config:
             environment=cast(Environment, environment),
             host=read.parsed("HOST", "127.0.0.1", _host),
             port=read.parsed("PORT", "8000", _port),
-            database_url=read.parsed("DATABASE_URL", DEFAULT_DATABASE_URL, _database_url),
+            database_url=read.parsed("DATABASE_URL", DEFAULT_DATABASE_URL, database_address),
             bank_secrets=read.secrets(SECRETS),
             unknown_inn=UnknownInn(read.choice("UNKNOWN_INN", tuple(UnknownInn))),
             balance_updates=cast(BalanceUpdates, read.choice("BALANCE_UPDATES", ("immediate", "queued"))),
@@ -107,6 +114,7 @@ class Config:
             broker_url=read.parsed("CELERY_BROKER_URL", "", _broker_url),
             outbound_proxy_url=read.parsed("OUTBOUND_PROXY_URL", "", _proxy_url),
             ca_bundle=read.parsed("CA_BUNDLE", "", _ca_bundle),
+            seal_key=read.text("SEAL_KEY", "") or None,
         )
         if environment == "production":
             problems += _weak_secrets(config.bank_secrets, config.secrets_keys)
@@ -213,7 +221,7 @@ class _Reader:
         """Read secrets of ours, newest first, of which there must be one."""
         found = _listed(self.text(name, ""))
         if not found:
-            self.problems.append(f"{name} is missing: set it to the output of `openssl rand -hex 32`, and keep it")
+            self.problems.append(f"{name} {MISSING}")
         elif any(len(secret) < SECRET_CHARACTERS_MIN for secret in found):
             self.problems.append(f"{name} must have at least {SECRET_CHARACTERS_MIN} characters each")
         return found
@@ -222,7 +230,7 @@ class _Reader:
         """Read NAME for the plain bank and NAME_<BANK> for each other one, newest secret first."""
         found = {"plain": _listed(self.text(name, ""))}
         if not found["plain"]:
-            self.problems.append(f"{name} is missing: set it to the output of `openssl rand -hex 32`")
+            self.problems.append(f"{name} {MISSING}")
         for variable in sorted(self.environ):
             if not variable.startswith(f"{name}_"):
                 continue
@@ -253,7 +261,8 @@ def _host(text: str) -> str:
     return bare
 
 
-def _database_url(text: str) -> URL:
+def database_address(text: str) -> URL:
+    """Read the URL of a database; raise ValueError with what is wrong with it."""
     try:
         url = make_url(text)
     except (ArgumentError, ValueError):

@@ -35,26 +35,27 @@ def init_app(app: Flask, config: Config, clock: Clock) -> None:
     app.extensions[EXTENSION] = Context(settings=config, clock=clock, cipher=SecretCipher(config.secrets_keys))
 
 
+def current() -> Context:
+    """Return all of it at once, for whoever needs several parts."""
+    context: Context = current_app.extensions[EXTENSION]
+    return context
+
+
 def settings() -> Config:
     """Return the settings of the running app."""
-    return _context().settings
+    return current().settings
 
 
 def now() -> datetime:
     """Return the present moment by the app's clock, aware and in UTC."""
-    return _context().clock()
+    return current().clock()
 
 
 def clock() -> Clock:
     """Return the app's clock, for threads that stand outside of the app."""
-    return _context().clock
+    return current().clock
 
 
 def cipher() -> SecretCipher:
     """Return what encrypts and decrypts the secrets of endpoints."""
-    return _context().cipher
-
-
-def _context() -> Context:
-    context: Context = current_app.extensions[EXTENSION]
-    return context
+    return current().cipher

@@ -7,13 +7,15 @@ from enum import StrEnum
 
 
 class PostingStatus(StrEnum):
-    """What became of one credit in the ledger."""
+    """What became of one credit or debit in the ledger."""
 
     CREDITED = "credited"
+    DEBITED = "debited"
     DUPLICATE = "duplicate"  # the operation was posted before, with the same facts
     CONFLICT = "conflict"  # the operation was posted before, with other facts
     UNKNOWN_INN = "unknown_inn"  # no such organisation, and none may be created
-    BALANCE_LIMIT = "balance_limit"  # the balance would pass rules.MONEY_MAX
+    BALANCE_LIMIT = "balance_limit"  # the balance would pass rules.MONEY_MAX, or rules.BALANCE_MIN
+    OVERDRAFT = "overdraft"  # the balance would pass below what the organisation may owe
 
 
 class WebhookStatus(StrEnum):
@@ -55,6 +57,21 @@ class LogReason(StrEnum):
     """Why a balance moved."""
 
     CREDIT = "credit"
+    DEBIT = "debit"  # asked for by a person or a billing: never below the overdraft limit
+    OUTSIDE_DEBIT = "outside_debit"  # it has happened elsewhere, and is recorded whatever the balance
+
+
+class AccountKind(StrEnum):
+    """What a system account is for: where money of organisations comes from, and goes to."""
+
+    BANK = "bank"  # money at a bank
+    TRANSIT = "transit"  # an acquirer owes it to us
+    FEES = "fees"  # commission that we keep
+    EXPENSES = "expenses"  # an acquirer's own fee
+    VAT = "vat"  # the tax on it
+    REFUNDS = "refunds"  # given back to payers
+    DISPUTES = "disputes"  # taken back by payers through their banks
+    CORRECTIONS = "corrections"  # set right by a person
 
 
 class IncidentKind(StrEnum):
@@ -64,6 +81,7 @@ class IncidentKind(StrEnum):
     UNKNOWN_INN = "unknown_inn"  # no such organisation, with UNKNOWN_INN=hold
     BALANCE_LIMIT = "balance_limit"  # the balance would pass what a BIGINT holds
     CONFLICT = "conflict"  # a used operation_id with other facts
+    OVERDRAWN = "overdrawn"  # a debit that had happened elsewhere took a balance below what its organisation may owe
     ENDPOINT_DISABLED = "endpoint_disabled"  # it answered 410, or has failed for too long
     STUCK_WEBHOOK = "stuck_webhook"  # acknowledged, waiting in the inbox, and failing for a reason of ours
     UNREADABLE_KEYS = "unreadable_keys"  # of endpoints, by a worker: SECRETS_KEYS do not fit, or a row was changed
@@ -105,13 +123,14 @@ class EventType(StrEnum):
     """What can be announced."""
 
     CREDITED = "balance.credited"
+    DEBITED = "balance.debited"
     PING = "ping"  # for its own endpoint alone; no filter asks for it
 
 
 EVERYTHING = "*"
 """In an endpoint's filter: all events there are and will be."""
 
-EVENT_FILTERS = (EVERYTHING, EventType.CREDITED.value)
+EVENT_FILTERS = (EVERYTHING, EventType.CREDITED.value, EventType.DEBITED.value)
 """What an endpoint's filter may name."""
 
 

@@ -120,6 +120,51 @@ class OrganizationExists(PaymentError):
     words = "An organisation with this INN is registered already."
 
 
+class Overdraft(PaymentError):
+    """The balance does not cover what is asked for, with what the organisation may owe."""
+
+    status = 409
+    slug = "overdraft"
+    title = "The balance does not cover it"
+    words = "The balance, with what the organisation may owe, does not cover this; nothing was changed."
+
+
+class OverdraftInUse(PaymentError):
+    """The organisation owes more than the new limit would let it."""
+
+    status = 409
+    slug = "overdraft-in-use"
+    title = "More is owed already"
+    words = "The organisation owes more than this limit would allow; nothing was changed."
+
+
+class BalanceLimit(PaymentError):
+    """A balance cannot become so low, or so high, that no column could hold it."""
+
+    status = 409
+    slug = "balance-limit"
+    title = "No balance can become that"
+    words = "No balance can become so low; nothing was changed."
+
+
+class OperationUnknown(PaymentError):
+    """No payment has this operation."""
+
+    status = 404
+    slug = "operation-unknown"
+    title = "No such operation"
+    words = "No payment of this source has this operation id."
+
+
+class OperationTaken(PaymentError):
+    """The id of the operation was used before, for something else."""
+
+    status = 409
+    slug = "operation-taken"
+    title = "The operation id was used for something else"
+    words = "Something else was recorded under this operation id before; nothing was changed."
+
+
 class IncidentUnknown(PaymentError):
     """No incident has this number."""
 

@@ -12,6 +12,11 @@ from uuid import UUID
 from marshmallow import RAISE, Schema, ValidationError, fields
 
 import rules
+from enums import AccountKind
+
+ACCOUNT_CODE = re.compile(rf"({'|'.join(AccountKind)}):[a-z0-9_-]{{1,32}}", re.ASCII)
+
+DAY = re.compile(r"(19|2[0-9])[0-9]{2}-[0-9]{2}-[0-9]{2}", re.ASCII)
 
 YEARS = r"(19|2[0-9])[0-9]{2}"
 """What the document of the API says of years; within hours of the bounds the zone decides, which no pattern can say."""
@@ -125,7 +130,10 @@ class Moment(fields.AwareDateTime):
             raise ValidationError("Is not a time that exists (leap seconds are not accepted).") from None
         if self._bounded and not rules.in_bounds(moment):
             raise ValidationError("Must be in a year from 1900 to 2999, in UTC.")
-        return moment.astimezone(UTC)
+        try:
+            return moment.astimezone(UTC)
+        except OverflowError:
+            raise ValidationError("Must be in a year from 1 to 9999, in UTC.") from None
 
     def _serialize(self, value: datetime | None, attr: str | None, obj: Any, **kwargs: Any) -> str | None:
         return None if value is None else rules.rfc3339(value)
@@ -140,6 +148,30 @@ class Strict(Schema):
         unknown = RAISE
 
     error_messages = {"unknown": UNKNOWN_MEMBER}  # noqa: RUF012 - declared by marshmallow
+
+
+class AccountCode(fields.String):
+    """A system account: its kind, a colon, and a name of small letters, digits, - and _."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"metadata": {"pattern": f"^({ACCOUNT_CODE.pattern})$"}, **kwargs})
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        if not isinstance(value, str) or not ACCOUNT_CODE.fullmatch(value):
+            raise ValidationError(f"Must be a kind ({', '.join(AccountKind)}), a colon and a name, such as fees:shop.")
+        return value
+
+
+class Day(fields.Date):
+    """A calendar day such as 2026-12-31, in the years of other times."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{**kwargs, "metadata": TIME_JSON | kwargs.get("metadata", {})})
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        if not isinstance(value, str) or not DAY.fullmatch(value):
+            raise ValidationError("Must be a day such as 2026-12-31.")
+        return super()._deserialize(value, attr, data, **kwargs)
 
 
 class QueryNumber(fields.Integer):

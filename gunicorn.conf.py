@@ -2,15 +2,17 @@
 
 import gc
 import signal
+import threading
 from typing import Any
-from urllib.parse import quote
-
-from gunicorn.glogging import Logger
 
 from limits import CONNECTIONS_MAX, HEADER_SECONDS, SHUTDOWN_SECONDS
 from server import gunicorn_worker, settings
+from server.access_log import AccessLog
 
 _settings = settings.load()
+
+NEW_OBJECTS = 20_000
+"""How many more objects there must be before the collector looks at the new ones."""
 
 wsgi_app = "app:create_app()"
 bind = f"[{_settings.host}]:{_settings.port}" if ":" in _settings.host else f"{_settings.host}:{_settings.port}"
@@ -31,26 +33,34 @@ forwarder_headers = ""
 forwarded_allow_ips = ""
 # gunicorn 27 opens a control socket under HOME, where a second server would take its place.
 control_socket_disable = True
-# One line a request, with the id that the caller got; no query and no header, which may hold what is private.
 accesslog = "-"
-access_log_format = "%(t)s %(m)s %(U)s %(s)s %(D)sus %({x-request-id}o)s"
+logger_class = AccessLog
 
 
-class PlainLogger(Logger):  # type: ignore[misc]
-    """Writes the path as it was sent, percent-encoded: decoded, it could hold line breaks and terminal codes."""
-
-    def atoms(self, resp: Any, req: Any, environ: dict[str, Any], request_time: Any) -> dict[str, Any]:
-        """Return what an access line may be made of."""
-        path = environ.get("PATH_INFO", "").encode("latin-1", "replace")
-        return {**super().atoms(resp, req, environ, request_time), "U": quote(path)}
-
-
-logger_class = PlainLogger
-
-
-def post_worker_init(_worker: object) -> None:
-    """Leave Ctrl-C to the master, which passes it on; a worker that hears it twice may hang on its own lock."""
+def post_worker_init(worker: Any) -> None:
+    """Prepare a worker that serves already: its signals, a look at the database for the log, the collector."""
+    # Ctrl-C is the master's, which passes it on; a worker that hears it twice may hang on its own lock.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if worker.age == 1:
+        # The first of them says for all what is wrong with the database, while it serves already.
+        threading.Thread(target=_look_at_database, args=[worker.wsgi], daemon=True).start()
     # What the app is made of stays for good: the collector need not look at it again and again while all wait.
     gc.collect()
     gc.freeze()
+    # A request leaves few cycles, and while many wait for one commit all that they hold would be looked through again
+    # and again: with Python's own 700 a credit cost a twentieth more (python -m bench --only processor-web).
+    gc.set_threshold(NEW_OBJECTS)
+
+
+def _look_at_database(app: Any) -> None:
+    # Not above: the master would load them before gevent's patches, and with them drivers, which then block.
+    from context import wall_clock  # noqa: PLC0415
+    from database import checks  # noqa: PLC0415
+
+    with app.app_context():
+        checks.report(clock=wall_clock)
+
+
+def worker_exit(_server: Any, worker: Any) -> None:
+    """Write what waits, however the worker ends, unless it is killed."""
+    worker.log.write_waiting()

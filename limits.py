@@ -52,7 +52,13 @@ QUEUE_CREDITS_MAX = 500
 BATCH_CREDITS_MAX = 200
 """How many credits share one transaction: with the largest bodies still less than MariaDB's smallest packet limit."""
 
-# ---- How long the database may take
+ACCESS_LOG_SECONDS = 0.1
+"""How long a line of the access log may wait for others that are written with it."""
+
+ACCESS_LOG_LINES_MAX = 500
+"""How many lines may wait so."""
+
+# ---- The database, and how long it may take
 
 POOL_CONNECTIONS = 16
 """How many connections to the database one process opens at most."""
@@ -66,6 +72,9 @@ CONNECT_SECONDS = 5
 LOCK_SECONDS = 5
 """How long a statement waits for a row, or on SQLite for the file, that another transaction has locked."""
 
+MIGRATION_WAIT_SECONDS = 120
+"""How long `flask db` waits for another one: it holds its lock for as long as its migrations take."""
+
 STATEMENT_SECONDS = 30
 """How long one statement may run, except within snapshot()."""
 
@@ -74,6 +83,9 @@ DEADLOCK_ATTEMPTS_MAX = 5
 
 DEADLOCK_PAUSE_SECONDS = 0.01
 """How long it waits before the second run at most; the third waits twice as long, and so on."""
+
+CLOCK_DIFFERENCE_SECONDS_MAX = 5
+"""How far the database's clock may be from this machine's before a warning says so."""
 
 EXPORT_SECONDS = 45
 """How long a statement may take to be written as a file; its answer begins only then, and proxies wait for 60."""

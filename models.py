@@ -27,12 +27,24 @@ from sqlalchemy.dialects.mysql import MEDIUMBLOB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from database.columns import Base, UtcDateTime, uuid_type
-from enums import AttemptCause, DeliveryStatus, DisabledReason, IncidentKind, LogReason, Scheme, UnknownInn
+from enums import (
+    AccountKind,
+    AttemptCause,
+    DeliveryStatus,
+    DisabledReason,
+    IncidentKind,
+    LogReason,
+    Scheme,
+    UnknownInn,
+)
 from limits import URL_CHARACTERS_MAX
 from rules import DOCUMENT_NUMBER_CHARACTERS_MAX, EXTERNAL_ID_CHARACTERS_MAX
 
 CURRENCY = "RUB"
 """The only currency so far; the columns are there so that a second one cannot be mixed in by accident."""
+
+EMPTY_LOG_SHA256 = "0" * 64
+"""What stands for the row before the first one in a chain of hashes."""
 
 # SQLite numbers only INTEGER keys by itself; its INTEGER has 64 bits all the same.
 NUMBER = BigInteger().with_variant(Integer(), "sqlite")
@@ -54,12 +66,18 @@ def one_of(column: str, values: type[StrEnum]) -> str:
 
 
 class Organization(Base):
-    """Who holds a balance, found by INN; `version` counts the moves of the balance."""
+    """Who holds a balance, found by INN; `version` counts the moves of the balance.
+
+    `outside_debits` is the sum of what was taken without asking us: only such debits take a balance below the limit.
+    `head_sha256` is the hash of the newest row of its log, or that of an empty log.
+    """
 
     __tablename__ = "organizations"
     __table_args__ = (
-        CheckConstraint("balance >= 0", name="balance_not_negative"),
+        CheckConstraint("balance >= -overdraft_limit - outside_debits", name="balance_within_overdraft"),
         CheckConstraint("version >= 0", name="version_not_negative"),
+        CheckConstraint("overdraft_limit >= 0", name="overdraft_limit_not_negative"),
+        CheckConstraint("outside_debits >= 0", name="outside_debits_not_negative"),
         BYTEWISE,
     )
 
@@ -69,7 +87,39 @@ class Organization(Base):
     balance: Mapped[int] = mapped_column(BigInteger, default=0)
     currency: Mapped[str] = mapped_column(String(3), default=CURRENCY)
     version: Mapped[int] = mapped_column(BigInteger, default=0)
+    overdraft_limit: Mapped[int] = mapped_column(BigInteger, default=0)
+    outside_debits: Mapped[int] = mapped_column(BigInteger, default=0)
+    head_sha256: Mapped[str] = mapped_column(String(64), default=EMPTY_LOG_SHA256)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class OverdraftLimit(Base):
+    """Who let an organisation owe how much, and since when; append-only, without a gap, each chained to the last."""
+
+    __tablename__ = "overdraft_limits"
+    __table_args__ = (
+        CheckConstraint("number >= 1", name="number_positive"),
+        CheckConstraint("overdraft_limit >= 0", name="overdraft_limit_not_negative"),
+        BYTEWISE,
+    )
+
+    organization_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("organizations.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    overdraft_limit: Mapped[int] = mapped_column(BigInteger)
+    set_by: Mapped[str] = mapped_column(String(255))
+    set_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    row_sha256: Mapped[str] = mapped_column(String(64))
+
+
+class Account(Base):
+    """Where money of organisations comes from or goes to, such as `bank:plain`; its balance is a sum, kept nowhere."""
+
+    __tablename__ = "accounts"
+    __table_args__ = (CheckConstraint(one_of("kind", AccountKind), name="kind_known"), BYTEWISE)
+
+    code: Mapped[str] = mapped_column(String(64), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    currency: Mapped[str] = mapped_column(String(3), default=CURRENCY)
 
 
 class Payment(Base):
@@ -104,17 +154,47 @@ class Payment(Base):
     received_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
+class Debit(Base):
+    """Money that left a balance; append-only, and the unique operation of a source makes a repeat harmless."""
+
+    __tablename__ = "debits"
+    __table_args__ = (
+        UniqueConstraint("operation_id", "source"),
+        CheckConstraint("amount > 0", name="amount_positive"),
+        Index(None, "organization_id", "id"),
+        BYTEWISE,
+    )
+
+    id: Mapped[UUID] = mapped_column(uuid_type(), primary_key=True)
+    operation_id: Mapped[UUID] = mapped_column(uuid_type())
+    source: Mapped[str] = mapped_column(String(32))
+    organization_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("organizations.id"))
+    amount: Mapped[int] = mapped_column(BigInteger)
+    currency: Mapped[str] = mapped_column(String(3), default=CURRENCY)
+    note: Mapped[str] = mapped_column(Text)
+    made_by: Mapped[str] = mapped_column(String(255))
+    made_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
 class BalanceLog(Base):
-    """One move of one balance; append-only, gap-free by version, and explained by exactly one payment."""
+    """One move of one balance; append-only, gap-free by version, and explained by exactly one payment or debit.
+
+    `counter_account` is the other side: where the money came from, or went to. `overdraft_limit` is what was allowed at
+    that moment. `row_sha256` is over all of it and the row before: see docs/proof.md.
+    """
 
     __tablename__ = "balance_log"
     __table_args__ = (
         CheckConstraint("version >= 1", name="version_positive"),
         CheckConstraint("delta <> 0", name="delta_moves"),
         CheckConstraint("balance_before + delta = balance_after", name="adds_up"),
-        CheckConstraint("balance_before >= 0", name="before_not_negative"),
-        CheckConstraint("balance_after >= 0", name="after_not_negative"),
         CheckConstraint("version > 1 OR balance_before = 0", name="begins_at_zero"),
+        CheckConstraint(
+            "(delta > 0 AND reason = 'credit' AND payment_id IS NOT NULL AND debit_id IS NULL) OR "
+            "(delta < 0 AND reason <> 'credit' AND payment_id IS NULL AND debit_id IS NOT NULL)",
+            name="explained",
+        ),
+        CheckConstraint("reason <> 'debit' OR balance_after >= -overdraft_limit", name="within_overdraft"),
         CheckConstraint(one_of("reason", LogReason), name="reason_known"),
         BYTEWISE,
     )
@@ -124,9 +204,37 @@ class BalanceLog(Base):
     delta: Mapped[int] = mapped_column(BigInteger)
     balance_before: Mapped[int] = mapped_column(BigInteger)
     balance_after: Mapped[int] = mapped_column(BigInteger)
-    payment_id: Mapped[UUID] = mapped_column(ForeignKey("payments.id"), unique=True)
+    payment_id: Mapped[UUID | None] = mapped_column(ForeignKey("payments.id"), unique=True)
     reason: Mapped[str] = mapped_column(String(32))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    debit_id: Mapped[UUID | None] = mapped_column(ForeignKey("debits.id"), unique=True)
+    counter_account: Mapped[str] = mapped_column(String(64), ForeignKey("accounts.code"))
+    overdraft_limit: Mapped[int] = mapped_column(BigInteger)
+    row_sha256: Mapped[str] = mapped_column(String(64))
+
+
+class Transfer(Base):
+    """Money that moved between two system accounts; append-only, without a gap, each chained to the last."""
+
+    __tablename__ = "transfers"
+    __table_args__ = (
+        UniqueConstraint("operation_id"),
+        CheckConstraint("number >= 1", name="number_positive"),
+        CheckConstraint("amount > 0", name="amount_positive"),
+        CheckConstraint("debit_account <> credit_account", name="moves"),
+        BYTEWISE,
+    )
+
+    number: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    operation_id: Mapped[UUID] = mapped_column(uuid_type())
+    debit_account: Mapped[str] = mapped_column(String(64), ForeignKey("accounts.code"))
+    credit_account: Mapped[str] = mapped_column(String(64), ForeignKey("accounts.code"))
+    amount: Mapped[int] = mapped_column(BigInteger)
+    currency: Mapped[str] = mapped_column(String(3), default=CURRENCY)
+    note: Mapped[str] = mapped_column(Text)
+    made_by: Mapped[str] = mapped_column(String(255))
+    made_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    row_sha256: Mapped[str] = mapped_column(String(64))
 
 
 class Incident(Base):

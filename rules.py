@@ -13,6 +13,9 @@ from stdnum.ru import inn as stdnum_inn
 MONEY_MAX = 2**63 - 1
 """The largest amount or balance in kopecks: a BIGINT on all three databases."""
 
+BALANCE_MIN = -(2**62)
+"""The lowest balance in kopecks, and the highest overdraft: together with what was taken outside it stays a BIGINT."""
+
 DOCUMENT_NUMBER_CHARACTERS_MAX = 50
 """As in the bank format that Kopeck took over."""
 
@@ -51,6 +54,11 @@ class Facts(NamedTuple):
 def fits(balance: int, amount: int) -> bool:
     """Return whether a balance can take an amount without passing MONEY_MAX; both in kopecks."""
     return balance + amount <= MONEY_MAX
+
+
+def may_leave(balance: int, amount: int, *, overdraft_limit: int) -> bool:
+    """Return whether a balance can give an amount that somebody asks for; all in kopecks."""
+    return balance - amount >= -overdraft_limit
 
 
 def in_bounds(moment: datetime) -> bool:

@@ -23,7 +23,20 @@ from enums import (
     UnknownInn,
     WebhookStatus,
 )
-from fields import TEXT_JSON, Flag, Inn, Kopecks, Moment, OperationId, QueryMoment, QueryNumber, Strict, Text, Whole
+from fields import (
+    TEXT_JSON,
+    Day,
+    Flag,
+    Inn,
+    Kopecks,
+    Moment,
+    OperationId,
+    QueryMoment,
+    QueryNumber,
+    Strict,
+    Text,
+    Whole,
+)
 from limits import ROTATION_SECONDS_MAX, URL_CHARACTERS_MAX
 
 NAME_CHARACTERS_MAX = 255
@@ -159,11 +172,15 @@ class LogEntryOut(Schema):
     balance_before = fields.Integer(required=True)
     balance_after = fields.Integer(required=True)
     reason = fields.String(required=True, validate=validate.OneOf(list(LogReason)))
-    payment_id = fields.UUID(required=True)
+    payment_id = fields.UUID(required=True, allow_none=True, metadata={"description": "What it came by."})
     operation_id = fields.UUID(required=True)
     source = fields.String(required=True)
-    document_number = fields.String(required=True)
-    document_date = Moment(required=True)
+    document_number = fields.String(required=True, allow_none=True, metadata={"description": "Of the payment."})
+    document_date = Moment(required=True, allow_none=True, metadata={"description": "Of the payment."})
+    debit_id = fields.UUID(required=True, allow_none=True, metadata={"description": "What it went by."})
+    counter_account = fields.String(
+        required=True, metadata={"description": "The other side: where the money came from, or went to."}
+    )
 
 
 class PaymentOut(Schema):
@@ -240,7 +257,11 @@ class BacklogOut(Schema):
 class ResolveIn(Strict):
     """Why an incident needs nothing more."""
 
-    resolution = Text(required=True, validate=validate.Length(1, NOTE_CHARACTERS_MAX))
+    resolution = Text(
+        required=True,
+        validate=validate.Length(1, NOTE_CHARACTERS_MAX),
+        metadata={**TEXT_JSON, "description": 'Cannot begin with "assigned to": only an assignment is kept so.'},
+    )
 
 
 class AssignIn(Strict):
@@ -254,6 +275,30 @@ class Page(Strict):
 
     cursor = fields.String(validate=validate.Length(1, 200), metadata={"description": "`next` of the page before."})
     limit = QueryNumber(load_default=PAGE_ROWS_DEFAULT, validate=validate.Range(1, PAGE_ROWS_MAX))
+
+
+class TrialBalanceQuery(Strict):
+    """For which day."""
+
+    on = Day(metadata={"description": "As it was at the end of this day, Moscow time; now, if left out."})
+
+
+class AccountSums(Schema):
+    """One account; `organizations` is all of them together."""
+
+    account = fields.String(required=True)
+    debits = fields.Integer(required=True)
+    credits = fields.Integer(required=True)
+    balance = fields.Integer(required=True, metadata={"description": "Debits less credits."})
+
+
+class TrialBalanceOut(Schema):
+    """Both sides of every kopeck; the difference is 0."""
+
+    accounts = fields.List(fields.Nested(AccountSums), required=True)
+    debits = fields.Integer(required=True)
+    credits = fields.Integer(required=True)
+    difference = fields.Integer(required=True)
 
 
 class StatementPage(Page):

@@ -3,10 +3,10 @@
 Called by the doors with plain values and a moment; each opens one transaction and returns plain values.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy import select
@@ -20,15 +20,37 @@ from database.failures import is_contention, is_unavailable, log_crash, log_unav
 from database.group_commit import GroupCommit
 from database.session import AnyRow, current_session, survives_deadlock, transaction
 from enums import IncidentKind, PostingStatus, PreviewOutcome, UnknownInn, WebhookStatus
-from errors import IncidentNotAssignable, PaymentError, UnusableBody
-from ledger import inbox, incidents, overdue, posting
+from errors import (
+    BalanceLimit,
+    BankUnknown,
+    IncidentNotAssignable,
+    OperationTaken,
+    OrganizationUnknown,
+    Overdraft,
+    PaymentError,
+    UnusableBody,
+)
+from ledger import bodies, inbox, incidents, overdue, posting
+from ledger.entries import Credit, Debit, Entry
 from ledger.inbox import QueuedWebhook
 from ledger.incidents import UnusableWebhook
-from ledger.posting import Credit, Outcome
+from ledger.posting import Outcome, Recorded
 from limits import INBOX_ATTEMPTS_BEFORE_INCIDENT, INBOX_BATCH_WEBHOOKS
 from models import Organization
 from outbox import events, recording
 from rules import Facts, Operation
+
+log = logging.getLogger("kopeck")
+
+WHY_NOT_DEBITED: dict[PostingStatus, type[PaymentError]] = {
+    PostingStatus.UNKNOWN_INN: OrganizationUnknown,
+    PostingStatus.OVERDRAFT: Overdraft,
+    PostingStatus.BALANCE_LIMIT: BalanceLimit,
+    PostingStatus.CONFLICT: OperationTaken,
+}
+
+RECEIPTED = (PostingStatus.CREDITED, PostingStatus.DUPLICATE)
+"""What a bank gets a receipt for: that what it says is counted."""
 
 INCIDENT_KINDS = {
     PostingStatus.CONFLICT: IncidentKind.CONFLICT,
@@ -54,6 +76,16 @@ class Receipt:
     status: WebhookStatus
     operation_id: UUID
     payment_id: UUID | None
+    recorded: Recorded | None = None
+    incident_id: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DebitReceipt:
+    """What became of a debit: the row that holds it, and an incident if it took the balance below what may be owed."""
+
+    status: PostingStatus
+    debit_id: UUID
     incident_id: int | None
 
 
@@ -135,10 +167,11 @@ def _take(session: Session, credits: Sequence[Credit]) -> list[Receipt]:
     """Post credits that arrived together, announce them, and keep for a person what could not be counted."""
     outcomes = posting.post(session, credits)
     _announce(session, credits, outcomes)
+    unclear = [place for place, outcome in enumerate(outcomes) if outcome.status in INCIDENT_KINDS]
     # In the same order in every process: an incident that is there already stays locked until the commit.
-    order = sorted(range(len(credits)), key=lambda place: (credits[place].operation, credits[place].facts))
-    incident_ids = {place: _keep_for_a_person(session, credits[place], outcomes[place]) for place in order}
-    return [_receipt(credits[place], outcomes[place], incident_ids[place]) for place in range(len(credits))]
+    unclear.sort(key=lambda place: (credits[place].operation, credits[place].facts))
+    incident_ids = {place: _keep_for_a_person(session, credits[place], outcomes[place]) for place in unclear}
+    return [_receipt(credits[place], outcomes[place], incident_ids.get(place)) for place in range(len(credits))]
 
 
 _credit_commits = GroupCommit(_take)
@@ -181,8 +214,7 @@ def _credit_alone(inbox_id: int, now: datetime) -> bool:
         held_up = is_contention(error)
         if is_unavailable(error) and not held_up:
             raise
-        where = f"webhook {inbox_id} in the inbox, which is tried again later"
-        log_unavailable(where, error) if held_up else log_crash(where, error)
+        _log_left(f"webhook {inbox_id} in the inbox, which is tried again later", error)
     with transaction() as session:
         for row in inbox.take(session, [inbox_id]):
             inbox.postpone(session, row, failed=not held_up, now=now)
@@ -191,10 +223,20 @@ def _credit_alone(inbox_id: int, now: datetime) -> bool:
     return not held_up
 
 
-def _announce(session: Session, credits: Sequence[Credit], outcomes: Sequence[Outcome]) -> None:
+def _log_left(where: str, error: Exception) -> None:
+    if isinstance(error, BankUnknown):
+        # It fails so at each try, and where in our code says nothing.
+        log.error("%s: its bank is not in the registry; `flask inbox list` names it", where)
+    elif is_contention(error):
+        log_unavailable(where, error)
+    else:
+        log_crash(where, error)
+
+
+def _announce(session: Session, entries: Sequence[Entry], outcomes: Sequence[Outcome]) -> None:
     """Record an event for each move of a balance to which somebody listens."""
-    moved = [(credit, outcome.move) for credit, outcome in zip(credits, outcomes, strict=True)]
-    of_interest = [events.credited(credit, move) for credit, move in moved if move is not None and move.has_subscribers]
+    moved = [(entry, outcome.move) for entry, outcome in zip(entries, outcomes, strict=True)]
+    of_interest = [events.posted(entry, move) for entry, move in moved if move is not None and move.has_subscribers]
     if of_interest:
         recording.record(session, of_interest)
 
@@ -203,8 +245,50 @@ def _receipt(credit: Credit, outcome: Outcome, incident_id: int | None) -> Recei
     return Receipt(
         status=_public_status(outcome.status),
         operation_id=credit.operation_id,
-        payment_id=outcome.first.payment_id if outcome.first else None,
+        payment_id=outcome.first.id if outcome.first else None,
+        recorded=outcome.first if outcome.status in RECEIPTED else None,
         incident_id=incident_id,
+    )
+
+
+@survives_deadlock
+def debit(entry: Debit) -> DebitReceipt:
+    """Take money from a balance, once; a repeat changes nothing.
+
+    One that has happened outside is recorded whatever the balance, with an incident where it passes the limit.
+    Raises OrganizationUnknown, Overdraft, BalanceLimit or OperationTaken.
+    """
+    with transaction() as session:
+        (outcome,) = posting.post(session, [entry])
+        if (refusal := WHY_NOT_DEBITED.get(outcome.status)) is not None:
+            raise refusal
+        _announce(session, [entry], [outcome])
+        incident_id = _keep_overdrawn(session, entry, outcome)
+    assert outcome.first is not None
+    return DebitReceipt(status=outcome.status, debit_id=outcome.first.id, incident_id=incident_id)
+
+
+def _keep_overdrawn(session: Session, entry: Debit, outcome: Outcome) -> int | None:
+    move = outcome.move
+    if move is None or move.balance_after >= -move.overdraft_limit:
+        return None
+    facts = {
+        "inn": entry.inn,
+        "debit_id": str(move.debit_id),
+        "amount": entry.amount,
+        "counter_account": entry.counter_account,
+        "balance_after": move.balance_after,
+        "overdraft_limit": move.overdraft_limit,
+    }
+    return incidents.record(
+        session,
+        IncidentKind.OVERDRAWN,
+        source=entry.source,
+        operation_id=entry.operation_id,
+        facts=facts,
+        body=b"",
+        key_id="",
+        now=entry.made_at,
     )
 
 
@@ -239,7 +323,7 @@ def assign_incident(incident_id: int, *, inn: str, by: str, now: datetime) -> Re
         # Posted before the incident is touched: receive_webhook() locks in this order too.
         (outcome,) = posting.post(session, [credit])
         _announce(session, [credit], [outcome])
-        incidents.close(session, incident_id, resolution=f"{incidents.ASSIGNED}{inn}", by=by, now=now)
+        incidents.assign(session, incident_id, inn=inn, by=by, now=now)
         if outcome.status is not PostingStatus.CREDITED:
             raise IncidentNotAssignable(WHY_NOT_ASSIGNED[outcome.status])
     return _receipt(credit, outcome, incident_id)
@@ -247,10 +331,10 @@ def assign_incident(incident_id: int, *, inn: str, by: str, now: datetime) -> Re
 
 @survives_deadlock
 def resolve_incident(incident_id: int, *, resolution: str, by: str, now: datetime) -> None:
-    """Note why an incident needs nothing more; raise IncidentUnknown or IncidentNotOpen."""
+    """Note why an incident needs nothing more; raise IncidentUnknown, IncidentNotOpen or UnusableBody."""
     with transaction() as session:
         incidents.find(incident_id)
-        incidents.close(session, incident_id, resolution=resolution, by=by, now=now)
+        incidents.resolve(session, incident_id, note=resolution, by=by, now=now)
 
 
 def _read(bank: Bank, message: Message, *, key_id: str, may_create: bool, now: datetime) -> Credit:
@@ -301,16 +385,13 @@ def _facts(bank: Bank, announcement: Announcement) -> Facts:
     )
 
 
-def _keep_for_a_person(session: Session, credit: Credit, outcome: Outcome) -> int | None:
-    kind = INCIDENT_KINDS.get(outcome.status)
-    if kind is None:
-        return None
-    facts = {"announced": _as_json(credit.facts), "external_id": credit.external_id}
-    if outcome.first is not None:
-        facts |= {"recorded": _as_json(outcome.first.facts), "payment_id": str(outcome.first.payment_id)}
+def _keep_for_a_person(session: Session, credit: Credit, outcome: Outcome) -> int:
+    facts = {"announced": incidents.as_json(credit.facts), "external_id": credit.external_id}
+    if outcome.first is not None and isinstance(outcome.first.facts, Facts):
+        facts |= {"recorded": incidents.as_json(outcome.first.facts), "payment_id": str(outcome.first.id)}
     return incidents.record(
         session,
-        kind,
+        INCIDENT_KINDS[outcome.status],
         source=credit.facts.source,
         operation_id=credit.operation_id,
         facts=facts,
@@ -324,20 +405,18 @@ def _held_credit(session: Session, incident_id: int, inn: str, now: datetime) ->
     incident = incidents.find(incident_id)
     if not incidents.is_assignable(incident):
         raise IncidentNotAssignable("This incident holds no money that could be credited; resolve it with a note.")
-    announced = incident.facts["announced"]
+    announced = bodies.announced(incident.operation_id, incident.facts)
+    if announced is None or announced["operation_id"] is None:
+        raise IncidentNotAssignable("Its facts were changed; see `flask ledger verify`.")
     return Credit(
-        operation_id=incident.operation_id,
+        operation_id=announced.pop("operation_id"),
         inn=inn,
-        facts=Facts(**{**announced, "document_date": datetime.fromisoformat(announced["document_date"])}),
-        external_id=incident.facts["external_id"],
+        external_id=announced.pop("external_id"),
+        facts=Facts(source=incident.source, **announced),
         body=incident.body,
         key_id=incident.key_id,
         received_at=now,
     )
-
-
-def _as_json(facts: Facts) -> dict[str, Any]:
-    return {**facts._asdict(), "document_date": rules.rfc3339(facts.document_date)}
 
 
 def _expected_status(balance: int | None, amount: int, unknown_inn: UnknownInn) -> PostingStatus:

@@ -5,7 +5,6 @@ Called by the banks, the deliveries, the CLI and the tests, which therefore sign
 
 import base64
 import binascii
-import hashlib
 import hmac
 import re
 from collections.abc import Sequence
@@ -14,7 +13,8 @@ from datetime import datetime
 from functools import lru_cache
 from secrets import token_bytes, token_hex
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from werkzeug.datastructures import Headers
 
 from enums import SignatureScheme
@@ -24,6 +24,7 @@ TOLERANCE_SECONDS = 300
 """How far a Standard Webhooks timestamp may be from our clock, either way."""
 
 X_SIGNATURE = re.compile(r"(?:sha256=)?([0-9A-Fa-f]{64})", re.ASCII)
+DOCUMENT_SIGNATURE = re.compile(r"[0-9a-f]{128}", re.ASCII)
 WHOLE_SECONDS = re.compile(r"[0-9]{1,12}", re.ASCII)
 
 MESSAGE_ID_CHARACTERS_MAX = 255
@@ -48,7 +49,7 @@ class Signature:
 
 def sign(body: bytes, secret: str) -> str:
     """Return the X-Signature of a raw body: lower-case hex of HMAC-SHA256, keyed with the secret's UTF-8 bytes."""
-    return hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+    return hmac.digest(secret.encode(), body, "sha256").hex()
 
 
 def sign_standard(body: bytes, secret: str, *, message_id: str, timestamp: int) -> str:
@@ -58,7 +59,7 @@ def sign_standard(body: bytes, secret: str, *, message_id: str, timestamp: int) 
     Source: the Standard Webhooks specification and its reference libraries.
     """
     signed = _standard_text(body, message_id, timestamp)
-    digest = hmac.new(_standard_key(secret), signed, hashlib.sha256).digest()
+    digest = hmac.digest(_standard_key(secret), signed, "sha256")
     return f"v1,{base64.b64encode(digest).decode()}"
 
 
@@ -90,6 +91,32 @@ def new_private_key() -> str:
 def public_key(private_key: str) -> str:
     """Return what a receiver verifies v1a with: `whpk_` and base64 of the public key."""
     return f"whpk_{base64.b64encode(_private_key(private_key).public_key().public_bytes_raw()).decode()}"
+
+
+def sign_document(content: bytes, private_key: str) -> str:
+    """Return the ed25519 signature of a document, as 128 hex digits; the key as for sign_ed25519()."""
+    return _private_key(private_key).sign(content).hex()
+
+
+def document_holds(content: bytes, signature: str, public_key: str) -> bool:
+    """Return whether a document was signed so with the private half of a key, `whpk_` and base64."""
+    if not DOCUMENT_SIGNATURE.fullmatch(signature):
+        return False
+    try:
+        key = Ed25519PublicKey.from_public_bytes(base64.b64decode(public_key.removeprefix("whpk_"), validate=True))
+        key.verify(bytes.fromhex(signature), content)
+    except (ValueError, InvalidSignature):
+        return False
+    return True
+
+
+def problem_with_private_key(text: str) -> str | None:
+    """Say why nothing could be signed with a key, or return None."""
+    try:
+        _private_key(text)
+    except ValueError:
+        return "must be whsk_ and base64 of 32 random bytes"
+    return None
 
 
 def problem_with(secret: str) -> str | None:

@@ -27,12 +27,7 @@ def parse_json(body: bytes) -> Any:
     Refused: other encodings than UTF-8, NaN and Infinity, repeated keys. Fractions come back as Decimal, never float.
     """
     try:
-        value = json.loads(
-            body.decode(),
-            object_pairs_hook=_distinct,
-            parse_float=_decimal,
-            parse_constant=_no_constant,
-        )
+        value = _decoder.decode(body.decode())
     except UnicodeDecodeError:
         raise UnusableBody("The body is not UTF-8.") from None
     except RecursionError:
@@ -69,6 +64,14 @@ def _decimal(text: str) -> Decimal:
         raise _StrictnessError("The body holds a number that is out of all bounds.") from None
 
 
+def _no_constant(_text: str) -> None:
+    raise _StrictnessError("NaN and Infinity are not JSON.")
+
+
+_decoder = json.JSONDecoder(object_pairs_hook=_distinct, parse_float=_decimal, parse_constant=_no_constant)
+"""Made once: to make one costs as much as to read a webhook with it."""
+
+
 def _is_deeper_than(limit: int, value: Any) -> bool:
     """Return whether a value is nested deeper than the limit; Python versions differ in what they can parse at all."""
     level = [value]
@@ -78,10 +81,6 @@ def _is_deeper_than(limit: int, value: Any) -> bool:
             return False
         level = [below for item in nested for below in (item.values() if isinstance(item, dict) else item)]
     return any(isinstance(item, dict | list) for item in level)
-
-
-def _no_constant(_text: str) -> None:
-    raise _StrictnessError("NaN and Infinity are not JSON.")
 
 
 def _walk(pointer: str, messages: Mapping[Any, Any] | list[Any]) -> Iterator[FieldProblem]:

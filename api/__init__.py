@@ -9,7 +9,7 @@ from werkzeug.routing import IntegerConverter
 
 import rules
 import webhooks
-from api import deliveries, endpoints, health, inbox, incidents, organizations, parsing, verify
+from api import deliveries, endpoints, health, inbox, incidents, ledger, organizations, parsing, verify
 from fields import Flag, Inn, Kopecks, Moment, OperationId, QueryMoment, QueryNumber, Whole
 from schemas import ProblemOut
 from server.problems import PROBLEM_TYPE
@@ -92,7 +92,7 @@ def init_app(app: Flask) -> None:
     app.config.from_mapping(SETTINGS)
     api = KopeckApi(app)
     _describe_fields(api)
-    for module in (webhooks, organizations, endpoints, deliveries, incidents, inbox, verify):
+    for module in (webhooks, organizations, endpoints, deliveries, incidents, inbox, ledger, verify):
         api.register_blueprint(module.blueprint, url_prefix=PREFIX)
     api.register_blueprint(health.blueprint)
     _keep_old_addresses(app)

@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from functools import partial, wraps
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ from auth import api_keys, idempotency
 from auth.api_keys import Own
 from auth.idempotency import Answer
 from context import cipher, now, settings
+from database.session import look_ups
 from errors import IdempotencyKeyInvalid, KeyRefused, OrganizationUnknown, ScopeMissing
 from outbox import queries
 from server.body import read_body
@@ -32,11 +34,15 @@ HEADER: dict[str, Any] = {
 }
 
 
-def require(scope: str, *, read_only: bool = False, one_organization: bool = False) -> Callable[[View], View]:
+def require(
+    scope: str, *, read_only: bool = False, one_organization: bool = False, looks_up: bool = False
+) -> Callable[[View], View]:
     """Ask for an API key with this scope; `read_only` calls go without one in development.
 
     With `one_organization` keys of one organisation may call it too. Then what the path names must be theirs, and the
     view asks own_id() or own_inn() for the rest. All other calls are refused to them.
+
+    `looks_up`: all that the view does with the database is look_up(). Then the key is found on the same connection.
 
     Every call that is not `read_only` may have an Idempotency-Key. Goes right under the route and above every other
     decorator, so that nothing of a stranger's request is parsed.
@@ -46,11 +52,15 @@ def require(scope: str, *, read_only: bool = False, one_organization: bool = Fal
     def decorate(view: View) -> View:
         @wraps(view)
         def guarded(*args: Any, **kwargs: Any) -> Any:
-            # A key that is shown must be good, even where none is asked for.
-            if settings().production or not read_only or "Authorization" in request.headers:
-                g.caller = api_keys.authorize(_bearer_token(), scope)
             act = partial(_call, view, args, kwargs, one_organization)
-            return act() if read_only or HEADER["name"] not in request.headers else _once(act)
+            # A key that is shown must be good, even where none is asked for.
+            asked = settings().production or not read_only or "Authorization" in request.headers
+            # Read before anything: who shows none gets no connection to the database.
+            token = _bearer_token() if asked else None
+            with look_ups() if looks_up else nullcontext():
+                if token is not None:
+                    g.caller = api_keys.authorize(token, scope)
+                return act() if read_only or HEADER["name"] not in request.headers else _once(act)
 
         guarded.access = scope  # type: ignore[attr-defined]
         guarded.read_only = read_only  # type: ignore[attr-defined]

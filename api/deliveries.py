@@ -7,7 +7,7 @@ from flask_smorest import Blueprint
 
 from api.access import own_id, own_inn, require
 from api.parsing import READER
-from context import now
+from context import now, settings
 from database.session import AnyRow
 from ledger import organizations
 from outbox import endpoints, events, queries
@@ -50,9 +50,14 @@ def list_deliveries(query: dict[str, Any]) -> Any:
 @require("endpoints:read", read_only=True, one_organization=True)
 @blueprint.response(200, DeliveryDetail)
 def show_delivery(delivery_id: int) -> dict[str, Any]:
-    """Show one delivery with every attempt."""
+    """Show one delivery with every attempt.
+
+    What networks of the company's own have answered is not shown to who has a key of one organisation.
+    """
     row, attempts = queries.find_delivery(delivery_id)
-    return {**row._mapping, "attempts": attempts}
+    is_hidden = own_id() is not None and settings().endpoint_networks.listed
+    shown = [{**attempt._mapping, **({"excerpt": ""} if is_hidden else {})} for attempt in attempts]
+    return {**row._mapping, "attempts": shown}
 
 
 @blueprint.route("/deliveries/<number:delivery_id>/retry/", methods=["POST"])

@@ -9,6 +9,7 @@ from api.parsing import READER
 from context import cipher, now, settings
 from database.session import AnyRow
 from enums import Scheme
+from http_client.networks import NO_NETWORKS
 from outbox import endpoints, queries, replays
 from schemas import (
     EndpointIn,
@@ -49,7 +50,8 @@ def create_endpoint(body: dict[str, Any]) -> dict[str, Any]:
         "event_types": " ".join(body["event_types"]),
         "loopback_allowed": settings().loopback_endpoints,
         "https_only": settings().production,
-        "networks": settings().endpoint_networks,
+        # Who has a key of one organisation is no part of the company, and has nothing to ask of its network.
+        "networks": settings().endpoint_networks if own_id() is None else NO_NETWORKS,
     }
     return vars(endpoints.create(cipher(), **asked, now=now()))
 

@@ -4,8 +4,8 @@ from typing import Any
 
 from flask_smorest import Blueprint
 
-from context import cipher, now
-from database import revisions
+from context import cipher, now, wall_clock
+from database import checks, revisions
 from errors import DatabaseUnavailable, SecretsUnreadable
 from ledger import overdue
 from outbox import stored_secrets
@@ -28,18 +28,21 @@ def alive() -> dict[str, str]:
 def ready() -> dict[str, Any]:
     """Answer 200 when the database is there and has the tables of this version or of a later one, else 503.
 
-    Also 503 when SECRETS_KEYS can read none of the secrets of endpoints that are stored. Webhooks that nobody credits
-    are a warning: without this server the bank could not even hand in the next ones.
+    Also 503 when the database only reads, is in another encoding than UTF-8, lets a session pass triggers by, or may
+    lose what was acknowledged (such as `fsync` off), and when SECRETS_KEYS can read none of the stored secrets of
+    endpoints. Warnings are about clocks that differ, a binary log that is not synced, SQLite without WAL, and single
+    secrets that cannot be read; and about webhooks that nobody credits: without this server the bank could not even
+    hand in the next ones.
     """
-    if (problem := revisions.problem()) is not None:
+    found = checks.look_now(clock=wall_clock)
+    if (problem := found.problem() or revisions.problem()) is not None:
         raise DatabaseUnavailable(problem)
     in_use = stored_secrets.in_use(cipher())
     if in_use.unreadable and not in_use.readable:
         raise SecretsUnreadable
-    warnings = []
+    warnings = found.warnings
     if in_use.unreadable:
         numbers = stored_secrets.listed(in_use.unreadable)
         warnings.append(f"The secrets of endpoints {numbers} cannot be read; their events wait.")
-    if (waiting := overdue.warning(now=now())) is not None:
-        warnings.append(waiting)
+    warnings += overdue.warnings(now=now())
     return {"status": "ok", "warnings": warnings} if warnings else {"status": "ok"}

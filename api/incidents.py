@@ -60,6 +60,8 @@ def _described(rows: Sequence[AnyRow]) -> list[dict[str, Any]]:
     return [
         {
             **row._mapping,
+            # Somebody may have rewritten them, and one incident must not hide the others.
+            "facts": row.facts if isinstance(row.facts, dict) else {},
             "body_base64": base64.b64encode(row.body).decode(),
             "resolutions": [resolution._mapping for resolution in resolutions[row.id]],
         }

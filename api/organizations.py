@@ -67,7 +67,7 @@ def register_organization(body: dict[str, Any]) -> dict[str, Any]:
 
 
 @blueprint.route("/organizations/<inn:inn>/")
-@require("organizations:read", read_only=True, one_organization=True)
+@require("organizations:read", read_only=True, one_organization=True, looks_up=True)
 @blueprint.response(200, OrganizationOut)
 def show_organization(inn: str) -> dict[str, Any]:
     """Show one organisation."""
@@ -75,11 +75,11 @@ def show_organization(inn: str) -> dict[str, Any]:
 
 
 @blueprint.route("/organizations/<inn:inn>/balance/")
-@require("organizations:read", read_only=True, one_organization=True)
+@require("organizations:read", read_only=True, one_organization=True, looks_up=True)
 @blueprint.response(200, BalanceOut)
 def show_balance(inn: str) -> AnyRow:
     """Show what an organisation has."""
-    return organizations.find(inn)
+    return organizations.balance(inn)
 
 
 @blueprint.route("/organizations/<inn:inn>/log/")

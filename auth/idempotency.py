@@ -84,12 +84,19 @@ def _claim(session: Session, call: Call, now: datetime) -> UUID:
         if is_contention(error) and not is_deadlock(error):
             raise IdempotencyKeyInUse from None
         raise
+    _refuse_too_many(session, call, mine)
+    return mine
+
+
+def _refuse_too_many(session: Session, call: Call, mine: UUID) -> None:
+    """Raise LimitReached for a call that is new; a repeat gets its answer whatever was asked since."""
+    if session.scalar(select(KEYS.c.id).where(KEYS.c.id == mine)) is None:
+        return
     kept = select(KEYS.c.id).where(KEYS.c.caller_id == call.caller_id).limit(IDEMPOTENCY_CALLS_MAX + 1)
     if (session.scalar(select(func.count()).select_from(kept.subquery())) or 0) > IDEMPOTENCY_CALLS_MAX:
         raise LimitReached(
             f"{IDEMPOTENCY_CALLS_MAX} calls of this API key had an Idempotency-Key within a day; wait, or send none."
         )
-    return mine
 
 
 def _is_of(call: Call) -> tuple[ColumnElement[bool], ColumnElement[bool]]:

@@ -28,8 +28,13 @@ def problems(secrets: Mapping[str, Sequence[str]]) -> list[str]:
     ]
 
 
+def is_known(name: str) -> bool:
+    """Return whether a bank of this name is in the registry; rows may have stayed of one that was taken out."""
+    return name in BANKS
+
+
 def find(name: str) -> Bank:
     """Return the bank of this name; raise BankUnknown."""
-    if name not in BANKS:
+    if not is_known(name):
         raise BankUnknown
     return BANKS[name]

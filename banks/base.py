@@ -5,7 +5,7 @@ Implemented by each bank, called by the webhook door and the use cases. Touches 
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar
@@ -46,27 +46,33 @@ class Announcement:
 
     def problems(self) -> list[str]:
         """Return what of this the ledger could not keep, or not send on to another Kopeck, whatever the bank allows."""
-        external_id = self.external_id
-        bounds = {
-            f"amount must be from 1 to {rules.MONEY_MAX} whole kopecks": (
-                type(self.amount) is int and 1 <= self.amount <= rules.MONEY_MAX
-            ),
-            "payer_inn must be 10 or 12 digits": rules.INN.fullmatch(self.payer_inn),
-            f"document_number must have 1 to {rules.DOCUMENT_NUMBER_CHARACTERS_MAX} characters, none that controls": (
-                self.document_number and _fits(self.document_number, rules.DOCUMENT_NUMBER_CHARACTERS_MAX)
-            ),
-            "document_date must have a zone, and be in a year from 1900 to 2999, in UTC": (
-                self.document_date.tzinfo and rules.in_bounds(self.document_date)
-            ),
-            f"external_id must have at most {rules.EXTERNAL_ID_CHARACTERS_MAX} characters, none that controls": (
-                external_id is None or _fits(external_id, rules.EXTERNAL_ID_CHARACTERS_MAX)
-            ),
-        }
-        return [problem for problem, holds in bounds.items() if not holds]
+        return [problem for problem, holds in BOUNDS.items() if not holds(self)]
 
 
 def _fits(text: str, characters_max: int) -> bool:
     return len(text) <= characters_max and not NOT_TEXT.search(text)
+
+
+BOUNDS: dict[str, Callable[[Announcement], object]] = {
+    f"amount must be from 1 to {rules.MONEY_MAX} whole kopecks": lambda announced: (
+        type(announced.amount) is int and 1 <= announced.amount <= rules.MONEY_MAX
+    ),
+    "payer_inn must be 10 or 12 digits": lambda announced: rules.INN.fullmatch(announced.payer_inn),
+    f"document_number must have 1 to {rules.DOCUMENT_NUMBER_CHARACTERS_MAX} characters, none that controls": (
+        lambda announced: (
+            announced.document_number and _fits(announced.document_number, rules.DOCUMENT_NUMBER_CHARACTERS_MAX)
+        )
+    ),
+    "document_date must have a zone, and be in a year from 1900 to 2999, in UTC": lambda announced: (
+        announced.document_date.tzinfo and rules.in_bounds(announced.document_date)
+    ),
+    f"external_id must have at most {rules.EXTERNAL_ID_CHARACTERS_MAX} characters, none that controls": (
+        lambda announced: (
+            announced.external_id is None or _fits(announced.external_id, rules.EXTERNAL_ID_CHARACTERS_MAX)
+        )
+    ),
+}
+"""What must hold of any announcement, by the sentence that says so when it does not."""
 
 
 class Bank(ABC):
@@ -95,20 +101,18 @@ class Bank(ABC):
 
         Only what stays of a queued webhook is looked at: whether it waited must not decide what it says.
         """
-        headers = Headers({"Content-Type": message.content_type})
-        announcement = self.read(Message(headers=headers, content_type=message.content_type, body=message.body))
+        announcement = self.read(message.body, content_type=message.content_type)
         if problems := announcement.problems():
             raise UnusableBody(errors=[{"pointer": "#", "detail": f"{problem}."} for problem in problems])
         return announcement
 
     @abstractmethod
-    def read(self, message: Message) -> Announcement:
+    def read(self, body: bytes, *, content_type: str) -> Announcement:
         """Read an authentic body; raise UnusableBody (or NotJson) with a pointer to each field that is wrong."""
 
     def read_stored(self, body: bytes) -> Announcement:
         """Read a body again that was received before; raise UnusableBody."""
-        headers = Headers({"Content-Type": self.content_type})
-        return self.read(Message(headers=headers, content_type=self.content_type, body=body))
+        return self.read(body, content_type=self.content_type)
 
     def identify(self, body: bytes, *, message_id: str | None) -> Identity:
         """Return by what a repeat of an unusable body is known; `message_id` is the sender's, if that was signed."""

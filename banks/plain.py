@@ -4,7 +4,7 @@ from uuid import UUID
 
 from marshmallow import ValidationError
 
-from banks.base import Announcement, Bank, Message
+from banks.base import Announcement, Bank
 from errors import NotJson, UnusableBody
 from fields import UUID_TEXT
 from schemas import BankWebhook, StoredBankWebhook
@@ -21,11 +21,11 @@ class PlainBank(Bank):
     operation_member = "operation_id"
     fact_members = tuple(sorted(SHAPE.fields.keys() - {operation_member}))
 
-    def read(self, message: Message) -> Announcement:
+    def read(self, body: bytes, *, content_type: str) -> Announcement:
         """Read the five members; others are accepted and stay in the stored body."""
-        if not is_json(message.content_type):
+        if not is_json(content_type):
             raise NotJson
-        return _read(message.body, SHAPE)
+        return _read(body, SHAPE)
 
     def read_stored(self, body: bytes) -> Announcement:
         """Read a body again; older versions judged its date by the year as it is written, and not in UTC."""

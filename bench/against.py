@@ -87,16 +87,23 @@ def half_load(fixture: Fixture, number: int, now: Credits, before: Credits) -> R
 
 
 def single(
-    fixture: Fixture, number: int, now: Credits, before: Credits, *, call: Callable[[HTTPConnection, str], Call]
+    fixture: Fixture,
+    number: int,
+    now: Credits,
+    before: Credits,
+    *,
+    call: Callable[[HTTPConnection, Database, str], Call],
 ) -> Round:
     """Compare the latency of single requests that alternate between the two, for an organisation with a log."""
     inn = now.inns[number]
     with closing(now.server.connect()) as first, closing(before.server.connect()) as second:
-        for connection in (first, second):
-            credit = single_credit(connection, inn)
+        calls = []
+        for connection, side in ((first, now), (second, before)):
+            credit = single_credit(connection, side.database, inn)
             for _ in range(LOG_ROWS):
                 credit()
-        sides = call(first, inn), call(second, inn)
+            calls.append(call(connection, side.database, inn))
+        sides = calls[0], calls[1]
         latency.medians(*sides, fixture.scale.pairs // 3)
         milliseconds = latency.medians(*sides, fixture.scale.pairs)
     figures = dict(zip((f"{NOW}, ms", f"{BEFORE}, ms"), milliseconds, strict=True))
@@ -104,14 +111,14 @@ def single(
     return Round(values=(milliseconds[0] / milliseconds[1],), figures=figures)
 
 
-def single_credit(connection: HTTPConnection, inn: str) -> Call:
+def single_credit(connection: HTTPConnection, _database: Database, inn: str) -> Call:
     """Return a call that sends a new credit."""
     return latency.credit(connection, [inn])
 
 
-def single_page(connection: HTTPConnection, inn: str) -> Call:
+def single_page(connection: HTTPConnection, database: Database, inn: str) -> Call:
     """Return a call that reads the first page of a log."""
-    return latency.first_page(connection, inn, LOG_ROWS)
+    return latency.first_page(connection, database, inn, LOG_ROWS)
 
 
 def deliveries(fixture: Fixture) -> Iterator[Round]:

@@ -9,10 +9,23 @@ from pathlib import Path
 
 from bench import latency, pgbench
 from bench.checks import check, log
-from bench.fill import fill
+from bench.fill import add_account, fill
 from bench.fixture import CONNECTIONS, Fixture
-from bench.measures import Credits, Round, ceiling, compare, credits_to, duplicates_of, log_reading, reads
-from bench.servers import KOPECK, PLAIN, UNGROUPED
+from bench.hashing import hash_rows
+from bench.measures import (
+    Credits,
+    Round,
+    ceiling,
+    compare,
+    credits_to,
+    duplicates_of,
+    flask_alone,
+    log_reading,
+    reads,
+    with_processor,
+)
+from bench.processor import DATABASE, WEB
+from bench.servers import FLASK_ALONE, FLASK_ALONE_SERVER, KOPECK, PLAIN, UNGROUPED
 
 MEMORY_SECONDS = 2
 RATE_SHARE_MIN = 0.95
@@ -31,21 +44,33 @@ def against_ceiling(fixture: Fixture, family: str, connections: int) -> Iterator
     return compare(fixture, ("credits", measured), ("ceiling", ceiling(fixture, connections)))
 
 
+def spread(fixture: Fixture) -> Iterator[Round]:
+    """Compare spread credits with a bare Flask app, and also what both use of the processor."""
+    rounds = against_flask(fixture, "postgresql", 128)
+    return with_processor(rounds, WEB, measured="credits", reference="bare Flask")
+
+
+def against_flask(fixture: Fixture, family: str, connections: int) -> Iterator[Round]:
+    """Compare spread credits with a bare Flask app that stores nothing."""
+    measured = new_credits(fixture, family, connections)
+    return compare(fixture, ("credits", measured), ("bare Flask", flask_alone(fixture, connections)))
+
+
 def against_pgbench(fixture: Fixture) -> Iterator[Round]:
     """Compare spread credits with the same statements from pgbench, with as many clients.
 
     The figures also show pgbench with the number of clients that is best for it.
     """
-    database = fixture.database()
+    # pgbench can neither write a body for each credit nor hash a row.
+    database = fixture.database(by_ledger=False)
     pgbench.check_script(database)
     seconds = fixture.scale.warm_seconds
     rates = {clients: pgbench.run(database, clients, seconds).rate for clients in pgbench.FEWER_CLIENTS}
     best = max(rates, key=lambda clients: rates[clients])
     log(f"  pgbench at its best: {rates[best]:,.0f}/s with {best} clients")
-    reference = partial(pgbench.run, database, CONNECTIONS)
-    for result in compare(
-        fixture, ("credits", new_credits(fixture)), (f"pgbench with {CONNECTIONS} clients", reference)
-    ):
+    name, reference = f"pgbench with {CONNECTIONS} clients", partial(pgbench.run, database, CONNECTIONS)
+    rounds = compare(fixture, ("credits", new_credits(fixture)), (name, reference))
+    for result in with_processor(rounds, DATABASE, measured="credits", reference=name):
         yield replace(result, figures=result.figures | {f"pgbench with {best} clients": rates[best]})
 
 
@@ -61,10 +86,12 @@ def against_plain(fixture: Fixture, *, organizations: int) -> Iterator[Round]:
     """Compare credits with those of the plain ORM application."""
     measured = new_credits(fixture)
     database = fixture.database()
+    add_account(database)
     reference = credits_to(fixture, database, fixture.serve(database.url, PLAIN))
     for side in (measured, reference):
         side.inns = side.inns[:organizations]
-    return compare(fixture, ("credits", measured), ("plain ORM credits", reference))
+    yield from compare(fixture, ("credits", measured), ("plain ORM credits", reference))
+    hash_rows(database)
 
 
 def against_default(fixture: Fixture, *flags: str, application: str = KOPECK) -> Iterator[Round]:
@@ -106,10 +133,11 @@ def among_millions(fixture: Fixture) -> Iterator[Round]:
 
 
 def balances(fixture: Fixture) -> Iterator[Round]:
-    """Compare reads of balances with the ceiling."""
+    """Compare reads of balances with those of a bare Flask app, of the same rows."""
     database = fixture.database()
     measured = reads(fixture, database, fixture.serve(database.url))
-    return compare(fixture, ("balance reads", measured), ("ceiling", ceiling(fixture)))
+    reference = reads(fixture, database, fixture.serve(database.url, FLASK_ALONE, FLASK_ALONE_SERVER))
+    return compare(fixture, ("balance reads", measured), ("bare Flask", reference))
 
 
 def deep_pages(fixture: Fixture) -> Iterator[Round]:
@@ -117,8 +145,8 @@ def deep_pages(fixture: Fixture) -> Iterator[Round]:
     rows, database = fixture.scale.deep_log, fixture.database(organizations=1)
     fill(database, rows)
     with closing(fixture.serve(database.url).connect()) as connection:
-        deep = latency.deep_page(connection, database.inns[0], rows)
-        first = latency.first_page(connection, database.inns[0], rows)
+        deep = latency.deep_page(connection, database, database.inns[0], rows)
+        first = latency.first_page(connection, database, database.inns[0], rows)
         latency.medians(deep, first, fixture.scale.pairs // 3)
         for number in range(fixture.scale.rounds):
             milliseconds = latency.medians(deep, first, fixture.scale.pairs)

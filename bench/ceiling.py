@@ -1,16 +1,20 @@
 """The ceiling: Kopeck without a database. It checks signature and schema, and answers `credited`.
 
-Only services.receive_webhook() is replaced. Everything else is Kopeck itself, so the ceiling follows every change.
+Only services.receive_webhook() is replaced, and what looks at the database beside it. Everything else is Kopeck itself,
+so the ceiling follows every change.
 Served by `gunicorn bench.ceiling:app`.
 """
 
+from collections.abc import Callable
 from datetime import datetime
 
 import services
 from app import create_app
 from banks.base import Bank, Message
+from database import checks
 from database.columns import new_id
 from enums import WebhookStatus
+from ledger import overdue
 from services import Receipt
 
 
@@ -22,5 +26,14 @@ def receive(bank: Bank, message: Message, *, now: datetime, **_settings: str | N
     )
 
 
+def report(*, clock: Callable[[], datetime]) -> None:
+    """Look at no database when the server starts."""
+
+
+def look(*, now: datetime) -> None:
+    """Look at no inbox."""
+
+
 services.receive_webhook = receive
+checks.report, overdue.look = report, look
 app = create_app()

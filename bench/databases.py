@@ -3,12 +3,13 @@
 import subprocess
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sqlalchemy import URL, NullPool, create_engine, make_url, text
 
 from bench.checks import CheckFailed, check, log
+from bench.processor import DATABASE
 from bench.servers import environment, executable
 from config import ROOT
 from tests.clusters import Cluster, MariadbCluster, PostgresqlCluster
@@ -62,6 +63,15 @@ class Database:
     url: URL
     inns: list[str]
     root: Path = ROOT
+    api_key: str = ""
+    """A key with which all may be read."""
+    pid: int | None = None
+    """The server's process; none for SQLite, which is a file."""
+
+    @property
+    def processes(self) -> dict[str, int]:
+        """Return the processes beside Kopeck's own that work for a credit, by a name for them."""
+        return {} if self.pid is None else {DATABASE: self.pid}
 
     def credit_count(self) -> int:
         """Return the number of credits."""
@@ -110,10 +120,11 @@ class Databases:
         inns = [str(FIRST_INN + number) for number in range(1, organizations + 1)]
         table = self.folder / "organizations.csv"
         table.write_text("inn,name\n" + "".join(f"{inn},Organisation {inn}\n" for inn in inns))
-        database = Database(url=url, inns=inns, root=root)
+        cluster = self.clusters.get(family)
+        database = Database(url=url, inns=inns, root=root, pid=cluster.pid if cluster else None)
         database.flask("db", "upgrade")
         database.flask("orgs", "seed", str(table))
-        return database
+        return replace(database, api_key=database.flask("keys", "create", "bench", "--all").strip())
 
     def drop(self, database: Database) -> None:
         """Drop a database, so that it does not slow down the next one."""

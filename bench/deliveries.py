@@ -10,11 +10,12 @@ from pathlib import Path
 
 from standardwebhooks import Webhook
 
-from bench import outboxes
+from bench import outboxes, processor
 from bench.checks import check
 from bench.databases import Database
 from bench.in_process import app_context
 from bench.load import Reading
+from bench.processor import WORKER, Used
 from bench.receiver import ReceivedRequest, Receiver
 from bench.servers import worker
 from config import ROOT
@@ -43,12 +44,16 @@ class Deliveries:
         with app_context(self.database):
             outboxes.credit_through_inbox(self.database.inns, count)
         check(outboxes.delivery_counts(self.database).due == count, "not every credit has its delivery")
-        with worker(self.database.url):
-            self._wait_until_delivered(count)
+        with worker(self.database.url) as pid:
+            # What it costs to start is not the point.
+            self.receiver.wait_for_first()
+            with processor.watch({WORKER: pid}) as used:
+                before = self.receiver.summary()[0]
+                self._wait_until_delivered(count)
             received, seconds_taken = self.receiver.summary()
         self.received = self.receiver.take_all()
         self._check(count)
-        return Reading(answers=received, rate=(received - 1) / seconds_taken)
+        return used.by(Reading(answers=received, rate=(received - 1) / seconds_taken), answers=received - before)
 
     def _wait_until_delivered(self, count: int) -> None:
         deadline = time.monotonic() + TIMEOUT_SECONDS
@@ -89,4 +94,5 @@ class Bare:
         received, seconds_taken = receiver.summary()
         receiver.take_all()
         check(ran.returncode == 0 and received == count, f"{received} of {count} were sent: {ran.stderr[-2000:]}")
-        return Reading(answers=received, rate=(received - 1) / seconds_taken)
+        used = Used(seconds={WORKER: float(ran.stdout)})
+        return used.by(Reading(answers=received, rate=(received - 1) / seconds_taken))

@@ -16,7 +16,8 @@ from bench.finished import fill_finished
 from bench.fixture import Fixture
 from bench.in_process import app_context, application
 from bench.load import Reading
-from bench.measures import Credits, Round, compare, log_reading
+from bench.measures import Credits, Round, compare, log_reading, with_processor
+from bench.processor import WORKER
 from bench.receiver import Receiver, receiving
 from bench.servers import worker
 
@@ -36,7 +37,8 @@ def against_bare(fixture: Fixture) -> Iterator[Round]:
     # The bare loop sends the requests of this run.
     deliveries(fixture.scale.warm_seconds)
     bare = Bare(deliveries=deliveries, file=fixture.folder / "received.json")
-    return compare(fixture, ("deliveries", deliveries), ("bare requests loop", bare))
+    rounds = compare(fixture, ("deliveries", deliveries), ("bare requests loop", bare))
+    return with_processor(rounds, WORKER, measured="deliveries", reference="bare requests loop")
 
 
 def with_endpoint(fixture: Fixture) -> Iterator[Round]:

@@ -8,11 +8,14 @@ from sqlalchemy import Connection, NullPool, create_engine, text
 
 from bench.checks import log
 from bench.databases import Database
+from bench.hashing import hash_rows
 from bench.load import DOCUMENT_DATE
 
 BATCH_ROWS = 100_000
 ASYNCHRONOUS_COMMIT = "SET synchronous_commit = off"
 NO_TRIGGERS = "SET session_replication_role = replica"
+
+ACCOUNT = "INSERT INTO accounts (code, kind, currency) VALUES ('bank:plain', 'bank', 'RUB')"
 
 NUMBERED = """
 CREATE TEMPORARY TABLE numbered AS
@@ -33,7 +36,7 @@ WITH planned AS (
     JOIN numbered ON place = number % CAST(:organizations AS bigint)
 ), made AS MATERIALIZED (
     SELECT *, {AMOUNT} AS amount, 'PAY-' || lpad(number::text, 8, '0') AS document_number,
-        (lpad(to_hex((extract(epoch FROM moment) * 1000)::bigint), 12, '0')
+        (lpad(to_hex(floor(extract(epoch FROM moment) * 1000)::bigint), 12, '0')
             || '7' || substr(noise, 1, 3) || '8' || substr(noise, 4, 15))::uuid AS payment_id
     FROM planned
 ), with_body AS MATERIALIZED (
@@ -48,8 +51,10 @@ WITH planned AS (
         CAST(:document_date AS timestamptz), body, encode(sha256(body), 'hex'), :key_id, moment
     FROM with_body
 )
-INSERT INTO balance_log (organization_id, version, delta, balance_before, balance_after, payment_id, reason, created_at)
-SELECT organization_id, version, amount, {BEFORE}, {AFTER}, payment_id, 'credit', moment FROM with_body
+INSERT INTO balance_log (organization_id, version, delta, balance_before, balance_after, payment_id, reason, created_at,
+    counter_account, overdraft_limit, row_sha256)
+SELECT organization_id, version, amount, {BEFORE}, {AFTER}, payment_id, 'credit', moment, 'bank:plain', 0, ''
+FROM with_body
 """  # noqa: S608 - built from the constants above
 
 BALANCES = f"""
@@ -58,10 +63,19 @@ FROM numbered, (SELECT CAST(:version AS bigint) AS version) AS given WHERE numbe
 """  # noqa: S608 - built from the constants above
 
 
+def add_account(database: Database) -> None:
+    """Make the account of the bank, as the first credit of the ledger does."""
+    engine = create_engine(database.url, poolclass=NullPool)
+    with engine.begin() as connection:
+        connection.execute(text(ACCOUNT))
+    engine.dispose()
+
+
 def fill(database: Database, rows: int) -> None:
     """Add so many credits to an empty database, the same number to each organisation."""
     if rows % len(database.inns):
         raise ValueError("the rows must be a multiple of the organisations")
+    add_account(database)
     engine = create_engine(database.url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         for statement in (ASYNCHRONOUS_COMMIT, NO_TRIGGERS, NUMBERED):
@@ -69,6 +83,8 @@ def fill(database: Database, rows: int) -> None:
         for first in range(0, rows, BATCH_ROWS):
             _fill_batch(connection, first, min(first + BATCH_ROWS, rows) - 1, rows, len(database.inns))
         connection.execute(text(BALANCES), {"version": rows // len(database.inns)})
+        log("  hashing every row")
+        hash_rows(database)
         log("  VACUUM ANALYZE, CHECKPOINT")
         # Otherwise autovacuum and the checkpoint would run during a measurement.
         connection.execute(text("VACUUM ANALYZE"))

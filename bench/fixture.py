@@ -77,6 +77,7 @@ class Fixture:
     before: Path = ROOT
     """The checkout with which against.py compares this one."""
     row_databases: list[Database] = field(default_factory=list)
+    verified: list[Database] = field(default_factory=list)
     stack: ExitStack = field(default_factory=ExitStack)
 
     @contextmanager
@@ -85,17 +86,29 @@ class Fixture:
         try:
             with ExitStack() as self.stack:
                 yield
-            for database in self.row_databases:
+            for database in self.verified:
                 log(f"  ledger verify: {database.verify()}")
         finally:
             for database in self.row_databases:
                 self.databases.drop(database)
-            self.row_databases = []
+            self.row_databases, self.verified = [], []
 
-    def database(self, family: str = "postgresql", organizations: int = ORGANIZATIONS, root: Path = ROOT) -> Database:
-        """Create a database that is dropped after the row. `root` is the checkout that migrates it."""
+    def database(
+        self,
+        family: str = "postgresql",
+        organizations: int = ORGANIZATIONS,
+        root: Path = ROOT,
+        *,
+        by_ledger: bool = True,
+    ) -> Database:
+        """Create a database that is dropped after the row. `root` is the checkout that migrates it.
+
+        Unless something else than the ledger writes to it, it is verified before.
+        """
         database = self.databases.create(family, organizations, root)
         self.row_databases.append(database)
+        if by_ledger:
+            self.verified.append(database)
         return database
 
     def serve(self, url: URL, application: str = KOPECK, *flags: str) -> Server:

@@ -11,6 +11,7 @@ from typing import Any
 
 import signing
 from bench.checks import check
+from bench.databases import Database
 from bench.load import SECRET, WEBHOOK, credit_body
 
 PAGE_ROWS = 50
@@ -41,30 +42,37 @@ def credit(connection: HTTPConnection, inns: list[str]) -> Call:
     return call
 
 
-def first_page(connection: HTTPConnection, inn: str, rows: int) -> Call:
+def first_page(connection: HTTPConnection, database: Database, inn: str, rows: int) -> Call:
     """Return a call that reads the first page of a log with so many rows."""
-    return lambda: _page(connection, inn, rows)
+    return lambda: _page(connection, database, inn, rows)
 
 
-def deep_page(connection: HTTPConnection, inn: str, rows: int) -> Call:
+def deep_page(connection: HTTPConnection, database: Database, inn: str, rows: int) -> Call:
     """Return a call that reads a random page in the older half of a log."""
-    return lambda: _page(connection, inn, random.randrange(PAGE_ROWS, rows // 2), deep=True)  # noqa: S311 - not a secret
+    return lambda: _page(
+        connection,
+        database,
+        inn,
+        random.randrange(PAGE_ROWS, rows // 2),  # noqa: S311 - not a secret
+        deep=True,
+    )
 
 
-def _page(connection: HTTPConnection, inn: str, newest: int, *, deep: bool = False) -> float:
+def _page(connection: HTTPConnection, database: Database, inn: str, newest: int, *, deep: bool = False) -> float:
     cursor = base64.urlsafe_b64encode(str(newest + 1).encode()).decode().rstrip("=")
     query = f"limit={PAGE_ROWS}&cursor={cursor}" if deep else f"limit={PAGE_ROWS}"
-    milliseconds, answer = _timed(connection, "GET", f"/api/v1/organizations/{inn}/log/?{query}")
+    path, headers = f"/api/v1/organizations/{inn}/log/?{query}", {"Authorization": f"Bearer {database.api_key}"}
+    milliseconds, answer = _timed(connection, "GET", path, None, headers)
     versions = [item["version"] for item in answer["items"]]
     check(versions == list(range(newest, newest - PAGE_ROWS, -1)), f"not the page from version {newest} down")
     return milliseconds
 
 
 def _timed(
-    connection: HTTPConnection, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
+    connection: HTTPConnection, method: str, path: str, body: bytes | None, headers: dict[str, str]
 ) -> tuple[float, Any]:
     begun = time.perf_counter()
-    connection.request(method, path, body, headers or {})
+    connection.request(method, path, body, headers)
     response = connection.getresponse()
     content = response.read()
     milliseconds = (time.perf_counter() - begun) * 1000

@@ -8,12 +8,13 @@ from typing import TypeVar
 
 from sqlalchemy import make_url
 
-from bench import load
+from bench import load, processor
 from bench.checks import check, log
 from bench.databases import Database
 from bench.fixture import CONNECTIONS, Fixture
 from bench.load import Measure, Reading, Requests
-from bench.servers import CEILING, Server
+from bench.processor import WEB
+from bench.servers import CEILING, FLASK_ALONE, FLASK_ALONE_SERVER, Server
 
 POLL_SECONDS = 0.1
 
@@ -45,13 +46,14 @@ class Credits:
         count = int(rate * 1.2 or load.REQUESTS_A_SECOND) * seconds + load.REQUESTS_A_SECOND
         requests = load.sign_credits(self.file, self.inns, count)
         before = stable_count(self.database)
-        reading = load.send(requests, self.server.port, connections=self.connections, seconds=seconds, rate=rate)
+        with processor.watch({WEB: self.server.pid, **self.database.processes}) as used:
+            reading = load.send(requests, self.server.port, connections=self.connections, seconds=seconds, rate=rate)
         grown = stable_count(self.database) - before
         # Requests without an answer when wrk ended are credited too.
         consistent = reading.answers <= grown <= reading.answers + self.connections
         check(consistent, f"{reading.answers} answers, but {grown} credits in the database")
         self.sent = replace(requests, count=max(1, reading.answers - 2 * self.connections), repeatable=True)
-        return reading
+        return used.by(reading)
 
 
 def credits_to(fixture: Fixture, database: Database, server: Server, connections: int = CONNECTIONS) -> Credits:
@@ -80,22 +82,39 @@ def duplicates_of(credits: Credits) -> Measure:
 
 def reads(fixture: Fixture, database: Database, server: Server) -> Measure:
     """Return a measurement of balance reads, spread over all organisations."""
-    requests = load.balance_reads(fixture.folder / f"reads-{server.port}", database.inns)
+    requests = load.balance_reads(fixture.folder / f"reads-{server.port}", database.inns, database.api_key)
     return lambda seconds: send_without_credits(server, database, requests, seconds)
+
+
+def flask_alone(fixture: Fixture, connections: int) -> Measure:
+    """Return a measurement of a bare Flask app that checks signature and schema, and stores nothing."""
+    server = fixture.serve(make_url("sqlite://"), FLASK_ALONE, FLASK_ALONE_SERVER)
+    return _without_database(fixture, server, connections)
 
 
 def ceiling(fixture: Fixture, connections: int = CONNECTIONS) -> Measure:
     """Return a measurement of the ceiling: the same app without a database."""
     unused = fixture.folder / "unused.db"
     server = fixture.serve(make_url(f"sqlite:///{unused}"), CEILING)
+    measure = _without_database(fixture, server, connections)
+
+    def measured(seconds: int) -> Reading:
+        reading = measure(seconds)
+        check(not unused.stat().st_size, "the ceiling used a database")
+        return reading
+
+    return measured
+
+
+def _without_database(fixture: Fixture, server: Server, connections: int) -> Measure:
     inns = [str(number) for number in range(10**9, 10**9 + 1000)]
 
     def measure(seconds: int) -> Reading:
         count = load.REQUESTS_A_SECOND * (seconds + 1)
-        requests = load.sign_credits(fixture.folder / "ceiling", inns, count)
-        reading = load.send(requests, server.port, connections=connections, seconds=seconds)
-        check(not unused.exists(), "the ceiling used a database")
-        return reading
+        requests = load.sign_credits(fixture.folder / f"unstored-{server.port}", inns, count)
+        with processor.watch({WEB: server.pid}) as used:
+            reading = load.send(requests, server.port, connections=connections, seconds=seconds)
+        return used.by(reading)
 
     return measure
 
@@ -127,6 +146,13 @@ def compare_once(fixture: Fixture, number: int, measured: tuple[str, Measure], r
     return Round(values=(figures[measured[0]] / figures[reference[0]],), figures=figures)
 
 
+def with_processor(rounds: Iterator[Round], processes: str, *, measured: str, reference: str) -> Iterator[Round]:
+    """Add a value to each round: what these processes use for an answer, as a multiple of the reference's."""
+    for each in rounds:
+        times = each.figures[f"{measured}, {processes} µs"] / each.figures[f"{reference}, {processes} µs"]
+        yield replace(each, values=(*each.values, times))
+
+
 def log_reading(fixture: Fixture, number: int, name: str, reading: Reading) -> dict[str, float]:
     """Log a reading, and return its figures. The first one is the rate."""
     figures = {name: round(reading.rate, 1)}
@@ -134,7 +160,9 @@ def log_reading(fixture: Fixture, number: int, name: str, reading: Reading) -> d
     if reading.median_ms is not None and reading.p99_ms is not None:
         latency = f", median {reading.median_ms:.1f} ms, p99 {reading.p99_ms:.1f} ms"
         figures |= {f"{name}, median ms": reading.median_ms, f"{name}, p99 ms": reading.p99_ms}
-    log(f"  round {number + 1} of {fixture.scale.rounds}: {name}: {reading.rate:,.0f}/s{latency}")
+    figures |= {f"{name}, {of} µs": round(microseconds, 1) for of, microseconds in reading.processor.items()}
+    times = "".join(f", {of} {microseconds:.0f} µs" for of, microseconds in reading.processor.items())
+    log(f"  round {number + 1} of {fixture.scale.rounds}: {name}: {reading.rate:,.0f}/s{latency}{times}")
     return figures
 
 
@@ -143,10 +171,11 @@ def send_without_credits(
 ) -> Reading:
     """Send requests that must credit nothing, or at most `tolerance` of them."""
     before = stable_count(database)
-    reading = load.send(requests, server.port, connections=CONNECTIONS, seconds=seconds)
+    with processor.watch({WEB: server.pid}) as used:
+        reading = load.send(requests, server.port, connections=CONNECTIONS, seconds=seconds)
     grown = stable_count(database) - before
     check(grown <= tolerance, f"{grown} credits came from requests that credit nothing")
-    return reading
+    return used.by(reading)
 
 
 def stable_count(database: Database) -> int:

@@ -18,6 +18,7 @@ from typing import Any
 
 from sqlalchemy import event
 
+from bench import processor
 from bench.checks import check
 from bench.databases import Database
 from bench.in_process import app_context
@@ -26,8 +27,8 @@ from bench.measures import stable_count
 from database.extension import db
 from database.session import transaction
 from ledger import posting
-from ledger.posting import Credit
-from models import CURRENCY
+from ledger.entries import Credit
+from models import CURRENCY, EMPTY_LOG_SHA256
 from rules import Facts
 
 SCRIPT = Path(__file__).with_name("credit.sql")
@@ -79,18 +80,19 @@ def run(database: Database, clients: int, seconds: int) -> Reading:
     url = database.url
     where = [f"--host={url.host}", f"--port={url.port}", f"--username={url.username}", str(url.database)]
     before = stable_count(database)
-    ran = subprocess.run(  # noqa: S603 - our own arguments
-        [*command, *load, *variables, *where],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=seconds + GRACE_SECONDS,
-    )
+    with processor.watch(database.processes) as used:
+        ran = subprocess.run(  # noqa: S603 - our own arguments
+            [*command, *load, *variables, *where],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=seconds + GRACE_SECONDS,
+        )
     grown = stable_count(database) - before
     check(ran.returncode == 0, f"pgbench: {ran.stderr[-2000:]}")
     answers, failed = _number("transactions actually processed", ran.stdout), _number("failed transactions", ran.stdout)
     check(failed == 0 and grown == answers, f"{answers} transactions, {failed} failed, {grown} credits in the database")
-    return Reading(answers=int(answers), rate=_number("tps", ran.stdout))
+    return used.by(Reading(answers=int(answers), rate=_number("tps", ran.stdout)))
 
 
 def _number(name: str, output: str) -> float:
@@ -116,6 +118,8 @@ def _variables(database: Database) -> dict[str, object]:
         "body": f"\\x{body.hex()}",
         "body_sha256": hashlib.sha256(body).hexdigest(),
         "key_id": "bench",
+        "account": "bank:plain",
+        "row_sha256": EMPTY_LOG_SHA256,
     }
 
 

@@ -24,6 +24,8 @@ STOP_SECONDS = 60
 LOG_CHARACTERS = 3000
 KOPECK = "app:create_app()"
 CEILING = "bench.ceiling:app"
+FLASK_ALONE = "bench.flask_alone:app"
+FLASK_ALONE_SERVER = "--config=python:bench.flask_server"
 PLAIN = "bench.plain:app"
 UNGROUPED = "bench.ungrouped:app"
 
@@ -50,7 +52,7 @@ def executable(name: str) -> str:
 
 
 def environment(url: URL, port: int = 8000) -> dict[str, str]:
-    """Return the environment variables of a process of Kopeck. Ours are not inherited."""
+    """Return the environment variables of a process of Kopeck, which may send to us. Ours are not inherited."""
     return {
         "PATH": "/usr/bin:/bin",
         "KOPECK_ENV": "development",
@@ -62,6 +64,10 @@ def environment(url: URL, port: int = 8000) -> dict[str, str]:
         "UNKNOWN_INN": "create",
         "ENDPOINTS_ON_LOOPBACK": "allow",
     }
+
+
+PRODUCTION = {"KOPECK_ENV": "production", "ENDPOINTS_ON_LOOPBACK": "refuse"}
+"""What a server is measured with: in development each request is looked at more closely, and reads at no key."""
 
 
 @contextmanager
@@ -98,16 +104,17 @@ def serve(application: str, url: URL, *flags: str, root: Path = ROOT) -> Iterato
     The flags are those of gunicorn, and override gunicorn.conf.py. `root` is the checkout that is served.
     """
     port = free_port()
-    with running([executable("gunicorn"), *flags, application], environment(url, port), root) as process:
+    env = environment(url, port) | PRODUCTION
+    with running([executable("gunicorn"), *flags, application], env, root) as process:
         _wait_until_served(process, port)
         yield Server(port=port, pid=process.pid)
 
 
 @contextmanager
-def worker(url: URL, root: Path = ROOT) -> Iterator[None]:
-    """Run one worker of a checkout on a database. Raise CheckFailed if it does not end cleanly."""
-    with running([executable("flask"), "worker"], environment(url), root):
-        yield
+def worker(url: URL, root: Path = ROOT) -> Iterator[int]:
+    """Run one worker of a checkout on a database, and give its process id. Raise CheckFailed if it ends badly."""
+    with running([executable("flask"), "worker"], environment(url), root) as process:
+        yield process.pid
 
 
 def _tail(log_file: IO[str]) -> str:

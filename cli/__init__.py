@@ -6,6 +6,7 @@
 from flask import Flask
 
 from cli import (
+    accounts,
     backup,
     bank,
     deliveries,
@@ -16,6 +17,7 @@ from cli import (
     ledger,
     orgs,
     prune,
+    seals,
     webhook_secrets,
     worker,
 )
@@ -23,7 +25,9 @@ from cli import (
 
 def init_app(app: Flask) -> None:
     """Attach every group of commands to `flask`."""
-    for module in (orgs, bank, backup, ledger, inbox, incidents, endpoints, deliveries, keys, webhook_secrets):
+    # The three in the middle are one group, `flask ledger`.
+    books = (ledger, accounts, seals)
+    for module in (orgs, bank, backup, *books, inbox, incidents, endpoints, deliveries, keys, webhook_secrets):
         app.cli.add_command(module.group)
     app.cli.add_command(prune.command)
     app.cli.add_command(worker.command)

@@ -2,23 +2,26 @@
 
 import shlex
 import sqlite3
+from itertools import chain
 from pathlib import Path
 
 import click
 from sqlalchemy import URL
 
 from cli import files
-from cli.output import Group, example, progress, say
+from cli.ledger import NOT_COMPARED
+from cli.output import Group, counted, example, progress, say
 from context import settings
 from database import backup
 from database.columns import MYSQL_FAMILY
 from ledger import audit
-from ledger.audit import Finding
+from ledger.findings import Finding, Unread
+from outbox import audit as events_audit
 
 group = Group("backup", help="Copies of the database.")
 
 
-@group.command(epilog=example("flask backup create kopeck-2026-03-01.db"))
+@group.command(epilog=example("flask backup create /backups/kopeck-2026-03-01.db"))
 @click.argument("file", type=files.PATH)
 def create(file: Path) -> None:
     """Copy a SQLite database while it serves, and check the copy; for the two servers, say which program does it.
@@ -32,14 +35,18 @@ def create(file: Path) -> None:
         raise click.ClickException("This database is in memory, and has no file. Look at DATABASE_URL.")
     with files.new_file(file) as part:
         _copy(part)
-        findings = [step for step in audit.verify_copy(part) if isinstance(step, Finding)]
+        steps = chain(audit.verify_copy(part), events_audit.verify_copy(part))
+        findings = [step for step in steps if isinstance(step, Finding)]
     say(f"{file} is a whole copy. To restore it, see docs/operations.md.")
     for finding in findings:
         say(f"{finding.row}: {finding.problem}")
-    if findings:
+    if broken := sum(not isinstance(finding, Unread) for finding in findings):
+        found = counted(broken, "finding")
         raise click.ClickException(
-            f"The copy is whole, but what it holds does not add up: {len(findings)} findings. Keep it, and ask why."
+            f"The copy is whole, but what it holds does not add up: {found}. Keep it, and ask why."
         )
+    if findings:
+        raise click.ClickException(f"The copy is whole. {NOT_COMPARED}")
     say("Clean: every balance in it is explained.")
 
 

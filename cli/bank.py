@@ -67,14 +67,19 @@ def curl(inn: str, amount: int, operation_id: str | None) -> None:
 
 @group.command(epilog=example("flask bank welcome"))
 def welcome() -> None:
-    """Print the addresses of this server and a first webhook to paste, as `make run` does before it serves."""
+    """Print the addresses of this server and a first webhook to paste, as `make run` does before it serves.
+
+    It fails if the port is taken, also by Kopeck itself. While it serves, use `flask bank curl`.
+    """
     if not client.is_free(settings().host, settings().port):
         taken = f"{settings().host} port {settings().port} cannot be listened on. Does another server run there?"
         raise click.ClickException(
-            f"{taken} Put another one into .env, such as PORT={settings().port + 10}, and try again."
+            f"{taken} If it is Kopeck, `flask bank curl` prints a webhook for it. Otherwise put another port into "
+            f".env, such as PORT={settings().port + 10}, and try again."
         )
     say(f"The API, to try   {_own_address('/api/v1/swagger/')}")
     say(f"A balance         {_own_address(f'/api/v1/organizations/{SAMPLE_INN}/balance/')}", "")
+    say("Ctrl-C in this terminal ends all that `make run` starts.", "")
     say("In another terminal, announce money as the bank would, twice; it is counted once:", "")
     _print_curl(SAMPLE_INN, SAMPLE_AMOUNT, str(uuid.uuid4()))
 

@@ -95,7 +95,9 @@ def ping(endpoint_id: int) -> None:
     elif attempt.status is None:
         raise click.ClickException(f"No answer: {attempt.error}")
     else:
-        say(f"< {attempt.status} after {attempt.duration_ms} ms", f"< {attempt.excerpt}")
+        say(f"< {attempt.status} after {attempt.duration_ms} ms")
+        if attempt.excerpt:
+            say(f"< {attempt.excerpt}")
 
 
 @group.command(epilog=example("flask endpoints rotate 1", "flask endpoints rotate 1 --overlap 3600"))

@@ -16,6 +16,7 @@ import click
 PIECE_BYTES = 64 * 1024
 
 PATH = click.Path(dir_okay=False, path_type=Path)
+EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @contextmanager

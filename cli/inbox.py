@@ -5,13 +5,15 @@ from itertools import islice
 
 import click
 
-from cli.output import Group, example, say, shown, table
+import banks
+from cli.output import Group, counted, example, say, shown, table
 from context import now
-from ledger import inbox
+from ledger import inbox, overdue
 from worker import jobs
 
-ADVICE = (
-    "They wait too long. Start `flask worker`, or run `flask inbox credit` once. The log gives the reason why any stay."
+START_WORKER = (
+    "Webhooks wait too long. Start `flask worker`, or run `flask inbox credit` once. "
+    "The log gives the reason why any stay."
 )
 
 group = Group("inbox", help="What is acknowledged and not credited yet.")
@@ -27,8 +29,8 @@ def list_(limit: int) -> None:
         for row in islice(inbox.webhook_list().rows(), limit)
     ]
     say(*(table(header, lines) if lines else ["Nothing waits."]), *summary())
-    if is_overdue():
-        raise click.ClickException(ADVICE)
+    if (what_to_do := advice()) is not None:
+        raise click.ClickException(what_to_do)
 
 
 @group.command("credit", epilog=example("flask inbox credit"))
@@ -36,17 +38,24 @@ def credit() -> None:
     """Credit what is due now, without a worker, and say what is left."""
     taken = jobs.credit()
     left = sum(bank.count for bank in inbox.backlog())
-    say(f"{taken} taken up, {left} left.")
+    say(f"{taken} taken up, {left} left.", *summary())
 
 
 def summary() -> Iterator[str]:
     """Say of each bank how much waits, and since when."""
     for bank in inbox.backlog():
-        what = "1 webhook" if bank.count == 1 else f"{bank.count} webhooks"
+        what = counted(bank.count, "webhook")
         since = shown(bank.oldest_at)
-        yield f"{what} of bank {shown(bank.source)}: acknowledged, not credited yet, the oldest since {since}."
+        gone = "" if banks.is_known(bank.source) else f" {overdue.BANK_GONE}"
+        yield f"{what} of bank {shown(bank.source)}: acknowledged, not credited yet, the oldest since {since}.{gone}"
 
 
-def is_overdue() -> bool:
-    """Return whether anything waits so long that nobody may be at work."""
-    return any(inbox.is_overdue(bank.oldest_at, now=now()) for bank in inbox.backlog())
+def advice() -> str | None:
+    """Say what to do about what waits so long that nobody may be at work, if anything does."""
+    late = [bank.source for bank in inbox.backlog() if inbox.is_overdue(bank.oldest_at, now=now())]
+    sentences = []
+    if any(map(banks.is_known, late)):
+        sentences.append(START_WORKER)
+    if gone := ", ".join(source for source in late if not banks.is_known(source)):
+        sentences.append(f"Not in the registry: {gone}. {overdue.BRING_BACK}")
+    return " ".join(sentences) or None

@@ -8,7 +8,7 @@ import services
 from cli.output import INN, NOTE, NUMBER, Group, example, money, operator, say, shown, table
 from context import now
 from enums import IncidentState
-from ledger import incidents, statements
+from ledger import bodies, incidents, statements
 
 group = Group("incidents", help="What is authentic and could not be counted.")
 
@@ -26,15 +26,16 @@ def list_(state: str, limit: int) -> None:
     rows = statements.incident_list(state).page(limit=limit).items
     lines = []
     for row in rows:
-        announced = row.facts.get("announced", {})
-        amount = money(announced["amount"]) if announced else None
+        # Read with care: somebody may have rewritten them, and this list is where it is looked at.
+        announced = bodies.member(row.facts, "announced")
+        amount = bodies.member(announced, "amount")
         lines.append(
             (
                 row.id,
                 row.kind,
                 row.source,
-                announced.get("payer_inn"),
-                amount,
+                bodies.member(announced, "payer_inn"),
+                money(amount) if type(amount) is int else amount,
                 row.seen_count,
                 row.last_seen_at,
                 "yes" if row.payment_id else None,

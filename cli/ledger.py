@@ -2,50 +2,98 @@
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import click
 
+import signing
 from cli import files, inbox
-from cli.output import INN, MOMENT, Group, example, progress, say, table
-from context import now
+from cli.output import INN, MOMENT, Group, counted, example, progress, say, table
+from context import now, settings
 from enums import ExportFormat
-from ledger import audit, exports
-from ledger.audit import Progress
+from ledger import audit, exports, seals
 from ledger.exports import Statement
+from ledger.findings import Finding, Progress, Unread
+from outbox import audit as events_audit
 from pagination import Span
 from rules import roubles
 
 FORMATS = [form.value for form in ExportFormat]
 """As they are written: click would offer the names of an Enum's members."""
 
+ROWS = "rows of log, payments and incidents"
+"""What `flask ledger verify` counts."""
+
+NOT_COMPARED = "All that can be read adds up; the bodies of banks that are not in the registry were not compared."
+
 group = Group("ledger", help="The log of every kopeck: check it, print it.")
 
 
-@group.command(epilog=example("flask ledger verify"))
-def verify() -> None:
+@dataclass
+class _Counts:
+    """What a check has found."""
+
+    broken: int = 0
+    unread: int = 0
+    rows: int = 0
+
+
+@group.command(epilog=example("flask ledger verify", "flask ledger verify --against seal-2026-11-30.jsonl"))
+@click.option("--against", "seal", type=files.EXISTING, help="A file that `flask ledger seal` wrote.")
+@click.option("--public-key", help="With which that file is verified; the one of SEAL_KEY, if left out.")
+def verify(seal: Path | None, public_key: str | None) -> None:
     """Re-add every log and compare it with payments and balances; exit status 1 if anything is off, or overdue."""
-    broken = rows = 0
-    steps = audit.verify()
-    start = next(steps)
+    against = iter(()) if seal is None else _against(seal, public_key or _own_public_key())
+    counts = _count(chain(audit.verify(), events_audit.verify(), against))
+    say(*inbox.summary())
+    what_to_do = inbox.advice()
+    # Behind whatever else is wrong: it may last, and must not hide that nobody is at work.
+    waiting = f" {what_to_do}" if what_to_do is not None else ""
+    if counts.broken:
+        found = f"{counted(counts.broken, 'finding')} in {counts.rows} {ROWS}."
+        raise click.ClickException(f"{found} Nothing was changed; keep a copy and ask why.{waiting}")
+    if counts.unread:
+        raise click.ClickException(f"{counts.rows} {ROWS} re-added. {NOT_COMPARED}{waiting}")
+    if what_to_do is not None:
+        raise click.ClickException(f"Every balance is explained, but lacks what waits in the inbox. {what_to_do}")
+    say(f"Clean: {counts.rows} {ROWS} re-added, every balance explained.")
+    if seal is not None:
+        say(f"Nothing that {seal.name} sealed has changed or is gone.")
+
+
+def _count(steps: Iterator[Finding | Progress]) -> _Counts:
+    """Print each finding, and count them."""
+    counts, start = _Counts(), next(steps)
     assert isinstance(start, Progress)
     with progress(start.total, "Re-adding") as advance:
         for step in steps:
             if isinstance(step, Progress):
                 advance(step.rows)
-                rows += step.rows
+                counts.rows += step.rows
             else:
-                broken += 1
+                counts.broken += not isinstance(step, Unread)
+                counts.unread += isinstance(step, Unread)
                 say(f"{step.row}: {step.problem}")
-    say(*inbox.summary())
-    if broken:
-        raise click.ClickException(f"{broken} findings in {rows} rows. Nothing was changed; keep a copy and ask why.")
-    if inbox.is_overdue():
-        raise click.ClickException(f"Every balance is explained, but lacks what waits in the inbox. {inbox.ADVICE}")
-    say(f"Clean: {rows} rows re-added, every balance explained.")
+    return counts
+
+
+def _own_public_key() -> str:
+    key = settings().seal_key
+    if key is None:
+        raise click.UsageError("SEAL_KEY is not set; give --public-key, the line that begins with whpk_.")
+    return signing.public_key(key)
+
+
+def _against(seal: Path, public_key: str) -> Iterator[Finding]:
+    try:
+        with seal.open("rb") as file:
+            yield from seals.verify(file, public_key=public_key)
+    except seals.NoSeal as error:
+        raise click.ClickException(f"{seal}: {error} Nothing was compared with it.") from None
 
 
 def _exported(command: Callable[..., None]) -> Callable[..., None]:

@@ -9,7 +9,7 @@ import click
 import rules
 from cli import organization_file
 from cli.organization_file import Row
-from cli.output import INN, NAME, Group, example, money, progress, say, shown, table
+from cli.output import INN, NAME, Group, example, money, operator, progress, say, shown, table
 from context import now, settings
 from ledger import organizations, statements
 
@@ -82,10 +82,20 @@ def show(inn: str) -> None:
         f"INN           {row.inn}",
         f"Name          {row.name}",
         f"Balance       {money(row.balance)}",
+        f"May owe       {money(row.overdraft_limit)}",
         f"Moves         {row.version}",
         f"Registered    {shown(row.created_at)}",
         f"INN checksum  {checksum}",
     )
+
+
+@group.command("overdraft", epilog=example("flask orgs overdraft 1234567890 5000000"))
+@click.argument("inn", type=INN)
+@click.argument("limit", type=click.IntRange(0, -rules.BALANCE_MIN))
+def set_overdraft(inn: str, limit: int) -> None:
+    """Let the organisation owe up to LIMIT kopecks for what is asked of us; 0 is the default."""
+    organizations.set_overdraft_limit(inn, limit, by=operator(), now=now())
+    say(f"INN {inn} may owe {money(limit)}.")
 
 
 def _made_up(count: int) -> Iterator[Row]:

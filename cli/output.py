@@ -130,6 +130,11 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[s
         yield "  ".join(padded).rstrip()
 
 
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """Write a number with what it counts, which has an s behind if there are several."""
+    return f"{number} {one if number == 1 else many or f'{one}s'}"
+
+
 def money(kopecks: int) -> str:
     """Write kopecks as people read them."""
     return f"{rules.roubles(kopecks)} RUB"

@@ -7,7 +7,7 @@ from flask.cli import with_appcontext
 
 import ledger.pruning
 import outbox.pruning
-from cli.output import example, guarded, progress, say
+from cli.output import counted, example, guarded, progress, say
 from context import now
 
 DAYS_MAX = 36_500
@@ -28,7 +28,7 @@ def command(days: int, yes: bool) -> None:
     found, incidents = outbox.pruning.count(before), ledger.pruning.count(before)
     say(
         f"Finished before {before:%Y-%m-%d %H:%M:%SZ}:",
-        f"  deliveries  {found.deliveries}, with {found.attempts} attempts",
+        f"  deliveries  {found.deliveries}, with {counted(found.attempts, 'attempt')}",
         f"  events      {found.events}",
         f"  incidents   {incidents}",
     )
@@ -49,4 +49,8 @@ def command(days: int, yes: bool) -> None:
         for some in ledger.pruning.prune(before):
             closed += some
             advance(some)
-    say(f"Deleted: {deliveries} deliveries, {attempts} attempts, {events} events, {closed} incidents.")
+    deleted = (
+        *(counted(deliveries, "delivery", "deliveries"), counted(attempts, "attempt")),
+        *(counted(events, "event"), counted(closed, "incident")),
+    )
+    say(f"Deleted: {', '.join(deleted)}.")

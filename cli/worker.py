@@ -9,6 +9,7 @@ from flask.cli import with_appcontext
 from cli.output import example, say
 from context import settings
 from worker import loop as clockwork
+from worker import signals
 
 
 @click.command("worker", epilog=example("flask worker"))
@@ -18,6 +19,7 @@ def command() -> None:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
+    signals.keep_settings()
     say(f"Worker on {settings().database_url.get_backend_name()}: waiting for events. Ctrl-C ends it.")
     clockwork.run(stop)
     say("Worker: what was begun is finished.")

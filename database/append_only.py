@@ -3,14 +3,21 @@
 Called by the migrations that make the triggers and by whoever looks whether they stand. Changes nothing by itself.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, Row, text
 
 from database.columns import MYSQL_FAMILY
 
-KEYS = {
-    "balance_log": (("organization_id", "version"), ("payment_id",)),
+Unique = tuple[tuple[str, ...], ...]
+Keys = Mapping[str, Unique]
+"""Unique columns, by table."""
+
+KEYS: Keys = {
+    "balance_log": (("organization_id", "version"), ("payment_id",), ("debit_id",)),
+    "transfers": (("number",), ("operation_id",)),
+    "overdraft_limits": (("organization_id", "number"),),
     "delivery_attempts": (("delivery_id", "number"),),
     "incident_resolutions": (("incident_id", "number"),),
 }
@@ -39,19 +46,19 @@ class Trigger:
     definition: str
 
 
-def triggers(dialect: str) -> list[Trigger]:
-    """Return the triggers of all these tables."""
+def triggers(dialect: str, keys: Keys = KEYS) -> list[Trigger]:
+    """Return the triggers of all these tables, or of those that an older version had."""
     grow, stay = {"sqlite": (_sqlite, _sqlite_stay), "postgresql": (_postgresql, _postgresql_stay)}.get(
         dialect, (_mariadb, _mariadb_stay)
     )
-    return [trigger for table in KEYS for trigger in grow(table)] + [stay(table) for table in STAYS]
+    return [trigger for table in keys for trigger in grow(table, keys[table])] + [stay(table) for table in STAYS]
 
 
-def functions(dialect: str) -> dict[str, str]:
+def functions(dialect: str, keys: Keys = KEYS) -> dict[str, str]:
     """Return what makes PostgreSQL's functions that refuse, by name; on the others triggers refuse by themselves."""
     if dialect != "postgresql":
         return {}
-    bodies = {f"refuse_change_of_{table}": _change_body(table) for table in KEYS}
+    bodies = {f"refuse_change_of_{table}": _change_body(table) for table in keys}
     bodies |= {f"refuse_deletion_of_{table}": _deletion_body(table) for table in STAYS}
     return {
         name: f"CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $$ {body} $$"
@@ -87,15 +94,15 @@ def _plain(row: Row[tuple[str, str]]) -> str:
     return " ".join(row.definition.replace('"', "").split())
 
 
-def _sqlite(table: str) -> list[Trigger]:
+def _sqlite(table: str, unique: Unique) -> list[Trigger]:
     refusal = f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
     # INSERT OR REPLACE deletes what stands in its way without asking the other triggers, by any key and by the number
     # that SQLite gives each row.
-    keys = " OR ".join(
+    taken = " OR ".join(
         ["rowid = NEW.rowid"]
-        + [f"({', '.join(key)}) = ({', '.join(f'NEW.{column}' for column in key)})" for key in KEYS[table]]
+        + [f"({', '.join(key)}) = ({', '.join(f'NEW.{column}' for column in key)})" for key in unique]
     )
-    replaces = f"EXISTS (SELECT 1 FROM {table} WHERE {keys})"  # noqa: S608 - names of ours
+    replaces = f"EXISTS (SELECT 1 FROM {table} WHERE {taken})"  # noqa: S608 - names of ours
     alone = ""
     if table in PARTS:
         whole, column = PARTS[table]
@@ -118,7 +125,7 @@ def _sqlite_trigger(table: str, name: str, rest: str) -> Trigger:
     return Trigger(table=table, name=name, statement=statement, definition=statement)
 
 
-def _mariadb(table: str) -> list[Trigger]:
+def _mariadb(table: str, _unique: Unique) -> list[Trigger]:
     # A cascade passes the triggers of MariaDB by.
     refusal = f"SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = '{table} is append-only'"
     return [_mariadb_trigger(table, event, refusal) for event in ("UPDATE", "DELETE")]
@@ -139,7 +146,7 @@ def _mariadb_definition(name: str, timing: str, event: str, table: str, statemen
     return f"CREATE TRIGGER {name} {timing} {event} ON {table} FOR EACH ROW {statement}"
 
 
-def _postgresql(table: str) -> list[Trigger]:
+def _postgresql(table: str, _unique: Unique) -> list[Trigger]:
     function, body = f"EXECUTE FUNCTION refuse_change_of_{table}()", _change_body(table)
     return [
         _postgresql_trigger(

@@ -4,12 +4,13 @@ Called by `flask backup`. The two servers have programs of their own for this; d
 """
 
 import sqlite3
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-from sqlalchemy import URL, Engine, create_engine
+from sqlalchemy import URL, create_engine
+from sqlalchemy.orm import Session
 
 from database.session import current_engine
 
@@ -53,7 +54,13 @@ def copy(target: Path, advance: Callable[[int], None]) -> None:
         raise NotWhole("; ".join(problems[:3]))
 
 
-def opened(path: Path) -> Engine:
-    """Return an engine that reads a copy, and cannot change it."""
+@contextmanager
+def reading(path: Path) -> Iterator[Session]:
+    """Open a session that reads a copy, and cannot change it."""
     read_only = {"mode": "ro", "immutable": "1", "uri": "true"}
-    return create_engine(URL.create("sqlite", database=f"file:{quote(str(path.absolute()))}", query=read_only))
+    engine = create_engine(URL.create("sqlite", database=f"file:{quote(str(path.absolute()))}", query=read_only))
+    try:
+        with Session(engine) as session:
+            yield session
+    finally:
+        engine.dispose()

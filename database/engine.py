@@ -5,18 +5,18 @@ Called by database.extension, and by whoever makes an engine without Flask. Know
 
 import select as sockets
 import sqlite3
-import stat
 import time
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 from psycopg.types.array import ListBinaryDumper
 from sqlalchemy import URL, NullPool, create_engine, event, exc
 from sqlalchemy.engine import Connection, Engine
 
-from config import end_if
 from database.columns import MYSQL_FAMILY
+from database.connection_settings import PostgresqlSettings, mariadb_command
 from database.session import WRITES
 from limits import CONNECT_SECONDS, LOCK_SECONDS, POOL_CONNECTIONS, POOL_SECONDS, STATEMENT_SECONDS
 
@@ -30,6 +30,26 @@ MariaDB's default would read old balances and lock gaps.
 """
 
 
+LOCK_WAIT = "kopeck_lock_wait"
+"""The execution option with a LockWait, for a connection that waits for SQLite's write lock in its own way."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LockWait:
+    """How a connection waits for SQLite's write lock."""
+
+    seconds: float
+    pause_seconds: float = SQLITE_PAUSE_SECONDS
+    say: Callable[[], None] = lambda: None
+    """Called once, if it must wait at all."""
+
+    error: type[Exception] | None = None
+    """What is raised in place of SQLite's own error when the time is over."""
+
+
+USUAL_WAIT = LockWait(seconds=LOCK_SECONDS)
+
+
 def engine_options(url: URL) -> dict[str, Any]:
     """Return what create_engine() is given for a database of this family."""
     family = url.get_backend_name()
@@ -38,7 +58,7 @@ def engine_options(url: URL) -> dict[str, Any]:
     elif family in MYSQL_FAMILY:
         own = _mariadb_options()
     else:
-        own = _postgresql_options(url)
+        own = _postgresql_options()
     return {
         # A log line about a failed statement must not carry what a bank sent.
         "hide_parameters": True,
@@ -55,46 +75,27 @@ def migration_engine(url: URL) -> Engine:
     arguments = options["connect_args"]
     for name in ("read_timeout", "write_timeout"):
         arguments.pop(name, None)
-    if "options" in arguments:
-        arguments["options"] += " -c statement_timeout=0"
     engine = create_engine(url, poolclass=NullPool, **options)
-    prepare(engine)
+    prepare(engine, statement_seconds=0)
+    if engine.dialect.name == "sqlite":
+        # A table to which others refer is made anew by taking it away first.
+        event.listen(engine, "connect", lambda connection, _record: connection.execute("PRAGMA foreign_keys = OFF"))
     return engine
 
 
-def make_file(url: URL) -> None:
-    """Make a SQLite file that only its owner reads, and its folder, or end the process and say why that is impossible.
+def prepare(engine: Engine, *, statement_seconds: int = STATEMENT_SECONDS) -> None:
+    """Have each connection of an engine set up as the guarantees ask for.
 
-    One that is there already loses what others may, and what its group may unless somebody let the group write.
+    A statement may take `statement_seconds` on PostgreSQL, or for ever if that is 0.
     """
-    if url.get_backend_name() != "sqlite" or not url.database:
-        return
-    file = Path(url.database)
-    try:
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not file.exists():
-            file.touch(mode=0o600)
-    except OSError as error:
-        end_if([f"DATABASE_URL names {file}, which cannot be made or opened: {error.strerror}"])
-    for suffix in ("", "-wal", "-shm"):
-        _close_to_others(file.with_name(file.name + suffix))
-
-
-def _close_to_others(file: Path) -> None:
-    # One that is gone or belongs to somebody else stays as it is.
-    with suppress(OSError):
-        mode = stat.S_IMODE(file.stat().st_mode)
-        kept = mode & (0o770 if mode & stat.S_IWGRP else 0o700)
-        if kept != mode:
-            file.chmod(kept)
-
-
-def prepare(engine: Engine) -> None:
-    """Have each connection of an engine set up as the guarantees ask for."""
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     elif engine.dialect.name == "postgresql":
+        settings = PostgresqlSettings(statement_seconds)
+        # Before SQLAlchemy itself asks for anything: it remembers some of what it finds.
+        event.listen(engine, "connect", settings.ask, insert=True)
+        event.listen(engine, "begin", settings.ask_again)
         event.listen(engine, "connect", _prefer_binary_arrays)
         event.listen(engine, "checkout", _refuse_dead)
 
@@ -127,43 +128,44 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    if not connection.get_execution_options().get(WRITES):
+    options = connection.get_execution_options()
+    if not options.get(WRITES):
         connection.exec_driver_sql("BEGIN")
         return
     # The driver would wait inside of SQLite, where it stops everything else in a process that serves with greenlets.
     connection.exec_driver_sql("PRAGMA busy_timeout = 0")
     try:
-        _begin_writing(connection, ends_at=time.monotonic() + LOCK_SECONDS)
+        _begin_writing(connection, options.get(LOCK_WAIT) or USUAL_WAIT)
     finally:
         connection.exec_driver_sql(f"PRAGMA busy_timeout = {LOCK_SECONDS * 1000}")
 
 
-def _begin_writing(connection: Connection, *, ends_at: float) -> None:
-    while True:
+def _begin_writing(connection: Connection, wait: LockWait) -> None:
+    ends_at = time.monotonic() + wait.seconds
+    for attempt in count():
         try:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             return
         except exc.OperationalError as error:
             # The low byte: in the others SQLite says what it is busy with.
             busy = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+            if busy and wait.error and time.monotonic() > ends_at:
+                raise wait.error from error
             if not busy or time.monotonic() > ends_at:
                 raise
-        time.sleep(SQLITE_PAUSE_SECONDS)
+        if attempt == 0:
+            wait.say()
+        time.sleep(wait.pause_seconds)
 
 
-def _postgresql_options(url: URL) -> dict[str, Any]:
-    limits = (
-        f"-c lock_timeout={LOCK_SECONDS}s -c statement_timeout={STATEMENT_SECONDS}s "
-        f"-c idle_in_transaction_session_timeout={STATEMENT_SECONDS}s"
-    )
-    asked = url.query.get("options", "")
+def _postgresql_options() -> dict[str, Any]:
     return {
         # Its connections are looked at for nothing: see _refuse_dead.
         "pool_pre_ping": False,
         "isolation_level": ISOLATION,
         "connect_args": {
             "connect_timeout": CONNECT_SECONDS,
-            "options": f"{limits} {asked}".strip(),
+            "client_encoding": "utf8",
             # A server that vanished without a word is noticed by what the network no longer confirms.
             "tcp_user_timeout": STATEMENT_SECONDS * 1000,
             "keepalives_idle": STATEMENT_SECONDS // 3,
@@ -174,16 +176,12 @@ def _postgresql_options(url: URL) -> dict[str, Any]:
 
 
 def _mariadb_options() -> dict[str, Any]:
-    # Idle ones are ended by the server: one that fell silent in mid-transaction would keep its locks for hours.
-    session = (
-        f"sql_mode='TRADITIONAL', time_zone='+00:00', innodb_lock_wait_timeout={LOCK_SECONDS}, "
-        f"wait_timeout={STATEMENT_SECONDS}"
-    )
     return {
         "pool_pre_ping": True,
         "isolation_level": ISOLATION,
         "connect_args": {
-            "init_command": f"SET SESSION {session}",
+            "init_command": mariadb_command(),
+            "charset": "utf8mb4",
             "connect_timeout": CONNECT_SECONDS,
             "read_timeout": STATEMENT_SECONDS,
             "write_timeout": STATEMENT_SECONDS,

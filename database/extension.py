@@ -7,7 +7,7 @@ from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import URL
 
-from database import engine, session
+from database import engine, files, session
 from database.columns import Base
 
 db = SQLAlchemy(model_class=Base)
@@ -18,7 +18,7 @@ def init_app(app: Flask, url: URL) -> None:
     """Attach the database to the app; nothing connects before the first statement."""
     app.config["SQLALCHEMY_DATABASE_URI"] = url
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = engine.engine_options(url)
-    engine.make_file(url)
+    files.make_file(url)
     db.init_app(app)
     with app.app_context():
         engine.prepare(db.engine)

@@ -20,6 +20,8 @@ LOCK_TIMEOUT_STATE, LOCK_TIMEOUT_ERROR = "55P03", 1205
 NOT_READY_STATES = ("42P01", "42S02", "42501")
 """SQLSTATEs of a table that does not exist (PostgreSQL, MariaDB) or may not be used yet (PostgreSQL)."""
 
+NOT_READY = "its tables are not those of this version, or may not be used; run `flask db upgrade`, or grant the rights"
+
 OUR_FAULT_CLASSES = ("22", "23", "45")
 """Classes of SQLSTATE that speak of a value, of a constraint, or of one of our triggers."""
 
@@ -76,5 +78,9 @@ def log_crash(where: str, error: Exception) -> None:
 
 def log_unavailable(where: str, error: Exception) -> None:
     """Write that the database is not available, in one line: it comes again and again for as long as it lasts."""
-    reason = " ".join(str(getattr(error, "orig", None) or error).split())
+    cause = getattr(error, "orig", None) or error
+    reason = " ".join(str(cause).split())
+    if getattr(cause, "sqlstate", None) in NOT_READY_STATES or reason.startswith("no such table"):
+        # Its first line, which names a table: behind it PostgreSQL quotes the statement.
+        reason = f"{NOT_READY} ({str(cause).splitlines()[0]})"
     log.error("%s: database not available: %s", where, reason)

@@ -11,6 +11,7 @@ from database import journal
 from database.session import current_engine
 
 MIGRATIONS = ROOT / "migrations"
+MISSING = "The tables are not those of this version; run `flask db upgrade`."
 
 
 def problem() -> str | None:
@@ -27,4 +28,4 @@ def problem() -> str | None:
     known = {step.revision for step in script.walk_revisions()}
     if found and (not known.issuperset(found) or set(found) == set(script.get_heads())):
         return None
-    return "The tables are not those of this version; run `flask db upgrade`."
+    return MISSING

@@ -12,9 +12,10 @@ from functools import wraps
 from typing import Any, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Engine, Row, Select, exc, text
+from sqlalchemy import Connection, Engine, Row, Select, exc, text
 from sqlalchemy.orm import Session
 
+from database.connection_settings import POOLED
 from database.failures import is_deadlock, log_crash
 from enums import Job
 from errors import TryAgain
@@ -28,6 +29,9 @@ JOBS = "kopeck_jobs"
 
 _shared: ContextVar["_Shared | None"] = ContextVar("kopeck_shared", default=None)
 """The transaction that the use cases of this request share, while there is one."""
+
+_kept: ContextVar[Connection | None] = ContextVar("kopeck_kept", default=None)
+"""The connection of look_up() within look_ups()."""
 
 AFTERWARDS = "kopeck_afterwards"
 """Where a session notes what is to be done once its transaction is committed."""
@@ -219,7 +223,30 @@ def look_up(
     """
     if engine is None and (shared := _shared.get()) is not None:
         return shared.execute(query, parameters)
-    engine = engine or current_engine()
-    options = {"isolation_level": "AUTOCOMMIT"} if engine.dialect.name == "postgresql" else {}
+    if engine is None and (kept := _kept.get()) is not None:
+        return kept.execute(query, parameters).all()
+    with _without_transaction(engine or current_engine()) as connection:
+        return connection.execute(query, parameters).all()
+
+
+@contextmanager
+def look_ups() -> Iterator[None]:
+    """Have look_up() use one connection as long as this is open, for those who do nothing but look up.
+
+    To take one from the pool, and to switch its transactions off and on, costs as much as a quick query itself.
+    """
+    with _without_transaction(current_engine()) as connection:
+        token = _kept.set(connection)
+        try:
+            yield
+        finally:
+            _kept.reset(token)
+
+
+@contextmanager
+def _without_transaction(engine: Engine) -> Iterator[Connection]:
     with engine.connect() as connection:
-        return connection.execution_options(**options).execute(query, parameters).all()
+        # Behind a pooler the limits hold for a transaction, so there has to be one.
+        if engine.dialect.name == "postgresql" and POOLED not in connection.info:
+            connection.execution_options(isolation_level="AUTOCOMMIT")
+        yield connection

@@ -66,7 +66,10 @@ NAME = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_](?:[a
 NUMBER = re.compile(r"0x[0-9a-f]*|[0-9]+", re.ASCII)
 
 NOT_HTTPS = "The address must start with https://, so that nobody on the way can read what is sent."
-NOT_PUBLIC = "This address is not on the public internet, nor in a network that the settings list."
+NOT_PUBLIC = (
+    "This address is not on the public internet, nor in a network that ENDPOINTS_NETWORKS (in the sandbox "
+    "SANDBOX_NETWORKS) lists."
+)
 
 
 class Unusable(ValueError):

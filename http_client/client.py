@@ -135,7 +135,7 @@ class Client:
         """Send a request and return the answer, whatever its status; raise Unreachable.
 
         A POST or PATCH that may have been read is never sent twice; the other methods are tried once more, on a new
-        connection, if the one that was kept ends before an answer begins.
+        connection, if the one that was kept ends before an answer begins. `is_wanted` is asked once.
         At most one of `body`, `form` and `json`; ValueError for more, and for what cannot be sent. A body that breaks
         off, or is not there within `seconds`, is no answer, even if it began with a 200: half of one is not believed.
         """

@@ -22,6 +22,8 @@ from http_client.proxy import WRONG_PASSWORD, Proxy, TunnelFailed
 from http_client.request import Request
 from limits import ADDRESS_ATTEMPTS_MAX
 
+LOOPBACK = "127.0.0.1"
+
 Resolver = Callable[[str, int], Sequence[str]]
 """Turns a name and a port into IP addresses, or raises OSError; asked once for each new connection."""
 
@@ -103,7 +105,11 @@ class Dialer:
     def _connect_to(self, address: str, target: Target, deadline: Deadline) -> Connection:
         sock = _open(address, target.port, deadline)
         try:
-            problem = self.problem_with(sock.getpeername()[0], target.scheme)
+            peer = sock.getpeername()[0]
+            problem = self.problem_with(peer, target.scheme)
+            if problem is None and self.networks.lists(peer) and peer == sock.getsockname()[0]:
+                # Who stands at both ends is this machine, which no list can name.
+                problem = self.problem_with(LOOPBACK, target.scheme)
             if problem:
                 raise AddressRefused(problem)
         except BaseException:

@@ -1,43 +1,27 @@
 """The check that re-adds every kopeck: each log row against its payment and the row before, balances against logs.
 
-Payments are compared with the bodies that announced them, and the database with its keys, constraints and triggers.
+Payments and incidents are compared with the bodies that announced them, the database with what it is to refuse.
 Called by `flask ledger verify` and by the tests after everything that moves money. Reads one snapshot, writes nothing.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+import banks
+from banks.plain import PlainBank
 from database import backup, guards
 from database.bulk import table_of
 from database.columns import Base, milliseconds, milliseconds_of
 from database.session import AnyRow, snapshot
 from enums import LogReason
-from ledger import bodies, incidents
-from models import CURRENCY, BalanceLog, Incident, Organization, Payment
+from ledger import bodies, incident_audit, incidents, log_audit, spelling_audit, trial_balance
+from ledger.findings import ROWS_AT_A_TIME, Finding, Progress, Unread, readable
+from models import CURRENCY, BalanceLog, Debit, Incident, Organization, Payment, Transfer
 from rules import Operation
-
-ROWS_AT_A_TIME = 1000
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """One row that does not add up, and why."""
-
-    row: str
-    problem: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """How many more rows of balance_log and payments were checked, of how many in all."""
-
-    rows: int
-    total: int
 
 
 def verify() -> Iterator[Finding | Progress]:
@@ -48,16 +32,12 @@ def verify() -> Iterator[Finding | Progress]:
 
 def verify_copy(path: Path) -> Iterator[Finding | Progress]:
     """Check the ledger in a copy of a SQLite database."""
-    engine = backup.opened(path)
-    try:
-        with Session(engine) as session:
-            yield from _verify(session)
-    finally:
-        engine.dispose()
+    with backup.reading(path) as session:
+        yield from _verify(session)
 
 
 def _verify(session: Session) -> Iterator[Finding | Progress]:
-    tables = (BalanceLog, Payment, Incident)
+    tables = (BalanceLog, Payment, Debit, Transfer, Incident)
     total = sum(session.scalar(select(func.count()).select_from(table)) or 0 for table in tables)
     yield Progress(rows=0, total=total)
     for fallen in guards.fallen(session.connection(), Base.metadata):
@@ -65,14 +45,23 @@ def _verify(session: Session) -> Iterator[Finding | Progress]:
     rows = 0
     # Asked before anything is streamed: MariaDB allows no second query beside a stream.
     assigned = incidents.assigned(session)
+    unread = _UnreadBodies()
     checks = {
-        "balance_log": _check_chains(session),
-        "payments": _check_payments(session, assigned),
-        "incidents": _check_incidents(session),
-        "balance_log without organisations": _check_owners(session),
+        "balance_log": log_audit.check_rows(session),
+        "debits": log_audit.check_debits(session),
+        "transfers": log_audit.check_transfers(session),
+        "accounts": log_audit.check_accounts(session),
+        "overdraft_limits": log_audit.check_limits(session),
+        "payments": _check_payments(session, assigned, unread),
+        "incidents": _check_incidents(session, unread),
+        "incident_resolutions without incidents": _check_resolutions(session),
+        "balance_log without organisations": log_audit.check_owners(session),
+        "trial balance": _check_trial_balance(session),
+        "ids and moments": spelling_audit.check(session),
+        "banks": unread.named(),
     }
     for name, check in checks.items():
-        for step in _readable(name, check):
+        for step in readable(name, check):
             if isinstance(step, Finding):
                 yield step
                 continue
@@ -83,81 +72,39 @@ def _verify(session: Session) -> Iterator[Finding | Progress]:
     yield Progress(rows=rows, total=total)
 
 
-def _readable(name: str, check: Iterator[Finding | int]) -> Iterator[Finding | int]:
-    """Go on with a check until a row cannot even be read: SQLite keeps whatever it is given."""
-    try:
-        yield from check
-    except (ValueError, TypeError):
-        problem = "hold a value of another kind than their column's; the rows after it were not looked at"
-        yield Finding(row=name, problem=problem)
+def _check_trial_balance(session: Session) -> Iterator[Finding | int]:
+    """Add up all debits and all credits, as the accountants do."""
+    total = trial_balance.read(session)
+    if total.debits != total.credits:
+        problem = f"the debits of all accounts come to {total.debits} kopecks, their credits to {total.credits}"
+        yield Finding(row="trial balance", problem=problem)
 
 
-def _check_chains(session: Session) -> Iterator[Finding | int]:
-    """Walk each organisation's log from version 1 on, and compare its end with the organisation."""
-    for _id, moves in groupby(_organizations_with_log(session), key=lambda row: row.id):
-        version = balance = seen = 0
-        for row in moves:
-            if row.moved_at_version is not None:
-                seen += 1
-                yield from _check_row(row, version=version, balance=balance)
-                version, balance = row.moved_at_version, row.balance_after
-        if (row.version, row.balance) != (version, balance):
+class _UnreadBodies:
+    """Counts, by bank, the bodies that no bank of the registry can read: one sentence says it of them all."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._first: dict[str, str] = {}
+
+    def note(self, source: str, row: str) -> None:
+        if not banks.is_known(source):
+            self._counts[source] += 1
+            self._first.setdefault(source, row)
+
+    def named(self) -> Iterator[Finding]:
+        for source, count in self._counts.items():
+            what = "1 stored body" if count == 1 else f"{count} stored bodies"
             problem = (
-                f"balance {row.balance} at version {row.version}, "
-                f"but its log ends with balance {balance} at version {version}"
+                f"is not in the registry, so {what} cannot be read again, first of all that of {self._first[source]}; "
+                "enter it in banks/ again and set its secrets to have them compared"
             )
-            yield Finding(row=f"organizations inn {row.inn}", problem=problem)
-        if row.currency != CURRENCY:
-            yield Finding(row=f"organizations inn {row.inn}", problem=f"is not in {CURRENCY}")
-        yield seen
+            yield Unread(row=f"bank {source}", problem=problem)
 
 
-def _organizations_with_log(session: Session) -> Iterator[AnyRow]:
-    """Read each organisation beside each of its moves and their payments, as one stream: MariaDB allows no second."""
-    yield from session.execute(
-        select(
-            Organization.id,
-            Organization.inn,
-            Organization.balance,
-            Organization.version,
-            Organization.currency,
-            BalanceLog.version.label("moved_at_version"),
-            BalanceLog.delta,
-            BalanceLog.balance_before,
-            BalanceLog.balance_after,
-            BalanceLog.payment_id,
-            Payment.amount,
-            Payment.organization_id.label("paid_to"),
-        )
-        .outerjoin(BalanceLog, BalanceLog.organization_id == Organization.id)
-        .outerjoin(Payment, Payment.id == BalanceLog.payment_id)
-        .order_by(Organization.id, BalanceLog.version)
-        .execution_options(yield_per=ROWS_AT_A_TIME)
-    )
-
-
-def _check_row(row: AnyRow, *, version: int, balance: int) -> Iterator[Finding]:
-    """Compare one log row with the one before it and with its payment."""
-    name = f"balance_log inn {row.inn} version {row.moved_at_version}"
-    if not all(isinstance(kopecks, int) for kopecks in (row.delta, row.balance_before, row.balance_after)):
-        # SQLite keeps whatever it is given.
-        yield Finding(row=name, problem="holds something else than whole kopecks")
-        return
-    if row.moved_at_version != version + 1:
-        yield Finding(row=name, problem=f"follows version {version}: rows between are missing")
-    elif row.balance_before != balance:
-        yield Finding(row=name, problem=f"begins at {row.balance_before}, the row before ended at {balance}")
-    if row.balance_before + row.delta != row.balance_after:
-        yield Finding(row=name, problem=f"{row.balance_before} + {row.delta} is not {row.balance_after}")
-    if row.amount is None:
-        yield Finding(row=name, problem=f"its payment {row.payment_id} is missing")
-    elif row.amount != row.delta:
-        yield Finding(row=name, problem=f"moves {row.delta}, its payment {row.payment_id} says {row.amount}")
-    elif row.paid_to != row.id:
-        yield Finding(row=name, problem=f"its payment {row.payment_id} belongs to another organisation")
-
-
-def _check_payments(session: Session, assigned: Mapping[Operation, set[str]]) -> Iterator[Finding | int]:
+def _check_payments(
+    session: Session, assigned: Mapping[Operation, set[str]], unread: _UnreadBodies
+) -> Iterator[Finding | int]:
     """Compare each payment with its log row, its owner, and the body that announced it."""
     log = (BalanceLog.version, BalanceLog.reason, BalanceLog.created_at)
     rows = session.execute(
@@ -168,6 +115,7 @@ def _check_payments(session: Session, assigned: Mapping[Operation, set[str]]) ->
         .execution_options(yield_per=ROWS_AT_A_TIME)
     )
     for row in rows:
+        unread.note(row.source, f"payments {row.id}")
         kept = {name: getattr(row, name) for name in bodies.FACTS}
         for problem in (
             *_payment_problems(row),
@@ -187,6 +135,8 @@ def _payment_problems(row: AnyRow) -> Iterator[str]:
             yield f"its row of balance_log gives the reason {row.reason}"
         if row.created_at != row.received_at:
             yield "its row of balance_log has another time"
+    if row.forward_id not in (None, row.operation_id) or (row.forward_id and row.source == PlainBank.name):
+        yield "its forward_id is not one that a migration has written: a receiver would take it for another operation"
     if row.currency != CURRENCY:
         yield f"is not in {CURRENCY}"
     if milliseconds_of(row.id) != milliseconds(row.received_at):
@@ -203,30 +153,19 @@ def _owner_problems(row: AnyRow, assigned: set[str]) -> Iterator[str]:
         yield f"was credited to inn {row.inn}, its payer is {row.payer_inn}, and no assignment explains it"
 
 
-def _check_incidents(session: Session) -> Iterator[Finding | int]:
-    """Compare what incidents hold with the bodies that brought it: assigned, it becomes money."""
-    columns = table_of(Incident).c["id", "kind", "source", "operation_id", "facts", "body", "body_sha256"]
-    rows = session.execute(select(*columns).order_by(Incident.id).execution_options(yield_per=ROWS_AT_A_TIME))
-    for row in rows:
-        if "announced" in row.facts:
-            kept = bodies.announced(row.operation_id, row.facts)
-            problems = bodies.differences(row.source, row.body, row.body_sha256, kept)
-        else:
-            problems = bodies.damage(row.body, row.body_sha256)
-        for problem in problems:
+def _check_incidents(session: Session, unread: _UnreadBodies) -> Iterator[Finding | int]:
+    """Compare incidents with their bodies and resolutions."""
+    for row, resolutions in incident_audit.rows(session, ROWS_AT_A_TIME):
+        if row.kind in incident_audit.ANNOUNCED:
+            unread.note(row.source, f"incidents {row.id}")
+        for problem in incident_audit.problems(row, resolutions):
             yield Finding(row=f"incidents {row.id}", problem=problem)
         yield 1
+    for row in incident_audit.left_the_inbox(session):
+        yield Finding(row=f"incidents {row.id}", problem="announces money that is not credited, held or in the inbox")
 
 
-def _check_owners(session: Session) -> Iterator[Finding | int]:
-    """Look for log rows of organisations that do not exist."""
-    rows = session.execute(
-        select(BalanceLog.organization_id, BalanceLog.version)
-        .outerjoin(Organization, Organization.id == BalanceLog.organization_id)
-        .where(Organization.id.is_(None))
-        .order_by(BalanceLog.organization_id, BalanceLog.version)
-        .execution_options(yield_per=ROWS_AT_A_TIME)
-    )
-    for row in rows:
-        name = f"balance_log organization_id {row.organization_id} version {row.version}"
-        yield Finding(row=name, problem="no organisation has this id")
+def _check_resolutions(session: Session) -> Iterator[Finding | int]:
+    """Look for resolutions of incidents that do not exist."""
+    for incident_id in incident_audit.without_incident(session):
+        yield Finding(row=f"incident_resolutions incident_id {incident_id}", problem="no incident has this id")

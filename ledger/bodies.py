@@ -11,28 +11,38 @@ from uuid import UUID
 
 import banks
 import rules
-from errors import BankUnknown, UnusableBody
+from banks.base import Announcement
+from errors import UnusableBody
 
 FACTS = ("operation_id", "external_id", "amount", "payer_inn", "document_number", "document_date")
 
 
 def differences(source: str, body: object, sha256: str, facts: Mapping[str, object]) -> Iterator[str]:
-    """Yield what is wrong with a stored body, and each of the facts, by name, that it tells otherwise."""
+    """Yield what is wrong with a stored body, and each of the facts, by name, that it tells otherwise.
+
+    Of a bank that is not in the registry only damage is seen.
+    """
     yield from damage(body, sha256)
-    if not isinstance(body, bytes):
+    if not isinstance(body, bytes) or not banks.is_known(source):
         return
-    try:
-        announcement = banks.find(source).read_stored(body)
-    except BankUnknown:
-        yield f"no bank is called {source}, so its body cannot be read again"
-        return
-    except UnusableBody:
+    announcement = read(source, body)
+    if announcement is None:
         yield f"its body cannot be read as one of the bank {source}"
         return
     for name, kept in facts.items():
         said = getattr(announcement, name)
         if said != kept:
-            yield f"its body says {name} {_written(said)}, the row says {_written(kept)}"
+            yield f"its body says {name} {written(said)}, the row says {written(kept)}"
+
+
+def read(source: str, body: object) -> Announcement | None:
+    """Return what a stored body says; None if it, or its bank, cannot be read."""
+    if not isinstance(body, bytes) or not banks.is_known(source):
+        return None
+    try:
+        return banks.find(source).read_stored(body)
+    except UnusableBody:
+        return None
 
 
 def damage(body: object, sha256: str) -> Iterator[str]:
@@ -42,16 +52,43 @@ def damage(body: object, sha256: str) -> Iterator[str]:
         yield "its body is not the one whose SHA-256 was kept"
 
 
-def announced(operation_id: UUID | None, facts: Mapping[str, Any]) -> dict[str, object]:
-    """Return the facts of an incident as they are compared with its body."""
-    kept = facts["announced"]
-    return {
-        "operation_id": operation_id,
-        "external_id": facts["external_id"],
-        **{name: kept[name] for name in ("amount", "payer_inn", "document_number")},
-        "document_date": datetime.fromisoformat(kept["document_date"]),
-    }
+def announced(operation_id: UUID | None, facts: object) -> dict[str, Any] | None:
+    """Return the facts of an incident as they are compared with its body; None if one of them cannot be a bank's."""
+    if not isinstance(facts, dict):
+        return None
+    try:
+        kept = facts["announced"]
+        document_date = datetime.fromisoformat(kept["document_date"])
+        if document_date.tzinfo is None or not _can_be_stored(kept, facts["external_id"]):
+            return None
+        return {
+            "operation_id": operation_id,
+            "external_id": facts["external_id"],
+            **{name: kept[name] for name in ("amount", "payer_inn", "document_number")},
+            # Not every moment that can be written has one in UTC: the year 1 began earlier in the east.
+            "document_date": document_date.astimezone(UTC),
+        }
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
 
 
-def _written(value: object) -> str:
+def _can_be_stored(kept: Mapping[str, Any], external_id: object) -> bool:
+    """Return whether a payment can have these facts; somebody may have rewritten them."""
+    return (
+        type(kept["amount"]) is int
+        and 0 < kept["amount"] <= rules.MONEY_MAX
+        and rules.INN.fullmatch(kept["payer_inn"]) is not None
+        and isinstance(kept["document_number"], str)
+        and len(kept["document_number"]) <= rules.DOCUMENT_NUMBER_CHARACTERS_MAX
+        and (external_id is None or isinstance(external_id, str))
+    )
+
+
+def member(facts: object, name: str) -> Any:
+    """Return a member of facts, which may be of any kind when somebody has rewritten them; None if it is not there."""
+    return facts.get(name) if isinstance(facts, dict) else None
+
+
+def written(value: object) -> str:
+    """Write a value as people read it."""
     return rules.rfc3339(value.astimezone(UTC)) if isinstance(value, datetime) else str(value)

@@ -75,9 +75,13 @@ def backlog(span: Span = EVER) -> list[Backlog]:
     return [Backlog(**row._mapping) for row in current_session().execute(query)]
 
 
-def oldest() -> AnyRow | None:
-    """Return the webhook that has waited longest, found by its number: quick however many wait."""
-    rows = look_up(select(*WEBHOOKS.c["id", "received_at"]).order_by(WEBHOOKS.c.id).limit(1))
+def oldest(sources: Collection[str] | None = None) -> AnyRow | None:
+    """Return the webhook that has waited longest, of all or of these banks, by its number.
+
+    Of all it is the first row, however many wait. Of some banks the rows of all others that are older are walked past.
+    """
+    query = select(*WEBHOOKS.c["id", "source", "received_at"]).order_by(WEBHOOKS.c.id).limit(1)
+    rows = look_up(query if sources is None else query.where(WEBHOOKS.c.source.in_(sources)))
     return rows[0] if rows else None
 
 

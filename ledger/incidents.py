@@ -5,6 +5,7 @@ What records and closes them writes inside the caller's transaction and never co
 
 import hashlib
 import json
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,21 +15,34 @@ from uuid import UUID
 from sqlalchemy import Select, and_, func, insert, select, update
 from sqlalchemy.orm import Session
 
+import rules
 from database.bulk import affected, insert_absent, table_of
 from database.session import AnyRow, current_session
 from enums import IncidentKind
-from errors import FieldProblem, IncidentNotOpen, IncidentUnknown
+from errors import FieldProblem, IncidentNotOpen, IncidentUnknown, UnusableBody
+from ledger import bodies
 from limits import OPEN_UNUSABLE_WEBHOOKS_MAX
 from models import Incident, IncidentResolution, Payment
-from rules import Operation
+from rules import Facts, Operation
 
 INCIDENTS, RESOLUTIONS = table_of(Incident), table_of(IncidentResolution)
+
+_SAME_OPERATION = (Payment.operation_id == Incident.operation_id, Payment.source == Incident.source)
+"""The payment that has credited the operation of an incident."""
 
 ASSIGNABLE = (IncidentKind.UNKNOWN_INN, IncidentKind.BALANCE_LIMIT)
 """The kinds that hold money which a person may credit to an organisation."""
 
 ASSIGNED = "assigned to "
 """How the resolution of an incident begins whose money went to the organisation with the INN that follows."""
+
+RESERVED = re.compile(r"\s*assigned\s+to\b", re.IGNORECASE)
+"""How a note must not begin: the audit and a trigger read these words, people read them in any spelling."""
+
+WHY_RESERVED = (
+    f'A note cannot begin with "{ASSIGNED.strip()}": only an assignment, which credits the money, is kept in these '
+    "words. To credit it use `flask incidents assign`, or POST to /assign/ of this incident; else begin in other words."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,10 +116,20 @@ def record_unusable(session: Session, webhook: UnusableWebhook, *, acknowledged:
     return _number_of(session, beyond["fingerprint"])
 
 
+def as_json(facts: Facts) -> dict[str, Any]:
+    """Write what was announced, or recorded, as an incident keeps it."""
+    return {**facts._asdict(), "document_date": rules.rfc3339(facts.document_date)}
+
+
+def fingerprints_of_held(operation_id: UUID, facts: Facts, external_id: str | None) -> set[str]:
+    """Return by which fingerprints money is known that was announced so and is held."""
+    kept = {"announced": as_json(facts), "external_id": external_id}
+    return {_fingerprint(kind, facts.source, operation_id, kept, b"") for kind in ASSIGNABLE}
+
+
 def query() -> Select[*tuple[Any, ...]]:
     """Select incidents, each beside the payment that has credited its operation since, if one has."""
-    credited = and_(Payment.operation_id == Incident.operation_id, Payment.source == Incident.source)
-    return select(*INCIDENTS.c, Payment.id.label("payment_id")).outerjoin(Payment, credited)
+    return select(*INCIDENTS.c, Payment.id.label("payment_id")).outerjoin(Payment, and_(*_SAME_OPERATION))
 
 
 def find(incident_id: int) -> AnyRow:
@@ -131,11 +155,42 @@ def is_assignable(incident: AnyRow) -> bool:
     A conflict does if it is one of two sources: older versions took their operations with one number for the same.
     """
     if incident.kind == IncidentKind.CONFLICT:
-        return bool(incident.facts["recorded"]["source"] != incident.source)
+        recorded = bodies.member(bodies.member(incident.facts, "recorded"), "source")
+        return recorded is not None and bool(recorded != incident.source)
     return incident.kind in ASSIGNABLE
 
 
-def close(session: Session, incident_id: int, *, resolution: str, by: str, now: datetime) -> None:
+def assign(session: Session, incident_id: int, *, inn: str, by: str, now: datetime) -> None:
+    """Mark an incident as resolved by a credit of this transaction and this moment; raise IncidentNotOpen."""
+    _close(session, incident_id, resolution=f"{ASSIGNED}{inn}", by=by, now=now)
+
+
+def resolve(session: Session, incident_id: int, *, note: str, by: str, now: datetime) -> None:
+    """Mark an incident as resolved with a person's note; raise IncidentNotOpen, or UnusableBody for reserved words."""
+    if RESERVED.match(note):
+        raise UnusableBody(WHY_RESERVED, errors=[{"pointer": "#/resolution", "detail": WHY_RESERVED}])
+    _close(session, incident_id, resolution=note, by=by, now=now)
+
+
+def assigned(session: Session) -> dict[Operation, set[str]]:
+    """Return the INNs to which the money of incidents was assigned, by operation.
+
+    Read from the resolutions, which the database refuses to change, and believed only of the payment that was made at
+    the same moment: older versions took notes in the same words.
+    """
+    query = (
+        select(Incident.source, Incident.operation_id, RESOLUTIONS.c.resolution)
+        .join(RESOLUTIONS, RESOLUTIONS.c.incident_id == Incident.id)
+        .join(Payment, and_(*_SAME_OPERATION, Payment.received_at == RESOLUTIONS.c.resolved_at))
+        .where(RESOLUTIONS.c.resolution.startswith(ASSIGNED))
+    )
+    found: dict[Operation, set[str]] = {}
+    for row in session.execute(query):
+        found.setdefault(Operation(row.operation_id, row.source), set()).add(row.resolution.removeprefix(ASSIGNED))
+    return found
+
+
+def _close(session: Session, incident_id: int, *, resolution: str, by: str, now: datetime) -> None:
     """Mark an open incident as resolved; of two callers one wins and the other gets IncidentNotOpen."""
     how = {"resolved_at": now, "resolved_by": by, "resolution": resolution}
     closed = session.execute(
@@ -181,21 +236,9 @@ def _reopen(session: Session, fingerprint: str) -> None:
     session.execute(update(INCIDENTS).where(INCIDENTS.c.fingerprint == fingerprint).values(resolved_at=None))
 
 
-def assigned(session: Session) -> dict[Operation, set[str]]:
-    """Return the INNs to which the money of incidents was assigned, by operation."""
-    query = select(Incident.source, Incident.operation_id, Incident.resolution).where(
-        Incident.operation_id.is_not(None), Incident.resolved_at.is_not(None), Incident.resolution.startswith(ASSIGNED)
-    )
-    found: dict[Operation, set[str]] = {}
-    for row in session.execute(query):
-        found.setdefault(Operation(row.operation_id, row.source), set()).add(row.resolution.removeprefix(ASSIGNED))
-    return found
-
-
 def _reopen_uncredited(session: Session, fingerprint: str) -> None:
     """Open an incident again when its money was resolved away uncredited and the bank still announces it."""
-    same = (Payment.operation_id == Incident.operation_id, Payment.source == Incident.source)
-    credited = select(Payment.id).where(*same).exists()
+    credited = select(Payment.id).where(*_SAME_OPERATION).exists()
     session.execute(
         update(Incident)
         .where(Incident.fingerprint == fingerprint, Incident.resolved_at.is_not(None), ~credited)

@@ -13,7 +13,7 @@ from database.columns import UtcDateTime
 from database.session import AnyRow, current_session
 from enums import IncidentState
 from ledger import incidents
-from models import BalanceLog, Incident, Organization, Payment
+from models import BalanceLog, Debit, Incident, Organization, Payment
 from pagination import Listing, Span, whole_number, within
 
 
@@ -40,12 +40,15 @@ def log_list(organization_id: int, span: Span) -> Listing:
             BalanceLog.balance_after,
             BalanceLog.reason,
             BalanceLog.payment_id,
-            Payment.operation_id,
-            Payment.source,
+            func.coalesce(Payment.operation_id, Debit.operation_id).label("operation_id"),
+            func.coalesce(Payment.source, Debit.source).label("source"),
             Payment.document_number,
             Payment.document_date,
+            BalanceLog.debit_id,
+            BalanceLog.counter_account,
         )
-        .join(Payment, Payment.id == BalanceLog.payment_id)
+        .outerjoin(Payment, Payment.id == BalanceLog.payment_id)
+        .outerjoin(Debit, Debit.id == BalanceLog.debit_id)
         .where(BalanceLog.organization_id == organization_id, *within(table_of(BalanceLog).c.created_at, span))
     )
     return Listing(query=query, key=table_of(BalanceLog).c.version, key_name="version", parse=whole_number)

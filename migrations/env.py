@@ -10,11 +10,12 @@ from flask import current_app
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from database import journal, losses
+from context import wall_clock
+from database import checks, journal, losses, migration_lock, rights
 from database.engine import migration_engine
 from database.extension import db
 from database.failures import is_lost_connection
-from database.session import WRITES
+from limits import MIGRATION_WAIT_SECONDS
 
 LOSE_ROWS = "lose-rows"
 """The option that lets a downgrade lose rows: `flask db downgrade -x lose-rows=yes`."""
@@ -25,13 +26,17 @@ def run() -> None:
     with _connect() as connection:
         _configure(connection)
         commanded = context.get_context().opts["fn"]
-        _configure(connection, fn=lambda heads, of: _prepare(connection, commanded(heads, of)))
+        _configure(connection, fn=lambda heads, of: _prepare(connection, heads, commanded(heads, of)))
         try:
             with context.begin_transaction():
-                _keep_others_out(connection)
+                migration_lock.take(connection, say=_say_waiting)
+                _look_at_empty_database(connection)
                 context.run_migrations()
+                _look_at_foreign_keys(connection)
             journal.remove(connection)
             connection.commit()
+        except migration_lock.HeldByAnotherError:
+            raise click.ClickException(f"{_another()} Run this again when it has ended.") from None
         except DBAPIError as error:
             raise click.ClickException(_explain(connection, error)) from None
 
@@ -40,7 +45,7 @@ def _connect() -> Connection:
     engine = migration_engine(db.engine.url)
     try:
         # On SQLite the first statement takes the write lock: what is counted then stays as it is.
-        return engine.connect().execution_options(**{WRITES: True})
+        return migration_lock.prepare(engine.connect(), say=_say_waiting)
     except DBAPIError as error:
         raise click.ClickException(
             f"The database is not available. Look at DATABASE_URL. It says: {_reason(error)}"
@@ -58,22 +63,24 @@ def _configure(connection: Connection, **options: object) -> None:
     )
 
 
-def _keep_others_out(connection: Connection) -> None:
-    """Let no second run begin before this one has ended; on SQLite the write lock does."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('kopeck migrations'))"))
-    elif journal.is_needed(connection):
-        name = "CONCAT('kopeck migrations ', LEFT(SHA2(DATABASE(), 256), 32))"
-        if not connection.scalar(text(f"SELECT GET_LOCK({name}, @@innodb_lock_wait_timeout)")):
-            raise click.ClickException("Another `flask db` changes this database. Run this again when it has ended.")
+def _another() -> str:
+    # SQLite has one lock for whoever writes.
+    who = "Another program writes to" if db.engine.dialect.name == "sqlite" else "Another `flask db` changes"
+    return f"{who} this database."
 
 
-def _prepare(connection: Connection, found: Iterable[Any]) -> list[Any]:
+def _say_waiting() -> None:
+    click.echo(f"{_another()} Waiting for it, {MIGRATION_WAIT_SECONDS} seconds at most.", err=True)
+
+
+def _prepare(connection: Connection, heads: tuple[str, ...], found: Iterable[Any]) -> list[Any]:
     """Look at everything that is to be done before the first of it is, and return it."""
     steps = list(found)
     migrations = [step for step in steps if isinstance(step, RevisionStep)]
     unfinished = journal.unfinished_step(connection)
     _refuse_to_leave(unfinished, migrations)
+    if migrations and heads:
+        _refuse_database(connection)
     _refuse_losses(connection, migrations, half_way=unfinished is not None)
     for step in migrations:
         step.migration_fn = _journaled(connection, step)
@@ -101,6 +108,34 @@ def _refuse_to_leave(unfinished: str | None, migrations: list[RevisionStep]) -> 
         return
     hint = journal.finish_hint(unfinished)
     raise click.ClickException(f"{hint[0].upper()}{hint[1:]}")
+
+
+def _look_at_empty_database(connection: Connection) -> None:
+    """Look before alembic makes its own table, unless the command only reads."""
+    migration_context = context.get_context()
+    if not migration_context.get_current_heads() and not migration_context.opts.get("dont_mutate"):
+        _refuse_database(connection)
+
+
+def _look_at_foreign_keys(connection: Connection) -> None:
+    """End, on SQLite, when rows refer to nothing: while tables are made anew it does not look itself."""
+    if connection.dialect.name == "sqlite":
+        lost = connection.execute(text("PRAGMA foreign_key_check")).all()
+        if lost:
+            raise click.ClickException(
+                f"{len(lost)} rows refer to rows that are not there, first of all one of {lost[0][0]}. Nothing was "
+                "changed. `flask ledger verify` says more."
+            )
+
+
+def _refuse_database(connection: Connection) -> None:
+    """End before the first statement when the database or its user's rights would not do; say what else is wrong."""
+    found = checks.look(connection, clock=wall_clock)
+    problems = [*found.unusable, *filter(None, [rights.problem(connection, db.metadata.tables)])]
+    if problems:
+        raise click.ClickException("\n".join([*problems, "Nothing was changed. Then run the same command again."]))
+    for finding in found.all():
+        click.secho(f"Warning: {finding}", err=True)
 
 
 def _refuse_losses(connection: Connection, migrations: list[RevisionStep], *, half_way: bool) -> None:
@@ -135,7 +170,8 @@ def _explain(connection: Connection, error: DBAPIError) -> str:
 
 
 def _reason(error: DBAPIError) -> str:
-    return str(error.orig).strip().splitlines()[-1]
+    said = getattr(getattr(error.orig, "diag", None), "message_primary", None)
+    return said or str(error.orig).strip().splitlines()[-1]
 
 
 if context.is_offline_mode():

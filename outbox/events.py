@@ -11,13 +11,14 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, func, select
 
 import rules
 from banks.plain import PlainBank
 from enums import EventType
-from ledger.posting import Credit, Move
-from models import CURRENCY, BalanceLog, Organization, Payment
+from ledger.entries import Entry
+from ledger.moves import Move
+from models import CURRENCY, BalanceLog, Debit, Organization, Payment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,22 +33,30 @@ class Event:
     occurred_at: datetime
 
 
-def credited(credit: Credit, move: Move) -> Event:
-    """Return the event of a credit that was just posted."""
-    facts = {**credit.facts._asdict(), "operation_id": credit.operation_id, "forward_id": None, "inn": credit.inn}
-    return of_move({**facts, **vars(move), "created_at": credit.received_at})
+def posted(entry: Entry, move: Move) -> Event:
+    """Return the event of a credit or a debit that was just posted."""
+    known = {**entry.facts._asdict(), **entry.key.operation._asdict(), "forward_id": None, "inn": entry.inn}
+    return of_move({**known, "operation_id": known["id"], **move._asdict(), "created_at": entry.moment})
 
 
 def of_move(moved: Mapping[str, Any]) -> Event:
     """Return the event of a move, the same whenever it is asked for; moves_query() says what is needed."""
+    is_debit = moved["payment_id"] is None
+    kind = EventType.DEBITED if is_debit else EventType.CREDITED
     return Event(
-        id=event_id(EventType.CREDITED, moved["payment_id"]),
-        type=EventType.CREDITED,
+        id=event_id(kind, cause_of(moved)),
+        type=kind,
         organization_id=moved["organization_id"],
         version=moved["version"],
-        data=json.dumps(credited_data(moved), ensure_ascii=False),
+        data=json.dumps(debited_data(moved) if is_debit else credited_data(moved), ensure_ascii=False),
         occurred_at=moved["created_at"],
     )
+
+
+def cause_of(moved: Mapping[str, Any]) -> UUID:
+    """Return the id of what moved a balance, a payment or a debit; all of them sort by time."""
+    id_: UUID = moved["payment_id"] or moved["debit_id"]
+    return id_
 
 
 def credited_data(moved: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,12 +64,7 @@ def credited_data(moved: Mapping[str, Any]) -> dict[str, Any]:
     forward_id = _forward_id(moved)
     handed_on = {} if forward_id == moved["operation_id"] else {"forward_id": str(forward_id)}
     return {
-        "organization": moved["inn"],
-        "version": moved["version"],
-        "delta": moved["delta"],
-        "balance_before": moved["balance_before"],
-        "balance_after": moved["balance_after"],
-        "currency": CURRENCY,
+        **_moved_data(moved),
         "payment_id": str(moved["payment_id"]),
         "operation_id": str(moved["operation_id"]),
         "amount": moved["delta"],
@@ -69,6 +73,29 @@ def credited_data(moved: Mapping[str, Any]) -> dict[str, Any]:
         "document_number": moved["document_number"],
         "document_date": rules.rfc3339(moved["document_date"]),
         **handed_on,
+    }
+
+
+def debited_data(moved: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the members of balance.debited; what a person noted about it is not for others."""
+    return {
+        **_moved_data(moved),
+        "debit_id": str(moved["debit_id"]),
+        "operation_id": str(moved["operation_id"]),
+        "amount": -moved["delta"],
+        "source": moved["source"],
+        "counter_account": moved["counter_account"],
+    }
+
+
+def _moved_data(moved: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "organization": moved["inn"],
+        "version": moved["version"],
+        "delta": moved["delta"],
+        "balance_before": moved["balance_before"],
+        "balance_after": moved["balance_after"],
+        "currency": CURRENCY,
     }
 
 
@@ -96,7 +123,7 @@ def ping(endpoint_id: int, *, ping_id: UUID, now: datetime) -> Event:
 
 
 def event_id(kind: EventType, cause: UUID) -> UUID:
-    """Return the one id of the event of a kind that a payment caused, sorted by time as the payment's own (UUIDv7).
+    """Return the one id of the event of a kind that a payment or debit caused, sorted by time as that one's (UUIDv7).
 
     Worked out and not drawn, so that an event has its id even if nobody listened when it happened.
     """
@@ -114,15 +141,18 @@ def moves_query() -> Select[*tuple[Any, ...]]:
             BalanceLog.balance_before,
             BalanceLog.balance_after,
             BalanceLog.payment_id,
+            BalanceLog.debit_id,
+            BalanceLog.counter_account,
             BalanceLog.created_at,
             Organization.inn,
-            Payment.operation_id,
+            func.coalesce(Payment.operation_id, Debit.operation_id).label("operation_id"),
             Payment.forward_id,
-            Payment.source,
+            func.coalesce(Payment.source, Debit.source).label("source"),
             Payment.payer_inn,
             Payment.document_number,
             Payment.document_date,
         )
-        .join(Payment, Payment.id == BalanceLog.payment_id)
+        .outerjoin(Payment, Payment.id == BalanceLog.payment_id)
+        .outerjoin(Debit, Debit.id == BalanceLog.debit_id)
         .join(Organization, Organization.id == BalanceLog.organization_id)
     )

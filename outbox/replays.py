@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, and_, func, insert, not_, or_, select, update
+from sqlalchemy import Select, Table, and_, func, insert, not_, or_, select, update
 from sqlalchemy.orm import Session
 
 from database.bulk import insert_absent, inserted_id, table_of
@@ -16,11 +16,12 @@ from database.session import AnyRow, current_session, look_up, request_job, surv
 from enums import AttemptCause, DeliveryStatus, EventType, Job, listens_to
 from errors import EndpointDisabled, EndpointUnknown, LimitReached, ReplayUnknown, TryAgain
 from limits import LEASE_SECONDS, REPLAY_BATCH_EVENTS
-from models import BalanceLog, Delivery, Endpoint, Payment, Replay
+from models import BalanceLog, Debit, Delivery, Endpoint, Payment, Replay
 from models import Event as EventRow
 from outbox import events, recording
 
 ENDPOINTS, DELIVERIES, EVENTS, REPLAYS = (table_of(model) for model in (Endpoint, Delivery, EventRow, Replay))
+PAYMENTS, DEBITS = table_of(Payment), table_of(Debit)
 
 SWEPT = timedelta(seconds=LEASE_SECONDS)
 """How long around its beginning a replay looks a second time: a credit may commit late, and clocks may differ."""
@@ -83,10 +84,12 @@ def continue_oldest(*, now: datetime) -> int:
         if replay is None:
             return 0
         endpoint = _endpoint(session, replay.endpoint_id)
-        hears = endpoint.disabled_at is None and listens_to(endpoint.event_types, EventType.CREDITED)
-        moves = session.execute(_moves_query(replay, endpoint)).all() if hears else []
+        moves = _next_moves(session, replay, endpoint) if endpoint.disabled_at is None else []
         queued = _queue(session, replay, endpoint, moves, now) if moves else 0
-        progress = {"queued": replay.queued + queued, "cursor": moves[-1].payment_id if moves else replay.cursor}
+        progress = {
+            "queued": replay.queued + queued,
+            "cursor": events.cause_of(moves[-1]._asdict()) if moves else replay.cursor,
+        }
         if len(moves) < REPLAY_BATCH_EVENTS:
             progress |= _at_the_end(replay, now)
         session.execute(update(REPLAYS).where(REPLAYS.c.id == replay.id).values(progress))
@@ -103,22 +106,33 @@ def _at_the_end(replay: AnyRow, now: datetime) -> dict[str, Any]:
     return {"finished_at": now, "sweep_at": replay.created_at + SWEPT, "cursor": from_then}
 
 
-def _moves_query(replay: AnyRow, endpoint: AnyRow) -> Select[Any]:
+def _next_moves(session: Session, replay: AnyRow, endpoint: AnyRow) -> list[AnyRow]:
+    """Return the next moves that the endpoint listens to, in the order of what caused them."""
+    asked = [
+        _moves_query(replay, endpoint, table)
+        for kind, table in ((EventType.CREDITED, PAYMENTS), (EventType.DEBITED, DEBITS))
+        if listens_to(endpoint.event_types, kind)
+    ]
+    moves = [move for query in asked for move in session.execute(query)]
+    return sorted(moves, key=lambda move: events.cause_of(move._asdict()))[:REPLAY_BATCH_EVENTS]
+
+
+def _moves_query(replay: AnyRow, endpoint: AnyRow, table: Table) -> Select[Any]:
+    """Select moves by one of the two tables of their causes, each of which has its index."""
+    until = replay.created_at + SWEPT
     query = (
         events.moves_query()
-        .where(
-            Payment.id > (replay.cursor or _first_id_at(replay.since)), Payment.received_at <= replay.created_at + SWEPT
-        )
-        .order_by(Payment.id)
+        .where(table.c.id > (replay.cursor or _first_id_at(replay.since)), BalanceLog.created_at <= until)
+        .order_by(table.c.id)
         .limit(REPLAY_BATCH_EVENTS)
     )
     if endpoint.organization_id is not None:
-        query = query.where(Payment.organization_id == endpoint.organization_id)
+        query = query.where(table.c.organization_id == endpoint.organization_id)
     return query
 
 
 def _first_id_at(moment: datetime) -> UUID:
-    """Return what sorts before the id of every payment since a moment: ids are UUIDv7, milliseconds first.
+    """Return what sorts before the id of every payment and debit since a moment: ids are UUIDv7, milliseconds first.
 
     They count from 1970, and nothing was paid before.
     """
@@ -171,7 +185,10 @@ def _left_behind(session: Session, endpoint: AnyRow, moves: Sequence[AnyRow]) ->
         and_(BalanceLog.organization_id == organization_id, BalanceLog.version < version)
         for organization_id, version in newest.items()
     )
-    return session.execute(events.moves_query().where(Payment.id > moves[-1].payment_id, or_(*earlier))).all()
+    last = events.cause_of(moves[-1]._asdict())
+    later = or_(PAYMENTS.c.id > last, DEBITS.c.id > last)
+    found = session.execute(events.moves_query().where(later, or_(*earlier)))
+    return [move for move in found if listens_to(endpoint.event_types, events.of_move(move._asdict()).type)]
 
 
 def _endpoint(session: Session, endpoint_id: int) -> AnyRow:

@@ -26,6 +26,9 @@ LISTED_MAX = 20
 _reported: WeakKeyDictionary[SecretCipher, set[tuple[int, ...]]] = WeakKeyDictionary()
 """What this process has told of, by its keys."""
 
+_read: WeakKeyDictionary[SecretCipher, dict[int, str]] = WeakKeyDictionary()
+"""By its keys, what is stored for each endpoint, still encrypted, that this process has found readable."""
+
 log = logging.getLogger("kopeck")
 
 STORED = select(*ENDPOINTS.c["id", "secrets", "disabled_at"]).where(ENDPOINTS.c.deleted_at.is_(None))
@@ -39,12 +42,17 @@ class InUse(NamedTuple):
 
 
 def in_use(cipher: SecretCipher) -> InUse:
-    """Look at the secrets of all endpoints that are not disabled; a look at each takes microseconds."""
+    """Look at the secrets of all endpoints that are not disabled.
+
+    What could be read once can be read again: only what is new is decrypted, and what could not be read. `/readyz` is
+    asked every few seconds, and decrypting a thousand would keep the webhooks of the same process waiting each time.
+    """
     rows = look_up(STORED.where(ENDPOINTS.c.disabled_at.is_(None)).order_by(ENDPOINTS.c.id))
-    found: dict[bool, list[int]] = {True: [], False: []}
-    for row in rows:
-        found[_is_readable(cipher, row)].append(row.id)
-    return InUse(tuple(found[True]), tuple(found[False]))
+    known = _read.get(cipher, {})
+    # Replaced as a whole: two requests may look at once, and what is stored no more is forgotten.
+    readable = {row.id: row.secrets for row in rows if known.get(row.id) == row.secrets or _is_readable(cipher, row)}
+    _read[cipher] = readable
+    return InUse(tuple(readable), tuple(row.id for row in rows if row.id not in readable))
 
 
 def unreadable(cipher: SecretCipher) -> tuple[int, ...]:

@@ -63,11 +63,16 @@ def work() -> None:
 
 @group.command(epilog=WELCOME_EXAMPLE)
 def welcome() -> None:
-    """Print the addresses of the pages, as `make run` does at its start; fail if the port is taken."""
+    """Print the addresses of the pages, as `make run` does before it serves.
+
+    It fails if the port is taken, also by the sandbox itself.
+    """
     ours = context.settings()
     if not client.is_free(ours.host, ours.port):
         taken = f"The sandbox cannot listen on {ours.host} port {ours.port}."
-        raise click.ClickException(f"{taken} Try: SANDBOX_PORT={ours.port + 1} make run")
+        raise click.ClickException(
+            f"{taken} Put another port into .env, such as SANDBOX_PORT={ours.port + 10}, and try again."
+        )
     click.echo(f"The sandbox       {ours.base_url}/")
     click.echo(f"A mock bank       {ours.base_url}/bank/")
 

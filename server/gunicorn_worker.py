@@ -39,16 +39,16 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     def handle_request(self, listener_name: str, req: Any, sock: Any, addr: Any) -> None:
         """Answer one request, then wait for the next one to begin; StopIteration closes the connection."""
-        body, req.body = req.body, PromptBody(req.body)
+        body = req.body
+        prompt = req.body = body if _came_whole(req) else PromptBody(body)
         sock.settimeout(ANSWER_SECONDS)
         try:
             super().handle_request(listener_name, req, sock, addr)
         except TimeoutError:
             raise StopIteration from None
         finally:
-            late, req.body = req.body.late, body
-            sock.settimeout(None)
-        if late or not _is_read_to_the_end(body):
+            req.body = body
+        if (isinstance(prompt, PromptBody) and prompt.late) or not _is_read_to_the_end(body):
             # Where the next request begins is unknown: what follows could be a body that was made to look like one.
             raise StopIteration
         # A client that has sent its next request already would be served on and on, and others starve.
@@ -67,14 +67,15 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     def _wait_for_next(self, req: Any, sock: Any) -> None:
         """Wait until the next request begins; its headers then have HEADER_SECONDS, as those of the first one."""
-        if _has_begun(req.unreader):
-            return
-        if not self.alive:
+        if not self.alive and not _has_begun(req.unreader):
             raise StopIteration
         self._idle[sock] = None
+        sock.settimeout(IDLE_SECONDS)
         try:
-            gevent_socket.wait_read(sock.fileno(), timeout=IDLE_SECONDS)
-        except TimeoutError:
+            # Read and put back: a wait without a read would cost a watcher of its own for each request.
+            req.unreader.unread(req.unreader.read())
+        except OSError:
+            # Idle for too long, told to make room, or reset: nothing was asked that could be answered.
             raise StopIteration from None
         finally:
             del self._idle[sock]
@@ -113,8 +114,16 @@ class PromptBody:
         return chunk
 
 
+def _came_whole(req: Any) -> bool:
+    """Return whether all of a body was read from the socket together with its headers, so that none is waited for."""
+    length = getattr(req.body.reader, "length", None)
+    return length is not None and length <= req.unreader.buf.getbuffer().nbytes
+
+
 def _is_read_to_the_end(body: Any) -> bool:
     """Read what the app left of a body, within bounds, so that no reset connection takes the answer with it."""
+    if getattr(body.reader, "length", None) == 0:
+        return True
     with gevent.Timeout(HEADER_SECONDS, False):
         try:
             return any(not body.read(PIECE_BYTES) for _ in range(UNREAD_BYTES_MAX // PIECE_BYTES))

@@ -7,12 +7,13 @@ import json
 from collections.abc import Mapping
 from http import HTTPStatus
 
-from flask import Flask, Response, g
+from flask import Flask, Response
 from werkzeug.exceptions import HTTPException
 
 from database.failures import is_unavailable, log_crash, log_unavailable
 from errors import DatabaseUnavailable, PaymentError
 from limits import BODY_BYTES_MAX, BODY_SECONDS, RETRY_AFTER_SECONDS
+from server.hooks import request_id
 
 PROBLEM_TYPE = "application/problem+json"
 
@@ -56,15 +57,14 @@ def _render_unexpected(error: Exception) -> Response:
 
 
 def _render_unavailable(error: Exception) -> Response:
-    log_unavailable(f"request {g.get('request_id')}", error)
+    log_unavailable(f"request {request_id()}", error)
     return render(DatabaseUnavailable(f"Send the same again in {RETRY_AFTER_SECONDS} seconds; it is counted once."))
 
 
 def _render_crash(error: Exception) -> Response:
-    request_id = g.get("request_id")
-    log_crash(f"request {request_id}", error)
+    log_crash(f"request {request_id()}", error)
     detail = "This is a fault of the server. Quote the request_id when you report it."
-    return _problem(500, "about:blank", "Internal Server Error", {"detail": detail, "request_id": request_id}, {})
+    return _problem(500, "about:blank", "Internal Server Error", {"detail": detail, "request_id": request_id()}, {})
 
 
 def _problem(status: int, kind: str, title: str, members: Mapping[str, object], headers: Mapping[str, str]) -> Response:

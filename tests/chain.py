@@ -12,6 +12,7 @@ from app import create_app
 from database.extension import db
 from database.session import transaction
 from ledger import audit
+from ledger.findings import Finding
 from tests import wsgi
 from tests.callers import Bank, Operator
 from tests.databases import Database
@@ -68,7 +69,7 @@ class Downstream:
 
     def check(self) -> None:
         with self.app.app_context():
-            assert [step for step in audit.verify() if isinstance(step, audit.Finding)] == []
+            assert [step for step in audit.verify() if isinstance(step, Finding)] == []
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from functools import cache
 
 import pytest
+from click.testing import Result
 from flask import Flask
 from flask.testing import FlaskClient
 
@@ -13,11 +14,20 @@ from app import create_app
 from auth import api_keys
 from database.extension import db
 from ledger import audit
-from tests import brokers, databases, nginx
+from ledger.findings import Finding
+from outbox import audit as events_audit
+from tests import brokers, databases, nginx, poolers
 from tests.callers import Bank, Operator
 from tests.databases import Database
 from tests.factories import START, make_config
 from tests.receivers import Receiver
+
+LONGEST = (
+    "tests/contracts/test_interrupted_migrations.py",
+    "tests/contracts/test_openapi.py",
+    "tests/flows/test_state_machine.py",
+)
+"""Files that take a minute or more: they begin first, so that none of them runs alone at the end."""
 
 
 class Clock:
@@ -120,6 +130,13 @@ def operator(app: Flask, client: FlaskClient) -> Operator:
 
 
 @pytest.fixture
+def run(app: Flask) -> Callable[..., Result]:
+    """Run a command at the shell."""
+    runner = app.test_cli_runner()
+    return lambda *args: runner.invoke(args=list(args))
+
+
+@pytest.fixture
 def receiver() -> Iterator[Receiver]:
     with Receiver() as receiver:
         yield receiver
@@ -131,7 +148,8 @@ def check_ledger(app: Flask) -> Callable[[], None]:
 
     def check() -> None:
         with app.app_context():
-            findings = [step for step in audit.verify() if isinstance(step, audit.Finding)]
+            steps = [*audit.verify(), *events_audit.verify()]
+        findings = [step for step in steps if isinstance(step, Finding)]
         assert findings == []
 
     return check
@@ -143,6 +161,11 @@ def pytest_configure() -> None:
         pytest.exit(f"installed, but not answering: {', '.join(sorted(absent))}", returncode=1)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.location[0] not in LONGEST)
+
+
 def pytest_report_header() -> list[str]:
     return [_databases_line(), _brokers_line()]
 
@@ -152,6 +175,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.write_line(_brokers_line())
     if nginx.PROGRAM is None:
         terminalreporter.write_line("NOT TESTED, not found: nginx")
+    if poolers.PROGRAM is None:
+        terminalreporter.write_line("NOT TESTED, not found: pgbouncer")
 
 
 @cache

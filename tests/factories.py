@@ -9,7 +9,7 @@ from sqlalchemy import URL
 from config import Config
 from encryption import SecretCipher
 from ledger import organizations
-from ledger.posting import Credit
+from ledger.entries import Credit, Debit
 from rules import Facts
 
 SECRET = "b5e07a1c93d24f68a0c7be519d3f8214"
@@ -75,4 +75,26 @@ def make_credit(
         key_id="test",
         received_at=received_at,
         may_create=may_create,
+    )
+
+
+def make_debit(
+    *,
+    inn: str = INN,
+    amount: int = 100,
+    counter_account: str = "fees:shop",
+    outside: bool = False,
+    operation_id: uuid.UUID | None = None,
+    source: str = "test",
+) -> Debit:
+    return Debit(
+        operation_id=operation_id or uuid.uuid4(),
+        source=source,
+        inn=inn,
+        amount=amount,
+        counter_account=counter_account,
+        outside=outside,
+        note="commission",
+        made_by="test",
+        made_at=START,
     )

@@ -15,7 +15,7 @@ from context import cipher
 from database.columns import UtcDateTime
 from database.session import AnyRow, look_up, survives_deadlock, transaction
 from enums import Scheme
-from ledger.posting import Credit
+from ledger.entries import Credit
 from limits import BATCH_CREDITS_MAX
 from outbox import claims, endpoints, results
 from outbox.delivery import Attempt

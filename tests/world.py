@@ -74,6 +74,7 @@ CALLS: dict[tuple[str, str], ApiCall] = {
     ("GET", "/api/organizations/<inn>/balance/"): ApiCall(),
     ("GET", "/api/v1/organizations/<inn>/log/"): ApiCall(),
     ("GET", "/api/v1/organizations/<inn>/payments/"): ApiCall(),
+    ("GET", "/api/v1/ledger/trial-balance/"): ApiCall(),
     ("GET", "/api/v1/inbox/"): ApiCall(),
     ("GET", "/api/v1/incidents/"): ApiCall(),
     ("GET", "/api/v1/incidents/<incident_id>/"): ApiCall(),

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from celery.worker import consumer
+from kombu import transport
 from kombu.transport import TRANSPORT_ALIASES, redis
 from redis import DataError
 
@@ -30,7 +31,10 @@ log = logging.getLogger("kopeck")
 
 def install() -> None:
     """Have kombu read Redis by the transport of this module."""
-    TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), f"{__name__}:RedisTransport"))
+    for scheme in ("redis", "rediss"):
+        TRANSPORT_ALIASES[scheme] = f"{__name__}:RedisTransport"
+        # kombu remembers what it has resolved; whoever looked at the broker's address before would decide for us.
+        transport._transport_cache.pop(scheme, None)
 
 
 class Consumer(consumer.Consumer):  # type: ignore[misc]

@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable
 
 import services
-from context import cipher, clock, now, settings
+from context import cipher, clock, now, settings, wall_clock
+from database import checks
 from http_client.client import Client
 from http_client.connection import Withdrawn
 from limits import TICK_SECONDS
@@ -23,6 +24,12 @@ from outbox.looks import Looks
 def new_dispatcher() -> Dispatcher:
     """Return a dispatcher for the running app."""
     return Dispatcher(cipher(), _client(), clock=clock(), scores=known_scores())
+
+
+def look_at_start() -> int:
+    """Tell a person what is wrong with the database or the keys; return how many endpoints cannot be signed for."""
+    checks.report(clock=wall_clock)
+    return report_unreadable_secrets()
 
 
 def report_unreadable_secrets() -> int:

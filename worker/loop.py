@@ -19,7 +19,7 @@ def run(stop: threading.Event) -> None:
     """Work until `stop` is set; then finish what was begun."""
     dispatcher = jobs.new_dispatcher()
     runners = [_JobRunner(step) for step in (jobs.credit_some, jobs.replay_some, dispatcher.step)]
-    _JobRunner(jobs.report_unreadable_secrets).run()
+    _JobRunner(jobs.look_at_start).run()
     try:
         while not stop.is_set():
             # A little of each job, so that none waits for another's backlog; each by itself, so that none stops others.

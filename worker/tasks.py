@@ -10,6 +10,7 @@ from functools import cache, wraps
 from typing import Any
 
 from celery.beat import Scheduler, SchedulingError
+from celery.signals import worker_ready
 from flask import Flask
 from werkzeug.utils import import_string
 
@@ -17,7 +18,7 @@ import config
 from database.failures import is_unavailable, log_crash, log_unavailable
 from enums import Job
 from limits import BEAT_SECONDS, JOB_SECONDS_MAX, REPLAY_BEAT_SECONDS, TASK_SECONDS
-from worker import broker, consumer, jobs
+from worker import broker, consumer, jobs, signals
 
 log = logging.getLogger("kopeck")
 
@@ -33,6 +34,7 @@ if settings.broker_url is None:
 celery = broker.new_celery(str(settings.broker_url), settings.ca_bundle)
 celery.set_current()
 consumer.install()
+worker_ready.connect(signals.keep_settings)
 celery.conf.update(
     task_ignore_result=True,
     # Acknowledged before it runs, and not sent again when its process dies: a wake-up that is lost costs one tick,
@@ -126,7 +128,7 @@ def _app() -> Flask:
     app = create_app(settings)
     with app.app_context():
         try:
-            jobs.report_unreadable_secrets()
+            jobs.look_at_start()
         except Exception as error:
             _log("start", error)
     return app

@@ -28,6 +28,7 @@ BYTEWISE = {
     for option, value in (("engine", "InnoDB"), ("charset", "utf8mb4"), ("collate", "utf8mb4_bin"))
 }
 FOREIGN_KEY = "fk_api_keys_organization_id"
+INDEX = "ix_idempotency_keys_created_at"
 
 
 def upgrade() -> None:
@@ -43,6 +44,9 @@ def upgrade() -> None:
         )
     if not inspector.has_table("idempotency_keys"):
         _create_keys()
+    # An index is made by a statement of its own, which a stop may have left out.
+    if INDEX not in {index["name"] for index in sa.inspect(op.get_bind()).get_indexes("idempotency_keys")}:
+        op.create_index(INDEX, "idempotency_keys", ["created_at"])
 
 
 def downgrade() -> None:
@@ -78,6 +82,5 @@ def _create_keys() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_idempotency_keys"),
         sa.UniqueConstraint("caller_id", "key", name="uq_idempotency_keys_caller_id_key"),
         sa.ForeignKeyConstraint(["caller_id"], ["api_keys.id"], name="fk_idempotency_keys_caller_id"),
-        sa.Index("ix_idempotency_keys_created_at", "created_at"),
         **BYTEWISE,
     )

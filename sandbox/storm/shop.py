@@ -205,7 +205,8 @@ class Shop:
                 return reply
         raise ShopSilent(
             Message(
-                "The shop at {host}:{port} does not answer, or fails. Is it running?",
+                "The shop at {host}:{port} does not answer, or fails. Is it running?"
+                " If on another port, put PORT=… into .env, or give --url.",
                 host=target.host,
                 port=target.port,
             )

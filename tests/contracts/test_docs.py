@@ -156,7 +156,7 @@ def test_every_limit_is_named_after_its_unit_and_says_what_it_is():
     assert set(names) == {name for name in vars(limits) if name.isupper()}
     assert all(
         re.search(
-            "_(SECONDS|BYTES|CHARACTERS|CREDITS|CONNECTIONS|ATTEMPTS|SENDERS|ROUNDS|ENDPOINTS|WEBHOOKS|CALLS|EVENTS|DELIVERIES|SECRETS)|^(NESTING|CONNECTIONS|SENDERS|ENDPOINTS)_",
+            "_(SECONDS|BYTES|CHARACTERS|CREDITS|CONNECTIONS|ATTEMPTS|SENDERS|ROUNDS|ENDPOINTS|WEBHOOKS|CALLS|EVENTS|DELIVERIES|SECRETS|LINES)|^(NESTING|CONNECTIONS|SENDERS|ENDPOINTS)_",
             name,
         )
         for name in names
@@ -211,7 +211,7 @@ def entries(name: str) -> list[str]:
     return [line for line in lines if line.strip() and not line.startswith(("#", "-r "))]
 
 
-@pytest.mark.parametrize("name", ["requirements.in", "requirements-dev.in"])
+@pytest.mark.parametrize("name", ["requirements.in", "requirements-dev.in", "requirements-fast.in"])
 def test_dependencies_are_pinned_and_each_has_its_reason(name):
     reasons = read("docs/decisions.md").lower()
     for line in entries(name):
@@ -219,7 +219,7 @@ def test_dependencies_are_pinned_and_each_has_its_reason(name):
         assert re.match("[a-z0-9._-]+", line.lower())[0].removeprefix("types-") in reasons, line
 
 
-@pytest.mark.parametrize("name", ["requirements", "requirements-dev"])
+@pytest.mark.parametrize("name", ["requirements", "requirements-dev", "requirements-fast"])
 def test_what_is_installed_is_pinned_to_the_hash_of_every_file(name):
     """pip takes nothing else as soon as one hash is there; `make lock` writes them."""
     installed = {line.split(" ")[0].lower() for line in entries(f"{name}.txt")}

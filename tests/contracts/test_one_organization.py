@@ -9,7 +9,12 @@ from errors import OrganizationUnknown
 from tests.factories import INN, OTHER_INN, START
 from tests.world import CALLS, World, keyed_routes, make_world, request_of
 
-ABOUT_ALL = {("POST", "/api/v1/organizations/"), ("POST", "/api/v1/webhooks/verify/"), ("GET", "/api/v1/inbox/")}
+ABOUT_ALL = {
+    ("POST", "/api/v1/organizations/"),
+    ("POST", "/api/v1/webhooks/verify/"),
+    ("GET", "/api/v1/inbox/"),
+    ("GET", "/api/v1/ledger/trial-balance/"),
+}
 ALLOWED = sorted(route for route in CALLS if route not in ABOUT_ALL and "incident" not in route[1])
 REFUSED = sorted(CALLS.keys() - set(ALLOWED))
 
@@ -110,6 +115,23 @@ def test_new_endpoint_hears_of_the_own_organisation_alone(client, operator, head
     number = client.post("/api/v1/endpoints/", json=body, headers=headers).json["id"]
 
     assert operator.get(f"/endpoints/{number}/").json["organization"] == INN
+
+
+def test_listed_networks_are_none_of_its_business(make_app, world, headers, operator, database):
+    """Neither may it register an address there, nor read what anything there has answered."""
+    client = make_app(ENDPOINTS_NETWORKS="10.20.0.0/16").test_client()
+    body = {"url": "http://10.20.0.5/hook"}
+    number = world.own.delivery_id
+    with database.unguarded() as connection:
+        connection.exec_driver_sql("UPDATE delivery_attempts SET excerpt = 'inside'")
+    assert operator.get(f"/deliveries/{number}/").json["attempts"][0]["excerpt"] == "inside"
+
+    refused = client.post("/api/v1/endpoints/", json=body, headers=headers)
+    accepted = client.post("/api/v1/endpoints/", json=body, headers=operator._headers())
+    attempts = client.get(f"/api/v1/deliveries/{number}/", headers=headers).json["attempts"]
+
+    assert (refused.json["type"], accepted.status_code) == ("urn:kopeck:problem:endpoint-refused", 201)
+    assert [attempt["excerpt"] for attempt in attempts] == [""]
 
 
 def test_ping_of_an_own_endpoint_can_be_followed(client, world, headers):

@@ -19,6 +19,7 @@ from database.extension import db
 from encryption import BOUND, SecretCipher
 from enums import AttemptCause, DeliveryStatus, DisabledReason
 from ledger import audit
+from ledger.findings import Finding
 from models import Delivery, Endpoint, IncidentResolution
 from outbox import stored_secrets
 from signing import new_secret
@@ -44,6 +45,13 @@ NEW_COLUMNS = (
     ("inbox", "unknown_inn"),
     ("payments", "forward_id"),
     ("api_keys", "organization_id"),
+    ("organizations", "overdraft_limit"),
+    ("organizations", "outside_debits"),
+    ("organizations", "head_sha256"),
+    ("balance_log", "debit_id"),
+    ("balance_log", "counter_account"),
+    ("balance_log", "overdraft_limit"),
+    ("balance_log", "row_sha256"),
 )
 Rows = dict[str, list[dict[str, object]]]
 
@@ -277,7 +285,7 @@ def test_this_version_goes_on_where_the_older_one_stopped(older):
     jobs.replay()
     jobs.deliver(0)
 
-    assert [step for step in audit.verify() if isinstance(step, audit.Finding)] == []
+    assert [step for step in audit.verify() if isinstance(step, Finding)] == []
     assert db.session.scalars(db.select(Delivery.status).distinct()).all()
     assert set(db.session.scalars(db.select(Delivery.status))) <= set(DeliveryStatus)
     assert set(db.session.scalars(db.select(Delivery.cause))) <= set(AttemptCause)

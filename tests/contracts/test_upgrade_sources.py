@@ -16,6 +16,7 @@ from database.columns import new_id
 from database.extension import db
 from enums import UnknownInn
 from ledger import audit
+from ledger.findings import Finding
 from models import BalanceLog, Inbox, Organization, Payment
 from tests import databases, sources
 from tests.databases import Database
@@ -24,7 +25,12 @@ from tests.sources import SECOND_SETTINGS
 from worker import jobs
 
 OLDER = "0006"
-NEW = {"payments": {"forward_id"}, "inbox": {"unknown_inn"}}
+NEW = {
+    "payments": {"forward_id"},
+    "inbox": {"unknown_inn"},
+    "organizations": {"overdraft_limit", "outside_debits", "head_sha256"},
+    "balance_log": {"debit_id", "counter_account", "overdraft_limit", "row_sha256"},
+}
 PLAIN, OTHER = uuid.UUID(int=1), uuid.UUID(int=2)
 
 
@@ -91,8 +97,8 @@ def refused(statement: str) -> bool:
     return False
 
 
-def findings() -> list[audit.Finding]:
-    return [step for step in audit.verify() if isinstance(step, audit.Finding)]
+def findings() -> list[Finding]:
+    return [step for step in audit.verify() if isinstance(step, Finding)]
 
 
 TABLES = ("organizations", "payments", "balance_log", "inbox")
@@ -147,7 +153,7 @@ def test_what_waits_is_credited_by_the_settings_that_it_was_waiting_for(older):
 
 
 def test_downgrade_refuses_where_two_sources_share_an_id_and_names_it(older):
-    flask_migrate.upgrade()
+    flask_migrate.upgrade(revision="0009")
     with db.engine.begin() as connection:
         connection.execute(text("DELETE FROM inbox"))
     add_payment(OTHER, "plain", version=3)
@@ -161,7 +167,7 @@ def test_downgrade_refuses_where_two_sources_share_an_id_and_names_it(older):
 
 
 def test_downgrade_refuses_where_a_payment_was_handed_on_under_an_id_of_ours(older):
-    flask_migrate.upgrade()
+    flask_migrate.upgrade(revision="0009")
     with db.engine.begin() as connection:
         connection.execute(text("DELETE FROM inbox"))
     add_payment(uuid.UUID(int=3), "second", version=3)

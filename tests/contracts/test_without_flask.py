@@ -31,6 +31,7 @@ from banks.base import Message
 from database import append_only, engine, session
 from database.columns import Base
 from ledger import audit, incidents, organizations, posting, statements
+from ledger.findings import Finding
 from tests.factories import make_body
 
 url = make_url(sys.argv[1])
@@ -63,7 +64,7 @@ services.enqueue_webhook(BANK, message, key_id="k", unknown_inn="create", now=NO
 services.process_inbox(now=NOW)
 balance, incident = organizations.find("1234567890").balance, incidents.find(held.incident_id)
 print(*statuses, held.status, balance, incident.resolved_by, *jobs)
-assert not [step for step in audit.verify() if isinstance(step, audit.Finding)]
+assert not [step for step in audit.verify() if isinstance(step, Finding)]
 assert "flask" not in sys.modules
 """
 

@@ -25,7 +25,7 @@ from banks.base import Message
 from config import ROOT
 from context import cipher, now
 from database.extension import db
-from enums import Scheme
+from enums import Job, Scheme
 from outbox import endpoints
 from tests import brokers
 from tests.databases import FAMILIES, Database
@@ -34,7 +34,7 @@ from tests.factories import INN, OTHER_INN, SECRET, SECRETS_KEY, make_body, make
 from tests.faults.proxy import Proxy
 from tests.receivers import Receiver
 from tests.waiting import PATIENCE_SECONDS, wait_until
-from worker import jobs
+from worker import broker, jobs
 
 CELERY = Path(sys.executable).with_name("celery")
 WORKER = ("-c", "2", "-l", "INFO", "--without-mingle")
@@ -234,6 +234,17 @@ def test_endpoint_that_is_enabled_in_the_shell_has_a_worker_woken_at_once(deploy
 
     wait_until(lambda: delivered(deployment) == 1, "the paused event is delivered without beat")
     assert len(receiver.received) == 1
+
+
+def test_worker_that_is_told_to_read_its_settings_again_says_that_it_does_not_and_goes_on(deployment, receiver):
+    deployment.worker.popen.send_signal(signal.SIGHUP)
+    said = "a worker reads its settings at its start only"
+    wait_until(lambda: deployment.worker.has_logged(said), "the worker says so")
+    deployment.credit_unseen()
+    broker.new_notifier(deployment.settings["CELERY_BROKER_URL"]).notify(Job.DELIVER)
+
+    wait_until(lambda: delivered(deployment) == 1, "the event is delivered")
+    assert not deployment.worker.has_logged("Restarting celery worker")
 
 
 def test_next_tick_delivers_what_nobody_was_woken_for(deployment, receiver):

@@ -102,9 +102,18 @@ def test_company_s_certificate_for_another_host_is_refused(make_app, secure_rece
 
 def test_receiver_in_a_listed_network_gets_the_event_and_others_do_not(make_app, own_address):
     with Receiver(host=own_address) as receiver:
-        listed = make_app(ENDPOINTS_NETWORKS=own_address)
+        # An address of this machine, which is reached in development alone.
+        listed = make_app(ENDPOINTS_NETWORKS=own_address, ENDPOINTS_ON_LOOPBACK="allow")
         assert delivered(listed, receiver.url) == [("delivered", 200, None)]
     assert len(receiver.received) == 1
+
+
+def test_own_address_in_a_listed_network_gets_nothing(make_app, own_address):
+    with Receiver(host=own_address) as receiver:
+        ((status, answered, problem),) = delivered(make_app(ENDPOINTS_NETWORKS=own_address), receiver.url)
+
+    assert (status, answered, "that ENDPOINTS_NETWORKS (in" in problem) == ("pending", None, True)
+    assert receiver.received == []
 
 
 @pytest.fixture

@@ -2,10 +2,15 @@
 
 import re
 import shutil
+import socket
 import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -209,8 +214,38 @@ def test_flat_examples_without_a_secret_accept_nothing(flat):
     assert not flat.accepts(body, headers, SECRET=",")
 
 
+def test_receiver_to_try_it_with_answers_200_and_prints_the_body(tmp_path):
+    (code,) = re.findall(r"\n## A receiver .*?```python\n(.*?)```", (ROOT / "docs/events.md").read_text(), re.DOTALL)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    file, log = tmp_path / "receiver.py", tmp_path / "log"
+    file.write_text(code.replace("9000", str(port)))
+
+    with (
+        log.open("wb") as output,
+        subprocess.Popen([sys.executable, "-u", file], stdout=output, stderr=output) as receiver,
+    ):
+        try:
+            answer = first_answer(f"http://127.0.0.1:{port}/hook", b'{"type":"ping"}')
+        finally:
+            receiver.kill()
+
+    assert answer == (200, b"")
+    assert '{"type":"ping"}\n' in log.read_text()
+
+
+def first_answer(url: str, body: bytes) -> tuple[int, bytes]:
+    """POST to a server that is just starting."""
+    for _ in range(100):
+        with suppress(urllib.error.URLError), urllib.request.urlopen(url, body) as answer:
+            return answer.status, answer.read()
+        time.sleep(0.1)
+    raise AssertionError("nothing listens")
+
+
 def test_every_example_of_the_page_is_run_here():
     fences = re.findall(r"```(\w+)\n", (ROOT / "docs/events.md").read_text())
 
     assert sorted(set(fences) - {"json"}) == sorted(LANGUAGES)
-    assert len([fence for fence in fences if fence != "json"]) == 7
+    assert len([fence for fence in fences if fence != "json"]) == 8

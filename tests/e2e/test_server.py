@@ -185,6 +185,21 @@ def test_ctrl_c_ends_the_server_and_nobody_is_killed():
             assert talk(port, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")[0] == 200
 
 
+@pytest.mark.parametrize("end_with", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+def test_every_request_has_its_line_in_the_access_log_however_the_server_ends(tmp_path, end_with):
+    log = tmp_path / "access.log"
+    with served(end_with, access_log=log) as port:
+        names = [
+            talk(port, f"GET /line-{number} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())[1]
+            for number in range(200)
+        ]
+    lines = log.read_text().splitlines()
+
+    for number, headers in enumerate(names):
+        (line,) = [line for line in lines if f" /line-{number} " in line]
+        assert re.fullmatch(rf"\[[^]]+\] GET /line-{number} 404 [0-9]+us {headers['x-request-id']}", line)
+
+
 def test_no_path_can_forge_a_line_of_the_access_log(tmp_path):
     log = tmp_path / "access.log"
     with served(access_log=log) as port:

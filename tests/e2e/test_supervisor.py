@@ -1,13 +1,14 @@
 """`python -m server …`, as production and `make run` start Kopeck: what was begun ends before anything is killed."""
 
 import os
+import pty
 import signal
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -89,7 +90,7 @@ def attempts() -> list[tuple[int | None]]:
         return [tuple(row) for row in session.execute(text("SELECT status_code FROM delivery_attempts"))]
 
 
-@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_slow_receiver_gets_an_event_once_when_all_is_ended(ending, kopeck, tmp_path):
     port = free_port()
     environ = {"DATABASE_URL": kopeck[1], "ENDPOINTS_ON_LOOPBACK": "allow", "PORT": str(port)}
@@ -111,10 +112,12 @@ def test_slow_receiver_gets_an_event_once_when_all_is_ended(ending, kopeck, tmp_
             send_webhook(port)
             wait_until(lambda: receiver.received, "the worker sends")
             process.send_signal(ending)
-            process.wait(PATIENCE_SECONDS)
+            status = process.wait(PATIENCE_SECONDS)
 
     log = (tmp_path / "log").read_text()
+    assert status == 0, log
     assert "SIGKILL" not in log, log
+    assert not answers(port)
     assert len(receiver.received) == 1
     assert attempts() == [(200,)]
 
@@ -137,6 +140,81 @@ def test_slow_shop_gets_the_sandbox_s_webhook_once(tmp_path):
 
     assert (webhook["state"], len(webhook["attempts"])) == ("delivered", 1)
     assert len(shop.received) == 1
+
+
+def test_terminal_that_is_closed_ends_everything(kopeck, tmp_path):
+    """What the supervisor would print has nowhere to go then."""
+    port = free_port()
+    ours, terminal = pty.openpty()
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    settings = {"DATABASE_URL": kopeck[1], "BANK_WEBHOOK_SECRETS": SECRET, "SECRETS_KEYS": SECRETS_KEY}
+    process = subprocess.Popen(
+        ["setsid", "--ctty", sys.executable, "-m", "server", "web", "worker"],
+        cwd=ROOT,
+        env={"PATH": path, "PORT": str(port), **settings},
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+    )
+    os.close(terminal)
+    threading.Thread(target=read_until_closed, args=[ours], daemon=True).start()
+    try:
+        wait_until(lambda: answers(port), "the web process serves")
+        process.send_signal(signal.SIGSTOP)  # so that it has something to print when it goes on
+        os.close(ours)
+        process.send_signal(signal.SIGCONT)
+        process.send_signal(signal.SIGHUP)
+        status = process.wait(PATIENCE_SECONDS)
+    finally:
+        process.kill()
+
+    assert status == 0
+    assert not answers(port)
+
+
+EARLY = """
+import signal
+
+from server.__main__ import Supervisor
+
+
+class Interrupted(Supervisor):
+    def _start(self):
+        {while_starting}
+        super()._start()
+
+
+supervisor = Interrupted()
+{before_adding}
+supervisor.add_process("one", "exec sleep 20")
+{after_adding}
+supervisor.loop()
+print("status", supervisor.status())
+"""
+NO_SIGNAL = dict.fromkeys(("before_adding", "after_adding", "while_starting"), "pass")
+
+
+@pytest.mark.parametrize(
+    ("moment", "ending"),
+    [
+        ("before_adding", "SIGHUP"),
+        ("after_adding", "SIGHUP"),
+        ("while_starting", "SIGHUP"),
+        ("while_starting", "SIGTERM"),
+    ],
+)
+def test_signal_that_comes_before_a_process_runs_ends_it_when_it_does(moment, ending):
+    script = EARLY.format_map(NO_SIGNAL | {moment: f"signal.raise_signal(signal.{ending})"})
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith(f"status {-signal.SIGTERM}\n")
+
+
+def read_until_closed(terminal: int) -> None:
+    with suppress(OSError):
+        while os.read(terminal, 4096):
+            pass
 
 
 def test_names_that_are_not_in_the_procfile_are_refused(tmp_path):

@@ -100,12 +100,13 @@ class Server:
         assert status == 0, f"the server ended with {status}:\n{self.tail()}"
         assert "SIGKILL" not in written, f"a worker had to be killed:\n{self.tail()}"
 
-    def flask(self, *arguments: str) -> str:
+    def flask(self, *arguments: str, given: str = "") -> str:
         """Run a command of ours on this server's database; fail with what it printed when it does."""
         result = subprocess.run(
             [*self.inside, Path(sys.executable).with_name("flask"), *arguments],
             cwd=ROOT,
             env=self._environ(),
+            input=given,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import uuid
 from collections.abc import Callable
 
 import pytest
@@ -10,15 +11,18 @@ from flask import Flask
 from sqlalchemy import event, make_url
 from werkzeug.test import TestResponse
 
+import services
 from app import create_app
 from auth import api_keys
 from database.extension import db
+from ledger import organizations, transfers
 from tests.callers import Bank
 from tests.databases import Database
-from tests.factories import INN, OTHER_INN, START, make_body, make_config, make_org
+from tests.factories import INN, OTHER_INN, START, make_body, make_config, make_debit, make_org
 
 BODY = make_body(operation_id="ccf0a86d-041b-4991-bcf7-e2352f7b8a4a")
 CONFLICTING = BODY.replace(b"145000", b"1")
+DEBIT_ID = uuid.UUID("ccf0a86d-041b-4991-bcf7-e2352f7b8a4b")
 UNUSABLE = BODY.replace(b"145000", b"0")
 STATEMENTS_MAX = 30
 """More than any use case has; the loop ends by itself when nothing was left to kill."""
@@ -168,3 +172,68 @@ def test_money_assigned_with_an_idempotency_key_and_killed_anywhere_is_credited_
             break
         points += 1
     assert points >= 12
+
+
+def debiting_child(url: str, outside: bool, number: int) -> None:
+    """Take money from a balance in this process and be killed on the way; exit 0 when it went through."""
+    app = create_app(make_config(make_url(url)))
+    with app.app_context():
+        kill_before(number)
+        services.debit(make_debit(amount=200, outside=outside, operation_id=DEBIT_ID))
+
+
+@pytest.mark.parametrize("outside", [False, True], ids=["asked for", "outside"])
+def test_debit_killed_anywhere_is_there_as_a_whole_or_not_at_all(database, context, check_ledger, outside):
+    points = 0
+    for number in range(1, STATEMENTS_MAX):
+        database.clean()
+        make_org()
+        organizations.set_overdraft_limit(INN, 0 if outside else 200, by="test", now=START)
+        killed_here = was_killed(debiting_child, database, outside, number)
+        rows = [database.count(table) for table in ("debits", "balance_log", "incidents")]
+        whole = [1, 1, int(outside)]
+        assert rows in ([[0, 0, 0], whole] if killed_here else [whole])
+        check_ledger()
+        status = services.debit(make_debit(amount=200, outside=outside, operation_id=DEBIT_ID)).status
+        assert status == ("duplicate" if rows == whole else "debited")
+        assert organizations.find(INN).balance == -200
+        check_ledger()
+        if not killed_here:
+            break
+        points += 1
+    assert points >= 7
+
+
+def transferring_child(url: str, number: int) -> None:
+    """Record a transfer in this process and be killed on the way; exit 0 when it went through."""
+    app = create_app(make_config(make_url(url)))
+    with app.app_context():
+        kill_before(number)
+        transfer()
+
+
+def transfer() -> transfers.Moved:
+    return transfers.transfer(
+        operation_id=DEBIT_ID,
+        debit_account="bank:plain",
+        credit_account="transit:yookassa",
+        amount=5,
+        note="payout",
+        by="test",
+        now=START,
+    )
+
+
+def test_transfer_killed_anywhere_is_there_once(database, context, check_ledger):
+    points = 0
+    for number in range(1, STATEMENTS_MAX):
+        database.clean()
+        killed_here = was_killed(transferring_child, database, number)
+        assert database.count("transfers") in ((0, 1) if killed_here else (1,))
+        assert transfer().number == 1
+        assert database.count("transfers") == 1
+        check_ledger()
+        if not killed_here:
+            break
+        points += 1
+    assert points >= 4

@@ -83,8 +83,8 @@ class TestBounds:
         class AnyBank(BankFormat):
             name = "any"
 
-            def read(self, message):
-                said = json.loads(message.body)
+            def read(self, body, *, content_type):
+                said = json.loads(body)
                 zone = UTC if said.get("zone", True) else None
                 return Announcement(
                     operation_id=uuid.UUID(said["id"]),

@@ -9,6 +9,7 @@ from flask import Flask
 from sqlalchemy import make_url, select
 
 from app import create_app
+from database import connection_settings
 from database.extension import db
 from database.session import transaction
 from models import Organization
@@ -51,11 +52,11 @@ def test_standby_that_only_reads_may_be_asked_again(database):
         db.engine.dispose()
 
 
-@only("postgresql")  # an address can shorten the limit here alone
-def test_row_locked_for_too_long_may_be_asked_again(database, context):
+@only("postgresql")  # the others know whole seconds only
+def test_row_locked_for_too_long_may_be_asked_again(database, context, monkeypatch):
     make_org()
-    url = database.url.update_query_dict({"options": "-c lock_timeout=50ms"})
-    app = create_app(make_config(url))
+    monkeypatch.setitem(connection_settings.POSTGRESQL, "lock_timeout", "'50ms'")
+    app = create_app(make_config(database.url))
     with transaction() as session:
         session.execute(select(Organization.id).with_for_update())
         thread_answers: list[int] = []
@@ -173,12 +174,17 @@ def test_wrong_method_is_a_problem_that_names_the_right_ones(client, method, pat
     assert allowed in answer.headers["Allow"]
 
 
-def test_no_answer_is_cached_or_sniffed(client, database):
-    headers = client.get("/api/v1/organizations/").headers
+@pytest.mark.parametrize(
+    ("path", "status"), [("/api/v1/organizations/", 200), ("/nothing", 404), ("/api/v1/webhook/bank/", 405)]
+)
+def test_no_answer_is_cached_or_sniffed(client, database, path, status):
+    answer = client.get(path)
 
-    assert headers["Cache-Control"] == "no-store"
-    assert headers["X-Content-Type-Options"] == "nosniff"
-    assert headers["Content-Security-Policy"] == "default-src 'none'; frame-ancestors 'none'"
+    assert answer.status_code == status
+    assert answer.headers.getlist("Cache-Control") == ["no-store"]
+    assert answer.headers.getlist("X-Content-Type-Options") == ["nosniff"]
+    assert answer.headers.getlist("X-Frame-Options") == ["DENY"]
+    assert answer.headers.getlist("Content-Security-Policy") == ["default-src 'none'; frame-ancestors 'none'"]
 
 
 def test_nothing_secret_is_logged(bank, caplog):

@@ -125,6 +125,13 @@ def test_number_of_answers_is_limited_for_each_caller(call, database, context):
     assert call(by=another()).status_code == 201
 
 
+def test_answer_that_was_kept_is_given_also_when_calls_at_once_went_above_the_limit(call, database, context):
+    call()
+    fill(database, limits.IDEMPOTENCY_CALLS_MAX + 5)
+
+    assert call().headers["Idempotent-Replayed"] == "true"
+
+
 def fill(database, count: int) -> None:
     """Copy the one row that there is, so many times."""
     numbers = {

@@ -3,10 +3,13 @@
 import json
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 import cli.output
+import services
 from auth import api_keys
+from errors import UnusableBody
 from tests.callers import Bank, Operator
 from tests.factories import INN, OTHER_INN, START, make_body, make_org
 
@@ -216,6 +219,115 @@ def test_unusable_body_resolved_stays_resolved_when_repeated(bank, operator):
 
     assert operator.get("/incidents/").json["items"] == []
     assert operator.get(f"/incidents/{incident['id']}/").json["seen_count"] == 2
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        f"assigned to {OTHER_INN}",
+        f"Assigned to {OTHER_INN}",
+        f"ASSIGNED TO {OTHER_INN}",
+        f"  assigned to {OTHER_INN}",
+        f"assigned  to {OTHER_INN}",
+        f"\u00a0assigned\u00a0to {OTHER_INN}",
+        f"assigned to INN {OTHER_INN}",
+        "assigned to",
+        "assigned to: accounting",
+    ],
+)
+def test_note_cannot_pass_for_an_assignment(holding_bank, operator, context, database, note):
+    number = holding_bank.send().json["incident_id"]
+    before = database.rows()
+
+    answer = operator.post(f"/incidents/{number}/resolve/", resolution=note)
+    shell = context.test_cli_runner().invoke(args=["incidents", "resolve", str(number), note])
+    with pytest.raises(UnusableBody):
+        services.resolve_incident(number, resolution=note, by="x", now=START)
+
+    assert (answer.status_code, answer.json["type"]) == (400, "urn:kopeck:problem:unusable-body")
+    (problem,) = answer.json["errors"]
+    assert problem["pointer"] == "#/resolution"
+    assert "/assign/" in problem["detail"]
+    assert (shell.exit_code, shell.output.startswith("Error: ")) == (1, True)
+    assert "flask incidents assign" in shell.output
+    assert database.rows() == before
+
+
+@pytest.mark.parametrize("note", ["was assigned to them by phone", "assigned together", "reassigned to sales"])
+def test_note_may_hold_these_words_elsewhere(holding_bank, operator, note):
+    number = holding_bank.send().json["incident_id"]
+
+    assert operator.post(f"/incidents/{number}/resolve/", resolution=note).json["resolution"] == note
+
+
+ANNOUNCED = {
+    "source": "plain",
+    "amount": 145000,
+    "payer_inn": INN,
+    "document_number": "PAY-328",
+    "document_date": "2024-04-27T21:00:00Z",
+}
+REWRITTEN = {
+    "nothing": {},
+    "null": None,
+    "a list": [],
+    "a text": "x",
+    "a number": 7,
+    "nothing announced": {"announced": {}, "external_id": None},
+    "a text announced": {"announced": "x", "external_id": None},
+    "no external id": {"announced": ANNOUNCED},
+    **{
+        f"{name} {value!r:.20}": {"announced": {**ANNOUNCED, name: value}, "external_id": None}
+        for name, value in (
+            ("amount", "much"),
+            ("amount", -5),
+            ("amount", 2**63),
+            ("amount", 1.5),
+            ("payer_inn", 7),
+            ("payer_inn", "x"),
+            ("document_number", None),
+            ("document_number", "7" * 51),
+            ("document_date", 12),
+            ("document_date", "yesterday"),
+            ("document_date", "0001-01-01T00:00:00+14:00"),
+            ("document_date", "2024-04-27T21:00:00"),
+        )
+    },
+}
+
+
+@pytest.mark.parametrize("kind", ["unknown_inn", "conflict"])
+@pytest.mark.parametrize("facts", REWRITTEN.values(), ids=REWRITTEN)
+def test_rewritten_facts_are_not_credited_and_break_nothing(
+    holding_bank, operator, context, run, database, facts, kind
+):
+    make_org(OTHER_INN)
+    number = holding_bank.send().json["incident_id"]
+    if kind == "conflict" and isinstance(facts, dict):
+        facts = {**facts, "recorded": {"source": "another"}}
+    with database.unguarded() as connection:
+        values = {"kind": kind, "facts": json.dumps(facts)}
+        connection.execute(text("UPDATE incidents SET kind = :kind, facts = :facts"), values)
+
+    answer = operator.post(f"/incidents/{number}/assign/", inn=OTHER_INN)
+
+    assert (answer.status_code, answer.json["type"]) == (409, "urn:kopeck:problem:incident-not-assignable")
+    result = run("incidents", "assign", str(number), OTHER_INN)
+    assert (result.exit_code, result.output.startswith("Error: ")) == (1, True)
+    assert operator.get("/incidents/").status_code == 200
+    assert run("incidents", "list").exit_code == run("incidents", "show", str(number)).exit_code == 0
+
+
+@pytest.mark.parametrize("change", ["facts = '{}'", "operation_id = NULL"])
+def test_person_is_sent_to_the_audit_where_facts_were_changed(holding_bank, operator, context, database, change):
+    make_org(OTHER_INN)
+    number = holding_bank.send().json["incident_id"]
+    with database.unguarded() as connection:
+        connection.execute(text(f"UPDATE incidents SET {change}"))
+
+    answer = operator.post(f"/incidents/{number}/assign/", inn=OTHER_INN)
+
+    assert answer.json["detail"] == "Its facts were changed; see `flask ledger verify`."
 
 
 def test_unknown_incident_is_not_found(operator):

@@ -15,12 +15,28 @@ from database.extension import db
 from database.session import transaction
 from enums import PostingStatus
 from ledger import posting
-from ledger.posting import Credit
+from ledger.entries import Credit
 from limits import BATCH_CREDITS_MAX
 from models import BalanceLog, Organization
 from tests import databases
 from tests.databases import only
 from tests.factories import INN, OTHER_INN, make_credit, make_org
+
+MOVE = (
+    "organization_id, version, delta, balance_before, balance_after, payment_id, reason, counter_account, created_at, "
+    "overdraft_limit, row_sha256"
+)
+OTHER_MOVE = (
+    "organization_id, :version, :delta, :balance_before, :balance_after, "
+    "(SELECT id FROM payments WHERE document_number = 'other'), :reason, :counter_account, created_at, "
+    "overdraft_limit, row_sha256"
+)
+PAYMENT_REST = (
+    "source, organization_id, payer_inn, amount, currency, document_date, body, body_sha256, key_id, received_at"
+)
+PAYMENT = f"id, operation_id, document_number, {PAYMENT_REST}"
+OTHER_PAYMENT = f"operation_id, id, 'other', {PAYMENT_REST}"
+"""A payment that no row of the log explains, and its row."""
 
 
 def post(*credits: Credit) -> list[PostingStatus]:
@@ -153,12 +169,12 @@ def counted_statements() -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize(
-    ("known", "most"), [(True, 5), (False, 9)], ids=["known organisations", "unknown organisations"]
+    ("known", "most"), [(True, 5), (False, 10)], ids=["known organisations", "unknown organisations"]
 )
 def test_number_of_statements_does_not_depend_on_the_number_of_credits(context, check_ledger, known, most):
     inns = [f"{7_700_000_000 + number}" for number in range(40)]
-    if known:
-        post(*[make_credit(inn=inn) for inn in inns])
+    # The first credit of a bank makes its account.
+    post(*[make_credit(inn=inn) for inn in (inns if known else [INN])])
     counts = []
     for size, offset in ((1, 0), (200, 1)):
         batch = [make_credit(inn=inns[offset + number % 39]) for number in range(size)]
@@ -181,10 +197,9 @@ def test_log_refuses_changes(context, check_ledger, statement):
 
 def test_log_refuses_replacement(context, database, check_ledger):
     post(make_credit())
-    columns = "organization_id, version, delta, balance_before, balance_after, payment_id, reason, created_at"
     statement = {
-        "sqlite": f"REPLACE INTO balance_log SELECT {columns} FROM balance_log",
-        "mariadb": f"REPLACE INTO balance_log SELECT {columns} FROM balance_log",
+        "sqlite": "REPLACE INTO balance_log SELECT * FROM balance_log",
+        "mariadb": "REPLACE INTO balance_log SELECT * FROM balance_log",
         "postgresql": "TRUNCATE balance_log",
     }[database.family]
 
@@ -194,38 +209,41 @@ def test_log_refuses_replacement(context, database, check_ledger):
 
 
 @pytest.mark.parametrize(
-    "values",
+    ("values", "problem"),
     [
-        {"balance_after": 99},
-        {"delta": 0, "balance_after": 100},
-        {"version": 0},
-        {"balance_before": -200, "balance_after": -100},
-        {"version": 1},
+        ({"balance_after": 99}, "adds_up"),
+        ({"delta": 0, "balance_after": 200}, "delta_moves|explained"),
+        ({"version": 0}, "version_positive|begins_at_zero"),
+        ({"delta": -100, "balance_after": 100}, "explained"),
+        ({"reason": "debit"}, "explained"),
+        ({"reason": "gift"}, "reason_known|explained"),
+        ({"counter_account": "bank:nobody"}, "counter_account|FOREIGN KEY"),
+        ({"version": 1}, "begins_at_zero|pk_balance_log|PRIMARY|append-only"),
     ],
     ids=str,
 )
-def test_database_itself_refuses_a_log_row_that_does_not_add_up(context, database, values):
+def test_database_itself_refuses_a_log_row_that_does_not_add_up(context, database, values, problem):
     post(make_credit(), make_credit())
-    row = {"version": 3, "delta": 100, "balance_before": 200, "balance_after": 300, **values}
+    row = {"version": 3, "delta": 100, "balance_before": 200, "balance_after": 300, "reason": "credit", **values}
+    row = {"counter_account": "bank:plain", **row}
 
-    with pytest.raises(DatabaseError), transaction() as session:
-        session.execute(
-            text(
-                "INSERT INTO balance_log SELECT organization_id, :version, :delta, :balance_before, :balance_after, "
-                "payment_id, reason, created_at FROM balance_log WHERE version = 1"
-            ),
-            row,
-        )
+    with transaction() as session:
+        # A payment of its own, so that nothing but the values can be refused.
+        session.execute(text(f"INSERT INTO payments ({PAYMENT}) SELECT {OTHER_PAYMENT} FROM payments LIMIT 1"))
+
+    with pytest.raises(DatabaseError, match=problem), transaction() as session:
+        session.execute(text(f"INSERT INTO balance_log ({MOVE}) SELECT {OTHER_MOVE} FROM balance_log LIMIT 1"), row)
 
 
 def test_payment_is_explained_by_one_log_row_at_most(context):
     post(make_credit())
 
-    with pytest.raises(DatabaseError), transaction() as session:
+    with pytest.raises(DatabaseError, match=r"payment_id|append-only"), transaction() as session:
         session.execute(
             text(
-                "INSERT INTO balance_log SELECT organization_id, 2, delta, balance_after, balance_after + delta, "
-                "payment_id, reason, created_at FROM balance_log"
+                f"INSERT INTO balance_log ({MOVE}) SELECT organization_id, 2, delta, balance_after, "
+                "balance_after + delta, payment_id, reason, counter_account, created_at, overdraft_limit, row_sha256 "
+                "FROM balance_log"
             )
         )
 

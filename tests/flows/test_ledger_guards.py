@@ -19,8 +19,8 @@ from tests.outboxes import attempt_with, open_endpoint, pay
 
 ANYWHERE = {
     "a constraint of balances": (
-        "ALTER TABLE organizations DROP CONSTRAINT ck_organizations_balance_not_negative",
-        "table organizations: the constraint ck_organizations_balance_not_negative is missing or another one",
+        "ALTER TABLE organizations DROP CONSTRAINT ck_organizations_balance_within_overdraft",
+        "table organizations: the constraint ck_organizations_balance_within_overdraft is missing or another one",
     ),
     "a constraint of the log": (
         "ALTER TABLE balance_log DROP CONSTRAINT ck_balance_log_adds_up",
@@ -30,6 +30,11 @@ ANYWHERE = {
         "ALTER TABLE payments DROP CONSTRAINT ck_payments_amount_positive, "
         "ADD CONSTRAINT ck_payments_amount_positive CHECK (amount >= 0)",
         "table payments: the constraint ck_payments_amount_positive is missing or another one",
+    ),
+    "a constraint that says the opposite": (
+        "ALTER TABLE balance_log DROP CONSTRAINT ck_balance_log_adds_up, "
+        "ADD CONSTRAINT ck_balance_log_adds_up CHECK (balance_before + delta <> balance_after)",
+        "table balance_log: the constraint ck_balance_log_adds_up is missing or another one",
     ),
     "a constraint that allows more": (
         "ALTER TABLE balance_log DROP CONSTRAINT ck_balance_log_reason_known, "
@@ -88,6 +93,81 @@ DAMAGE = {
             "table payments: the column body may be empty",
         ),
         "a table": ("DROP TABLE delivery_attempts", "table delivery_attempts: the table is missing"),
+        "a rule": (
+            "CREATE RULE never AS ON INSERT TO balance_log DO INSTEAD NOTHING",
+            "table balance_log: the rule never is not ours",
+        ),
+        "a trigger of a stranger": (
+            "CREATE FUNCTION keep_nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+            "CREATE TRIGGER quiet BEFORE INSERT ON payments FOR EACH ROW EXECUTE FUNCTION keep_nothing()",
+            "table payments: the trigger quiet is not ours",
+        ),
+        "a stranger's trigger with a name of ours": (
+            "CREATE FUNCTION keep_nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+            "CREATE TRIGGER balance_log_no_change BEFORE INSERT ON inbox FOR EACH ROW EXECUTE FUNCTION keep_nothing()",
+            "table inbox: the trigger balance_log_no_change is not ours",
+        ),
+        "a foreign key that deletes": (
+            "ALTER TABLE balance_log DROP CONSTRAINT fk_balance_log_payment_id, ADD CONSTRAINT "
+            "fk_balance_log_payment_id FOREIGN KEY (payment_id) REFERENCES payments (id) ON DELETE CASCADE",
+            "table balance_log: the foreign key of payment_id to rows of payments says ON DELETE CASCADE, "
+            "and should say NO ACTION",
+        ),
+        "a foreign key that changes rows": (
+            "ALTER TABLE payments DROP CONSTRAINT fk_payments_organization_id, ADD CONSTRAINT "
+            "fk_payments_organization_id FOREIGN KEY (organization_id) REFERENCES organizations (id) "
+            "ON UPDATE CASCADE",
+            "table payments: the foreign key of organization_id to rows of organizations says ON UPDATE CASCADE, "
+            "and should say NO ACTION",
+        ),
+        "a foreign key that deletes no more": (
+            "ALTER TABLE incident_resolutions DROP CONSTRAINT fk_incident_resolutions_incident_id, ADD CONSTRAINT "
+            "fk_incident_resolutions_incident_id FOREIGN KEY (incident_id) REFERENCES incidents (id)",
+            "table incident_resolutions: the foreign key of incident_id to rows of incidents says ON DELETE NO ACTION, "
+            "and should say CASCADE",
+        ),
+        "a second foreign key that deletes": (
+            "ALTER TABLE balance_log ADD CONSTRAINT again FOREIGN KEY (payment_id) REFERENCES payments (id) "
+            "ON DELETE CASCADE",
+            "table balance_log: the foreign key of payment_id to rows of payments says ON DELETE CASCADE, "
+            "and should say NO ACTION",
+        ),
+        "a foreign key to a table of a stranger": (
+            "CREATE TABLE strange (id bigint PRIMARY KEY)",
+            "ALTER TABLE inbox ADD CONSTRAINT to_strange FOREIGN KEY (id) REFERENCES strange (id) ON DELETE CASCADE",
+            "table inbox: the foreign key of id to rows of strange is not ours",
+        ),
+        "a foreign key to a table of another schema": (
+            "CREATE SCHEMA other",
+            "CREATE TABLE other.payments (id uuid PRIMARY KEY)",
+            "ALTER TABLE balance_log DROP CONSTRAINT fk_balance_log_payment_id, ADD CONSTRAINT "
+            "fk_balance_log_payment_id FOREIGN KEY (payment_id) REFERENCES other.payments (id)",
+            "table balance_log: nothing keeps payment_id to rows of payments",
+        ),
+        "a foreign key to a table of another schema, beside ours": (
+            "CREATE SCHEMA other",
+            "CREATE TABLE other.payments (id uuid PRIMARY KEY)",
+            "ALTER TABLE balance_log ADD CONSTRAINT elsewhere FOREIGN KEY (payment_id) REFERENCES other.payments (id)",
+            "table balance_log: the foreign key of payment_id to rows of other.payments is not ours",
+        ),
+        "a foreign key that waits": (
+            "ALTER TABLE payments ALTER CONSTRAINT fk_payments_organization_id DEFERRABLE INITIALLY DEFERRED",
+            "table payments: the constraint fk_payments_organization_id is DEFERRABLE: rows can break it until their "
+            "transaction ends",
+        ),
+        "a unique key that waits": (
+            "ALTER TABLE balance_log DROP CONSTRAINT uq_balance_log_payment_id, "
+            "ADD CONSTRAINT uq_balance_log_payment_id UNIQUE (payment_id) DEFERRABLE",
+            "table balance_log: the constraint uq_balance_log_payment_id is DEFERRABLE",
+        ),
+        "a table that a crash empties": (
+            "ALTER TABLE balance_log SET UNLOGGED",
+            "table balance_log: it is UNLOGGED or temporary: its rows are lost when the server crashes",
+        ),
+        "a table that gives its rows to another": (
+            "CREATE TABLE more () INHERITS (balance_log)",
+            "table balance_log: the table more inherits from it: its rows are read as rows of this one",
+        ),
     },
     "mariadb": {
         **ANYWHERE,
@@ -112,6 +192,21 @@ DAMAGE = {
             "ALTER TABLE payments MODIFY body MEDIUMBLOB",
             "table payments: the column body may be empty",
         ),
+        "a trigger of a stranger": (
+            "CREATE TRIGGER quiet BEFORE UPDATE ON organizations FOR EACH ROW SET NEW.balance = OLD.balance",
+            "table organizations: the trigger quiet is not ours",
+        ),
+        "a foreign key that deletes": (
+            "ALTER TABLE balance_log DROP FOREIGN KEY fk_balance_log_payment_id",
+            "ALTER TABLE balance_log ADD CONSTRAINT fk_balance_log_payment_id FOREIGN KEY (payment_id) "
+            "REFERENCES payments (id) ON DELETE CASCADE",
+            "table balance_log: the foreign key of payment_id to rows of payments says ON DELETE CASCADE, "
+            "and should say NO ACTION",
+        ),
+        "a table without transactions": (
+            "ALTER TABLE inbox ENGINE = MyISAM",
+            "table inbox: its engine is MyISAM, not InnoDB",
+        ),
     },
     "sqlite": {
         "a trigger dropped": (
@@ -131,11 +226,31 @@ DAMAGE = {
         ),
         "a key that is unique no more": (
             "PRAGMA writable_schema = ON",
-            "DELETE FROM sqlite_master WHERE name = 'sqlite_autoindex_balance_log_2'",
+            "DELETE FROM sqlite_master WHERE name = 'sqlite_autoindex_balance_log_3'",
             "UPDATE sqlite_master SET sql = "
-            "replace(sql, 'CONSTRAINT uq_balance_log_payment_id UNIQUE (payment_id), ', '') "
+            "replace(sql, 'CONSTRAINT uq_balance_log_debit_id UNIQUE (debit_id), ', '') "
             "WHERE name = 'balance_log'",
-            "table balance_log: nothing keeps payment_id unique",
+            "table balance_log: nothing keeps debit_id unique",
+        ),
+        "a trigger of a stranger": (
+            "CREATE TRIGGER quiet BEFORE INSERT ON payments BEGIN SELECT RAISE(IGNORE); END",
+            "table payments: the trigger quiet is not ours",
+        ),
+        "a foreign key that deletes": (
+            "PRAGMA writable_schema = ON",
+            "UPDATE sqlite_master SET sql = "
+            "replace(sql, 'REFERENCES \"payments\" (id)', 'REFERENCES payments (id) ON DELETE CASCADE') "
+            "WHERE name = 'balance_log'",
+            "table balance_log: the foreign key of payment_id to rows of payments says ON DELETE CASCADE, "
+            "and should say NO ACTION",
+        ),
+        "a foreign key that deletes, written beside its column": (
+            "PRAGMA writable_schema = ON",
+            "UPDATE sqlite_master SET sql = replace(sql, 'payment_id CHAR(32)', "
+            "'payment_id CHAR(32) REFERENCES payments (id) ON DELETE CASCADE') "
+            "WHERE name = 'balance_log'",
+            "table balance_log: the foreign key of payment_id to rows of payments says ON DELETE CASCADE, "
+            "and should say NO ACTION",
         ),
     },
 }
@@ -163,6 +278,10 @@ def damaged(request):
     with app.app_context():
         db.engine.dispose()
     database.drop()
+
+
+def test_guards_of_a_new_database_stand(check_ledger):
+    check_ledger()
 
 
 @pytest.mark.parametrize(("damaged", "finding"), CASES, indirect=["damaged"])

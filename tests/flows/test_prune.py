@@ -110,7 +110,7 @@ def test_each_state_goes_or_stays(context, database, prune, check_ledger):
     assert {pending, leased, retried, tried, late} <= {row.id for row in read_deliveries()}
     assert money == {name: database.rows()[name] for name in money}
     check_ledger()
-    assert f"Deleted: 4 deliveries, 4 attempts, 0 events, 0 incidents." in result.output  # noqa: F541
+    assert "Deleted: 4 deliveries, 4 attempts, 0 events, 0 incidents." in result.output
 
 
 def test_event_goes_with_the_last_of_its_deliveries(context, database, prune, clock):
@@ -118,11 +118,11 @@ def test_event_goes_with_the_last_of_its_deliveries(context, database, prune, cl
     pay(1, now=OLD)
     of = {row.endpoint_id: row.id for row in read_deliveries()}
     settle(of[first])
-    assert prune("--yes").output.endswith("Deleted: 1 deliveries, 1 attempts, 0 events, 0 incidents.\n")
+    assert prune("--yes").output.endswith("Deleted: 1 delivery, 1 attempt, 0 events, 0 incidents.\n")
     assert database.count("events") == 1
     settle(of[second])
 
-    assert prune("--yes").output.endswith("Deleted: 1 deliveries, 1 attempts, 1 events, 0 incidents.\n")
+    assert prune("--yes").output.endswith("Deleted: 1 delivery, 1 attempt, 1 event, 0 incidents.\n")
     assert database.count("events") == 0
 
 
@@ -222,7 +222,7 @@ def test_resolved_incidents_go_unless_they_hold_or_explain_money(
 
     result = prune("--yes")
 
-    assert result.output.endswith("0 events, 1 incidents.\n")
+    assert result.output.endswith("0 events, 1 incident.\n")
     assert set(all_incidents()) == {assigned, refused, late, still_open}
     assert set(incidents.resolutions([past])[past]) == set()
     check_ledger()

@@ -10,6 +10,7 @@ from banks.base import Bank as BankFormat
 from database.session import transaction
 from enums import IncidentKind, PostingStatus
 from ledger import incidents, posting
+from ledger.entries import Credit
 from rules import Facts
 from tests import sources
 from tests.callers import Bank
@@ -90,9 +91,9 @@ def test_dry_run_knows_whose_operation_it_is(bank, second, client):
     assert (of_plain["outcome"], of_plain["balance_after"]) == ("duplicate", 145000)
 
 
-def make_second_credit(**options: object) -> posting.Credit:
+def make_second_credit(**options: object) -> Credit:
     made = vars(make_credit(**options))
-    return posting.Credit(**{**made, "facts": Facts(*("second", *made["facts"][1:]))})
+    return Credit(**{**made, "facts": Facts(*("second", *made["facts"][1:]))})
 
 
 def test_one_transaction_holds_the_same_ids_of_several_sources(context, database, check_ledger):
@@ -117,9 +118,9 @@ def test_posting_again_finds_each_source_its_own_payment(context, database):
         again = posting.post(session, [*reversed(pair), make_credit(operation_id=id_, amount=3)])
 
     assert [outcome.status for outcome in again] == ["duplicate", "duplicate", "conflict"]
-    assert [outcome.first.payment_id for outcome in again] == [
-        first[1].first.payment_id,
-        *[first[0].first.payment_id] * 2,
+    assert [outcome.first.id for outcome in again] == [
+        first[1].first.id,
+        *[first[0].first.id] * 2,
     ]
 
 
@@ -171,7 +172,7 @@ def test_statements_name_the_source_beside_the_operation(bank, second, operator,
 @pytest.mark.parametrize("name", ["a", "b", "a:b"])
 def test_equal_ids_of_banks_without_uuids_are_apart(name):
     class Other(BankFormat):
-        def read(self, message):
+        def read(self, body, *, content_type):
             raise NotImplementedError
 
     Other.name = name

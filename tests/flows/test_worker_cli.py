@@ -1,15 +1,15 @@
 """The shell over events: `flask endpoints`, `flask deliveries`, and `flask worker` as the process that it is."""
 
 import os
+import pty
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from click.testing import Result
 from flask import Flask
 from sqlalchemy import URL
 
@@ -19,6 +19,7 @@ from auth import api_keys
 from config import ROOT
 from database.extension import db
 from ledger import audit
+from ledger.findings import Finding
 from tests.callers import Bank, Operator
 from tests.databases import Database
 from tests.factories import INN, OTHER_INN, SECRET, SECRETS_KEY, START, make_config, make_org
@@ -40,16 +41,6 @@ from tests.receivers import Answer, ReceivedRequest, Receiver
 @pytest.fixture
 def app(loopback_app) -> Flask:
     return loopback_app
-
-
-@pytest.fixture
-def run(app) -> Callable[..., Result]:
-    runner = app.test_cli_runner()
-
-    def run(*args: str) -> Result:
-        return runner.invoke(args=list(args))
-
-    return run
 
 
 @pytest.fixture
@@ -96,7 +87,7 @@ class TestEndpoints:
     @pytest.mark.parametrize(
         ("args", "words"),
         [
-            (["http://10.0.0.1/"], "not on the public internet"),
+            (["http://10.0.0.1/"], "nor in a network that ENDPOINTS_NETWORKS"),
             (["ftp://example.com/"], "https://"),
             ([ELSEWHERE, "--organization", OTHER_INN], "No organisation has this INN"),
         ],
@@ -155,6 +146,11 @@ class TestEndpoints:
 
         assert (result.exit_code, result.output) == (0, "< 200 after 0 ms\n< ok\n")
         assert [body["type"] for body in bodies(receiver)] == ["ping"]
+
+    def test_ping_shows_no_line_for_a_body_that_is_empty(self, run, number, receiver):
+        receiver.answer = always(200)
+
+        assert run("endpoints", "ping", number).output == "< 200 after 0 ms\n"
 
     def test_ping_shows_a_refusal_and_nothing_in_it_can_move_the_terminal(self, run, number, receiver):
         receiver.answer = always(401, body=b"\x1b[31mno\nsuch signature")
@@ -295,8 +291,8 @@ def served_from() -> Iterator[tuple[Database, Flask]]:
 
 
 @contextmanager
-def worker(url: URL) -> Iterator[subprocess.Popen[str]]:
-    """Run `flask worker`; kill it if the test did not end it."""
+def worker(url: URL, *under: str, **streams: int) -> Iterator[subprocess.Popen[str]]:
+    """Run `flask worker`, under another command if need be; kill it if the test did not end it."""
     environ = {
         "PATH": os.environ["PATH"],
         "DATABASE_URL": str(url),
@@ -305,10 +301,9 @@ def worker(url: URL) -> Iterator[subprocess.Popen[str]]:
         "ENDPOINTS_ON_LOOPBACK": "allow",
         "BALANCE_UPDATES": "queued",
     }
-    command = [sys.executable, "-W", "error", "-m", "flask", "--app", str(ROOT / "app.py"), "worker"]
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    command = [*under, sys.executable, "-W", "error", "-m", "flask", "--app", str(ROOT / "app.py"), "worker"]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams}
+    process = subprocess.Popen(command, cwd=ROOT, env=environ, text=True, **streams)
     try:
         yield process
     finally:
@@ -320,6 +315,31 @@ def end(process: subprocess.Popen[str], number: signal.Signals = signal.SIGTERM)
     process.send_signal(number)
     output, errors = process.communicate(timeout=PATIENCE_SECONDS)
     return process.returncode, output, errors
+
+
+@pytest.fixture
+def terminal() -> Iterator["Terminal"]:
+    terminal = Terminal()
+    yield terminal
+    terminal.close()
+
+
+class Terminal:
+    """A terminal that a test can close; `near` is the end that a process has."""
+
+    def __init__(self) -> None:
+        self._far, self.near = pty.openpty()
+        self._ends = [self._far, self.near]
+
+    def read_line(self) -> str:
+        line = b""
+        while not line.endswith(b"\n"):
+            line += os.read(self._far, 1)
+        return line.decode().rstrip()
+
+    def close(self) -> None:
+        while self._ends:
+            os.close(self._ends.pop())
 
 
 class TestWorker:
@@ -361,7 +381,7 @@ class TestWorker:
         assert {row["status"] for row in deliveries(owner)} == {"delivered"}
         assert owner.get(f"/organizations/{INN}/balance/").json["balance"] == 6
         with app.app_context():
-            assert [step for step in audit.verify() if isinstance(step, audit.Finding)] == []
+            assert [step for step in audit.verify() if isinstance(step, Finding)] == []
 
     def test_delivery_that_is_under_way_when_it_is_told_to_end_is_finished_and_written_down(self, served_from, owner):
         database, app = served_from
@@ -384,6 +404,47 @@ class TestWorker:
         assert (process.returncode, output.splitlines(), errors) == (0, [self.HELLO, self.GOODBYE], "")
         delivery = only_delivery(owner)
         assert (delivery["status"], delivery["attempts"][0]["excerpt"]) == ("delivered", "late")
+
+    @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
+    def test_worker_that_is_told_to_read_its_settings_again_says_that_it_does_not_and_goes_on(self, served_from):
+        with worker(served_from[0].url) as process:
+            assert process.stdout.readline().rstrip() == self.HELLO
+            process.send_signal(signal.SIGHUP)
+            said = process.stderr.readline()
+            status, output, errors = end(process)
+
+        assert "SIGHUP: a worker reads its settings at its start only" in said
+        assert (status, output.splitlines(), errors) == (0, [self.GOODBYE], "")
+
+    def test_worker_ends_in_good_order_when_its_terminal_is_closed(self, served_from, terminal):
+        streams = {"stdin": terminal.near, "stdout": terminal.near}
+        with worker(served_from[0].url, "setsid", "--ctty", **streams) as process:
+            assert terminal.read_line() == self.HELLO
+            terminal.close()
+            _, errors = process.communicate(timeout=PATIENCE_SECONDS)
+
+        assert (process.returncode, errors) == (0, "")
+
+    def test_worker_goes_on_at_sighup_while_its_terminal_is_there(self, served_from, terminal):
+        with worker(served_from[0].url, "setsid", "--ctty", stdin=terminal.near) as process:
+            assert process.stdout.readline().rstrip() == self.HELLO
+            process.send_signal(signal.SIGHUP)
+            said = process.stderr.readline()
+            status, output, errors = end(process)
+
+        assert "SIGHUP: a worker reads its settings at its start only" in said
+        assert (status, output.splitlines(), errors) == (0, [self.GOODBYE], "")
+
+    def test_worker_under_nohup_goes_on_when_its_terminal_is_closed(self, served_from, terminal):
+        with worker(served_from[0].url, "setsid", "--ctty", "nohup", stdin=terminal.near) as process:
+            assert process.stdout.readline().rstrip() == self.HELLO
+            terminal.close()
+            said = [process.stderr.readline() for _ in range(2)]
+            status, output, errors = end(process)
+
+        assert "nohup: ignoring input" in said[0]
+        assert "SIGHUP: a worker reads its settings at its start only" in said[1]
+        assert (status, output.splitlines(), errors) == (0, [self.GOODBYE], "")
 
     def test_worker_that_finds_nothing_to_do_ends_at_once(self, served_from):
         with worker(served_from[0].url) as process:

@@ -193,7 +193,7 @@ def test_a_name_that_leads_to_a_private_address_is_not_asked(payer, monkeypatch)
 
     (attempt,) = payer.webhooks(payment_id)[0].attempts
     assert attempt.answer_status is None
-    assert "not on the public internet" in attempt.error
+    assert "SANDBOX_NETWORKS" in attempt.error
 
 
 @pytest.mark.parametrize("state", ["delivered", "failed"])

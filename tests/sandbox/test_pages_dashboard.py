@@ -87,6 +87,7 @@ def test_a_payment_can_be_made_without_a_shop(client):
     page = see(client, "/test").text
     given = {found["name"]: found["value"] for found in Reader(page).having("input")}
 
+    assert (given["webhook_url"], given["redirect_url"]) == ("", "http://127.0.0.1:8001/")
     answer = client.post("/test", data=given, headers=BROWSER)
     assert answer.status_code == 303
     assert see(client, answer.location).status_code == 200
@@ -110,6 +111,7 @@ def test_an_unusable_payment_is_not_made_and_what_was_typed_stays(client, wrong)
     page = see(client, "/test").text
     given = {found["name"]: found["value"] for found in Reader(page).having("input")}
 
+    given["webhook_url"] = "http://127.0.0.1:9000/hook"
     answer = client.post("/test", data={**given, **wrong}, headers=BROWSER)
     assert answer.status_code == 400
     assert "Check the amount" in answer.text

@@ -20,7 +20,7 @@ VOID = ("meta", "link", "img", "input", "path", "br", "circle", "rect")
 TECHNICAL = re.compile(
     r"""X-Signature|HMAC-SHA256|https?://\S+|\S+@\S+|[\w-]+(\.\w+)+|ORDER-\d+|Замовлення\s<b>5?</b>\s&\sco
     |[A-Z]+(_[A-Z]+)+|[0-9a-f]{8}-[0-9a-f-]+
-    |--[a-z-]+|\b[0-9]xx\b|\b[a-z]+_[a-z_]+\b|\b[A-Z0-9]+\b
+    |--[a-z-]+|\.env\b|\b[0-9]xx\b|\b[a-z]+_[a-z_]+\b|\b[A-Z0-9]+\b
     |\b(?:Kopeck|Sandbox|AcquireMock|Mastercard|Visa|Maestro|Electron|Mir|JCB|American|Express|Diners|Club
     |Python|Shell|Node|PHP|Secure|PAY-\d+|fail|ok|amount|null|true|NaN)\b""",
     re.VERBOSE,

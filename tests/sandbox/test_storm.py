@@ -1,6 +1,7 @@
 """A storm finds nothing in a sound shop, also in one of the older systems' shape, and its report says what was done."""
 
 import os
+import re
 from dataclasses import replace
 
 import pytest
@@ -17,7 +18,7 @@ from sandbox.storm.shop import Reading, addresses_of
 from sandbox.storm.shop import Shop as Seen
 from tests import databases
 from tests.sandbox.factories import BANK_SECRET
-from tests.sandbox.shops import COLUMN_MAX, Payment, Shop, kopeck
+from tests.sandbox.shops import COLUMN_MAX, Kopeck, Payment, Shop, kopeck
 from tests.sandbox.storms import FEW, findings_text, run_storm
 
 OPERATIONS = int(os.environ.get("STORM_OPERATIONS", "120"))
@@ -35,6 +36,19 @@ def test_kopeck_keeps_every_kopeck(family, tmp_path):
         again = Storm(plan=plan, shop=Seen(addresses_of(server.address)), secret=BANK_SECRET).run()
         assert again.is_clean, findings_text(again)
         assert (again.total("credited"), again.total("earlier")) == (0, first.total("sent"))
+
+        rows = int(re.fullmatch(r".*Equal: ([0-9]+) rows posted again.*", _posted_again(server, family), re.DOTALL)[1])
+        assert rows >= len(plan.operations)
+
+
+def _posted_again(server: Kopeck, family: str) -> str:
+    """Rebuild the ledger of a server in a new database of its kind."""
+    empty = databases.Database(family)
+    empty.create()
+    try:
+        return server.flask("ledger", "rebuild", "--into", "-", given=empty.url.render_as_string(hide_password=False))
+    finally:
+        empty.drop()
 
 
 def test_money_for_strangers_may_be_held(tmp_path):

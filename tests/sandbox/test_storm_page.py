@@ -229,7 +229,7 @@ def test_the_command_fails_if_the_shop_does_not_answer(app):
 
     result = storm(app, places)
     assert result.exit_code == 1
-    assert "Is it running" in result.output
+    assert "Is it running? If on another port, put PORT=… into .env, or give --url." in result.output
 
 
 def test_the_command_needs_a_secret(make_app, tested_shop):

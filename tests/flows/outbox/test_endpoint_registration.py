@@ -105,7 +105,7 @@ class TestCreate:
             ({"url": ELSEWHERE, "scheme": "md5"}, "#/scheme"),
             ({"url": ELSEWHERE, "organization": "123"}, "#/organization"),
             ({"url": ELSEWHERE, "event_types": []}, "#/event_types"),
-            ({"url": ELSEWHERE, "event_types": ["balance.debited"]}, "#/event_types/0"),
+            ({"url": ELSEWHERE, "event_types": ["balance.seen"]}, "#/event_types/0"),
             ({"url": ELSEWHERE, "ordered": "true"}, "#/ordered"),
             ({"url": ELSEWHERE, "description": "x" * 256}, "#/description"),
             ({"url": ELSEWHERE, "secret": "mine"}, "#"),

@@ -12,6 +12,7 @@ import signing
 from database.session import transaction
 from enums import Scheme
 from ledger import audit
+from ledger.findings import Finding
 from tests.chain import another_kopeck
 from tests.factories import INN
 from tests.listeners import deliver, only_delivery, subscribe
@@ -35,7 +36,7 @@ class TestOtherReceivers:
             answers = [json.loads(attempt["excerpt"])["status"] for attempt in only_delivery(operator)["attempts"]]
             balance = other.test_client().get(f"/api/v1/organizations/{INN}/balance/").json
             with other.app_context():
-                findings = [step for step in audit.verify() if isinstance(step, audit.Finding)]
+                findings = [step for step in audit.verify() if isinstance(step, Finding)]
         assert answers == ["credited", "duplicate"]
         assert (balance["balance"], balance["version"], findings) == (700, 1, [])
         check_ledger()

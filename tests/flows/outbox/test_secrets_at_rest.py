@@ -11,6 +11,7 @@ from standardwebhooks.webhooks import Webhook
 import signing
 from context import cipher
 from database.session import look_up
+from encryption import SecretCipher
 from limits import CLAIM_ENDPOINTS_MAX
 from models import Endpoint
 from tests.callers import Operator
@@ -262,6 +263,29 @@ class TestUnreadableSecretsAreSeen:
 
     def test_server_without_endpoints_is_ready_with_any_keys(self, with_another_key, database):
         assert with_another_key.test_client().get("/readyz").json == {"status": "ok"}
+
+    def test_what_could_be_read_is_not_decrypted_again_at_each_look(self, app, operator, database, monkeypatch):
+        theirs, ours = (subscribe(operator, ELSEWHERE)["id"] for _ in range(2))
+        decrypted = []
+        decrypt = SecretCipher.decrypt
+
+        def counting(self, text, *, bound_to):
+            decrypted.append(bound_to)
+            return decrypt(self, text, bound_to=bound_to)
+
+        monkeypatch.setattr(SecretCipher, "decrypt", counting)
+
+        client = app.test_client()
+        client.get("/readyz")
+        decrypted.clear()
+        assert client.get("/readyz").json == {"status": "ok"}
+        assert decrypted == []
+
+        move_secrets(database, source=theirs, to=ours)
+        for _ in range(2):
+            decrypted.clear()
+            assert client.get("/readyz").json["warnings"][0].startswith(f"The secrets of endpoints {ours} cannot")
+            assert decrypted == [f"endpoints.secrets/{ours}"]
 
     def test_one_that_cannot_be_read_is_named_and_money_goes_on(self, app, operator, database):
         theirs, ours = (subscribe(operator, ELSEWHERE)["id"] for _ in range(2))

@@ -12,6 +12,7 @@ from enums import DeliveryStatus
 from errors import DeliveryUnknown
 from ledger import audit
 from ledger import pruning as incident_pruning
+from ledger.findings import Finding
 from outbox import claims, endpoints, pruning, replays, results
 from tests.callers import Bank
 from tests.factories import START, make_body
@@ -145,4 +146,4 @@ def test_incident_that_comes_again_beside_a_prune_is_counted(app, context, clien
         assert database.count("incidents") == len(bodies)
         with db.engine.begin() as connection:
             assert min(connection.scalars(text("SELECT seen_count FROM incidents"))) >= 1
-    assert [step for step in audit.verify() if isinstance(step, audit.Finding)] == []
+    assert [step for step in audit.verify() if isinstance(step, Finding)] == []

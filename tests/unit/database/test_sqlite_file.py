@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url, text
 
-from database.engine import make_file, migration_engine
+from database.engine import migration_engine
+from database.files import make_file
 from sandbox.store import Store
 
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from http_client import addresses
+from http_client import addresses, dialer
 from http_client.addresses import NOT_HTTPS, NOT_PUBLIC
 from http_client.client import Client
-from http_client.connection import AddressRefused
+from http_client.connection import AddressRefused, Deadline
 from http_client.networks import NO_NETWORKS, Networks
 
 COMPANY = Networks.from_text("10.20.0.0/16, http://172.17.0.0/16,fd12:3456::/32")
@@ -114,3 +114,26 @@ def test_single_addresses_and_spaces_may_be_listed():
     assert not networks.lists("10.20.0.6")
     assert networks.lists("192.168.1.7", http=True)
     assert not networks.lists("10.20.0.5", http=True)
+
+
+@pytest.mark.parametrize(("loopback_allowed", "refused"), [(False, True), (True, False)])
+def test_this_machine_is_not_reached_by_its_address_in_a_listed_network(monkeypatch, loopback_allowed, refused):
+    class Socket:
+        def getpeername(self):
+            return "10.20.0.5", 8000
+
+        def getsockname(self):
+            return "10.20.0.5", 40000
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(dialer, "_open", lambda *_: Socket())
+    client = Client(loopback_allowed=loopback_allowed, https_only=False, networks=COMPANY)
+    target, deadline = addresses.split("http://10.20.0.5:8000/hook"), Deadline(5)
+
+    if refused:
+        with pytest.raises(AddressRefused):
+            client._dialer.connect(target, deadline)
+    else:
+        client._dialer.connect(target, deadline)
