@@ -41,7 +41,16 @@ def watch(processes: Mapping[str, int]) -> Iterator[Used]:
 def _seconds(pid: int) -> float:
     """Return what a process and its children have used, those that have ended included."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return (sum(_ticks(pid)) + sum(sum(_ticks(int(child))[:2]) for child in children)) / TICKS_A_SECOND
+    theirs = sum(_own_ticks(int(child)) for child in children)
+    return (theirs + sum(_ticks(pid))) / TICKS_A_SECOND
+
+
+def _own_ticks(child: int) -> int:
+    """Return what a child has used, or 0 if it has ended since: then its parent, who is read later, has it."""
+    try:
+        return sum(_ticks(child)[:2])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
 
 
 def _ticks(pid: int) -> list[int]:
