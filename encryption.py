@@ -47,6 +47,7 @@ class SecretCipher:
         self._ciphers = [AESGCM(_derived(key, BOUND_PURPOSE)) for key in keys]
         self._unbound = MultiFernet([Fernet(base64.urlsafe_b64encode(_derived(key, PURPOSE))) for key in keys])
         self._naming_keys = [_derived(key, NAMING) for key in keys]
+        self._names: dict[str, list[str]] = {}
 
     def __repr__(self) -> str:
         return "<SecretCipher>"
@@ -88,7 +89,14 @@ class SecretCipher:
 
     def key_ids(self, secret: str) -> list[str]:
         """Return the names that a secret has had with each of the keys, the newest first."""
-        return [hmac.digest(key, secret.encode(), "sha256").hex()[:KEY_ID_CHARACTERS] for key in self._naming_keys]
+        # Kept, since each webhook asks for one: there are as many as there are secrets in the settings.
+        if (names := self._names.get(secret)) is None:
+            names = self._names[secret] = [_name(secret, key) for key in self._naming_keys]
+        return names
+
+
+def _name(secret: str, key: bytes) -> str:
+    return hmac.digest(key, secret.encode(), "sha256").hex()[:KEY_ID_CHARACTERS]
 
 
 def _derived(key: str, purpose: bytes) -> bytes:

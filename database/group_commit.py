@@ -42,7 +42,7 @@ class GroupCommit(Generic[Item, Result]):
 
     def run(self, item: Item) -> Result:
         """Return the result for this item, once it is committed; raise Busy, or what its transaction raised."""
-        waiter = _Waiter[Item, Result](item)
+        waiter: _Waiter[Item, Result] = _Waiter(item)
         engine = current_engine()
         queue = self._queues.get(engine) or self._queues.setdefault(engine, _Queue())
         queue.join(waiter)

@@ -3,8 +3,9 @@
 Named in gunicorn.conf.py alone; nothing in the app knows by what it is served.
 """
 
+import socket
 import time
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 import gevent
@@ -17,6 +18,9 @@ from limits import ANSWER_SECONDS, BODY_SECONDS, HEADER_SECONDS, IDLE_SECONDS, U
 
 PIECE_BYTES = 8192
 
+MORE_FOLLOWS = getattr(socket, "MSG_MORE", 0)
+"""The flag that has the kernel keep a piece for the next one; Linux has it."""
+
 
 class Worker(GeventWorker):  # type: ignore[misc]
     """gunicorn's gevent worker: each request runs in a greenlet that lets others go on while it waits."""
@@ -26,6 +30,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
         self._connection_count = 0
         # Those between two requests, the longest idle first.
         self._idle: dict[Any, None] = {}
+        self._headers_came = False
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         """Serve one connection; when no further one fits, the one that has been idle longest makes room."""
@@ -42,18 +47,25 @@ class Worker(GeventWorker):  # type: ignore[misc]
         body = req.body
         prompt = req.body = body if _came_whole(req) else PromptBody(body)
         sock.settimeout(ANSWER_SECONDS)
+        client = JoiningSocket(sock, first=0 if self.cfg.is_ssl else MORE_FOLLOWS)
         try:
-            super().handle_request(listener_name, req, sock, addr)
+            super().handle_request(listener_name, req, client, addr)
         except TimeoutError:
             raise StopIteration from None
         finally:
             req.body = body
+            client.end_answer()
         if (isinstance(prompt, PromptBody) and prompt.late) or not _is_read_to_the_end(body):
             # Where the next request begins is unknown: what follows could be a body that was made to look like one.
             raise StopIteration
         # A client that has sent its next request already would be served on and on, and others starve.
         gevent.sleep(0)
         self._wait_for_next(req, sock)
+
+    def timeout_ctx(self) -> AbstractContextManager[Any]:
+        """Return what limits the time for headers, or nothing when the next ones are here: a timer has its price."""
+        came, self._headers_came = self._headers_came, False
+        return nullcontext() if came else super().timeout_ctx()
 
     def handle_quit(self, sig: int, frame: Any) -> None:
         """End in good order on Ctrl-C too; gunicorn would raise SystemExit in a greenlet, which gevent reports."""
@@ -73,18 +85,52 @@ class Worker(GeventWorker):  # type: ignore[misc]
         sock.settimeout(IDLE_SECONDS)
         try:
             # Read and put back: a wait without a read would cost a watcher of its own for each request.
-            req.unreader.unread(req.unreader.read())
+            begun = req.unreader.read()
+            req.unreader.unread(begun)
         except OSError:
             # Idle for too long, told to make room, or reset: nothing was asked that could be answered.
             raise StopIteration from None
         finally:
             del self._idle[sock]
+        # Nobody else runs until gunicorn asks for the time limit. Empty lines in front end no headers: they may be passed
+        # over.
+        self._headers_came = b"\r\n\r\n" in begun and not begun.startswith((b"\r", b"\n"))
 
     def _end_idle(self, *, count: int) -> None:
         for sock in list(self._idle)[:count]:
             with suppress(OSError):
                 # Its greenlet reads the end of the connection, and closes it.
                 sock.shutdown(gevent_socket.SHUT_RD)
+
+
+class JoiningSocket:
+    """A client's socket that sends the headers of an answer in one packet with the beginning of its body.
+
+    gunicorn hands them over one after the other. The kernel has the headers meanwhile, so whatever ends this process
+    takes nothing from the answer.
+    """
+
+    def __init__(self, sock: Any, *, first: int = MORE_FOLLOWS) -> None:
+        self._sock = sock
+        self._flags = first
+        self._piece_count = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+    def sendall(self, piece: bytes) -> None:
+        """Send a piece of an answer; its first one, the headers, may wait for the next."""
+        flags, self._flags = self._flags, 0
+        self._piece_count += 1
+        sent = self._sock.send(piece, flags)
+        if sent < len(piece):
+            self._sock.sendall(memoryview(piece)[sent:])
+
+    def end_answer(self) -> None:
+        """Let headers go that no body has followed."""
+        if self._piece_count == 1:
+            with suppress(OSError):
+                self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 class PromptBody:

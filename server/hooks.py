@@ -1,6 +1,6 @@
 """What happens to every request before and after its door: a name, strangers refused, headers."""
 
-import uuid
+import random
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -39,7 +39,7 @@ class Envelope:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Any:
         """Answer one request, as WSGI (PEP 3333) has it."""
-        environ[REQUEST_ID] = name = str(uuid.uuid4())
+        environ[REQUEST_ID] = name = f"{random.getrandbits(128):032x}"
 
         def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
             present = {header.lower() for header, _ in headers}
