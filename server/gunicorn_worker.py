@@ -92,8 +92,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
             raise StopIteration from None
         finally:
             del self._idle[sock]
-        # Nobody else runs until gunicorn asks for the time limit. Empty lines in front end no headers: they may be passed
-        # over.
+        # Nobody else runs until gunicorn asks for the time limit. Empty lines in front end no headers.
         self._headers_came = b"\r\n\r\n" in begun and not begun.startswith((b"\r", b"\n"))
 
     def _end_idle(self, *, count: int) -> None:
