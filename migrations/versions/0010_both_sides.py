@@ -30,7 +30,11 @@ DERIVED = (
     "balance_log.overdraft_limit",
     "balance_log.row_sha256",
 )
-"""Without debits these say nothing that the other columns do not say; with debits a downgrade is refused."""
+"""Without debits and limits these say nothing that the other columns do not say.
+
+With debits a downgrade is refused. With limits it is refused unless it may lose rows; an upgrade after that makes other
+hashes.
+"""
 
 REPEATABLE = True
 """Each step looks itself whether it is done."""
@@ -310,7 +314,7 @@ def _pages() -> Iterator[list[Row]]:
     payment = [column.label(f"of_payment_{column.name}") for column in PAYMENTS.c]
     query = (
         sa.select(*LOG.c, ORGANIZATIONS.c.inn, *payment)
-        .join_from(LOG, PAYMENTS, PAYMENTS.c.id == LOG.c.payment_id)
+        .join_from(LOG, PAYMENTS, PAYMENTS.c.id == LOG.c.payment_id, isouter=True)
         .join(ORGANIZATIONS, ORGANIZATIONS.c.id == LOG.c.organization_id)
         .order_by(LOG.c.organization_id, LOG.c.version)
     )
@@ -329,7 +333,12 @@ def _pages() -> Iterator[list[Row]]:
 
 
 def _parts(row: Row) -> tuple[dict[str, object], dict[str, object]]:
-    """Return a row of the log as it will be, and its payment."""
+    """Return a row of the log as it will be, and its payment; end when that is not there, whatever took it away."""
+    if row.of_payment_id is None:
+        raise click.ClickException(
+            f"Row {row.version} of the log of {row.inn} names a payment that is not there, so it cannot be chained. "
+            "Bring the payment back from a backup, and run the same command again."
+        )
     payment = {column.name: getattr(row, f"of_payment_{column.name}") for column in PAYMENTS.c}
     move = {column.name: getattr(row, column.name) for column in LOG.c}
     move |= {"counter_account": f"bank:{payment['source']}", "overdraft_limit": 0}
