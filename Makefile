@@ -31,7 +31,7 @@ test: .venv/dev ## Run every test on every database that is there
 faults: .venv/dev ## Kill servers and databases under load, ROUNDS times each (ROUNDS=200 takes hours)
 	@FAULT_ROUNDS=$(or $(ROUNDS),1) $(BIN)/python -m pytest tests/faults
 
-bench: .venv/dev ## Measure the whole system (forty minutes); needs wrk, PostgreSQL with pgbench, MariaDB
+bench: .venv/dev ## Measure the whole system (an hour); needs wrk, PostgreSQL with pgbench, MariaDB
 	@$(BIN)/python -m bench
 
 check: .venv/dev ## Format, lint, types
