@@ -47,7 +47,7 @@ class SecretCipher:
         self._ciphers = [AESGCM(_derived(key, BOUND_PURPOSE)) for key in keys]
         self._unbound = MultiFernet([Fernet(base64.urlsafe_b64encode(_derived(key, PURPOSE))) for key in keys])
         self._naming_keys = [_derived(key, NAMING) for key in keys]
-        self._names: dict[str, list[str]] = {}
+        self._names: dict[str, tuple[str, ...]] = {}
 
     def __repr__(self) -> str:
         return "<SecretCipher>"
@@ -87,11 +87,11 @@ class SecretCipher:
         """Return a short name for a secret; without SECRETS_KEYS nobody can find out by it whether a guess is right."""
         return self.key_ids(secret)[0]
 
-    def key_ids(self, secret: str) -> list[str]:
+    def key_ids(self, secret: str) -> tuple[str, ...]:
         """Return the names that a secret has had with each of the keys, the newest first."""
         # Kept, since each webhook asks for one: there are as many as there are secrets in the settings.
         if (names := self._names.get(secret)) is None:
-            names = self._names[secret] = [_name(secret, key) for key in self._naming_keys]
+            names = self._names[secret] = tuple(_name(secret, key) for key in self._naming_keys)
         return names
 
 

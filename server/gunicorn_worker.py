@@ -3,7 +3,6 @@
 Named in gunicorn.conf.py alone; nothing in the app knows by what it is served.
 """
 
-import socket
 import time
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import gevent
 from gevent import socket as gevent_socket
 from gunicorn.http.errors import ParseException
+from gunicorn.workers.base_async import AsyncWorker
 from gunicorn.workers.ggevent import GeventWorker
 from werkzeug.exceptions import ClientDisconnected, RequestTimeout
 
@@ -18,7 +18,7 @@ from limits import ANSWER_SECONDS, BODY_SECONDS, HEADER_SECONDS, IDLE_SECONDS, U
 
 PIECE_BYTES = 8192
 
-MORE_FOLLOWS = getattr(socket, "MSG_MORE", 0)
+MORE_FOLLOWS = getattr(gevent_socket, "MSG_MORE", 0)
 """The flag that has the kernel keep a piece for the next one; Linux has it."""
 
 
@@ -49,8 +49,9 @@ class Worker(GeventWorker):  # type: ignore[misc]
         sock.settimeout(ANSWER_SECONDS)
         client = JoiningSocket(sock, first=0 if self.cfg.is_ssl else MORE_FOLLOWS)
         try:
-            super().handle_request(listener_name, req, client, addr)
-        except TimeoutError:
+            # Not that of gevent's worker: stopped in the middle of a request, it would go on to the next one.
+            AsyncWorker.handle_request(self, listener_name, req, client, addr)
+        except (TimeoutError, gevent.GreenletExit, SystemExit):
             raise StopIteration from None
         finally:
             req.body = body
@@ -119,17 +120,16 @@ class JoiningSocket:
 
     def sendall(self, piece: bytes) -> None:
         """Send a piece of an answer; its first one, the headers, may wait for the next."""
-        flags, self._flags = self._flags, 0
-        self._piece_count += 1
-        sent = self._sock.send(piece, flags)
-        if sent < len(piece):
-            self._sock.sendall(memoryview(piece)[sent:])
+        if piece:
+            flags, self._flags = self._flags, 0
+            self._piece_count += 1
+            self._sock.sendall(piece, flags)
 
     def end_answer(self) -> None:
         """Let headers go that no body has followed."""
         if self._piece_count == 1:
             with suppress(OSError):
-                self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self._sock.setsockopt(gevent_socket.IPPROTO_TCP, gevent_socket.TCP_NODELAY, 1)
 
 
 class PromptBody:

@@ -39,6 +39,7 @@ class Envelope:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Any:
         """Answer one request, as WSGI (PEP 3333) has it."""
+        # A name and no secret: whoever has seen some of them can tell the next.
         environ[REQUEST_ID] = name = f"{random.getrandbits(128):032x}"
 
         def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:

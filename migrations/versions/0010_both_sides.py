@@ -52,6 +52,7 @@ BYTEWISE = {
 }
 
 EMPTY_LOG = "0" * 64
+HOLES_NAMED = 5
 ROWS_AT_A_TIME = 1000
 ROWS_BETWEEN_WORDS = 100_000
 
@@ -118,6 +119,7 @@ NEWER: append_only.Keys = {
 
 def upgrade() -> None:
     """Add the tables and columns, name the banks of all credits, and chain the log from its first row on."""
+    _refuse_holes()
     for table, create in CREATE.items():
         if not sa.inspect(op.get_bind()).has_table(table):
             create()
@@ -309,12 +311,30 @@ def _chain() -> None:
             click.echo(f"{done:,} of {total:,} rows of the log are chained.", err=True)
 
 
+def _refuse_holes() -> None:
+    """End before anything is changed when rows of the log name what is not there, whatever took it away."""
+    holes = (
+        sa.select(*LOG.c["organization_id", "version"])
+        .join_from(LOG, PAYMENTS, PAYMENTS.c.id == LOG.c.payment_id, isouter=True)
+        .join(ORGANIZATIONS, ORGANIZATIONS.c.id == LOG.c.organization_id, isouter=True)
+        .where(LOG.c.payment_id.is_not(None), sa.or_(PAYMENTS.c.id.is_(None), ORGANIZATIONS.c.id.is_(None)))
+        .order_by(*LOG.c["organization_id", "version"])
+        .limit(HOLES_NAMED)
+    )
+    found = [f"{row.version} of organisation {row.organization_id}" for row in op.get_bind().execute(holes)]
+    if found:
+        raise click.ClickException(
+            f"Rows of balance_log name a payment or an organisation that is not there: {', '.join(found)}. There may "
+            "be more. Nothing was changed. Bring back from a backup what is gone, and run the same command again."
+        )
+
+
 def _pages() -> Iterator[list[Row]]:
     """Read the log in its order, a page at a time: MariaDB allows no second statement beside a stream."""
     payment = [column.label(f"of_payment_{column.name}") for column in PAYMENTS.c]
     query = (
         sa.select(*LOG.c, ORGANIZATIONS.c.inn, *payment)
-        .join_from(LOG, PAYMENTS, PAYMENTS.c.id == LOG.c.payment_id, isouter=True)
+        .join_from(LOG, PAYMENTS, PAYMENTS.c.id == LOG.c.payment_id)
         .join(ORGANIZATIONS, ORGANIZATIONS.c.id == LOG.c.organization_id)
         .order_by(LOG.c.organization_id, LOG.c.version)
     )
@@ -333,12 +353,7 @@ def _pages() -> Iterator[list[Row]]:
 
 
 def _parts(row: Row) -> tuple[dict[str, object], dict[str, object]]:
-    """Return a row of the log as it will be, and its payment; end when that is not there, whatever took it away."""
-    if row.of_payment_id is None:
-        raise click.ClickException(
-            f"Row {row.version} of the log of {row.inn} names a payment that is not there, so it cannot be chained. "
-            "Bring the payment back from a backup, and run the same command again."
-        )
+    """Return a row of the log as it will be, and its payment."""
     payment = {column.name: getattr(row, f"of_payment_{column.name}") for column in PAYMENTS.c}
     move = {column.name: getattr(row, column.name) for column in LOG.c}
     move |= {"counter_account": f"bank:{payment['source']}", "overdraft_limit": 0}

@@ -129,4 +129,4 @@ def test_key_id_confirms_no_guess_without_the_key():
 def test_names_of_older_keys_are_known_as_long_as_the_keys_are():
     before, after = SecretCipher([OLD]), SecretCipher([NEW, OLD])
 
-    assert after.key_ids("one") == [SecretCipher([NEW]).key_id("one"), before.key_id("one")]
+    assert after.key_ids("one") == (SecretCipher([NEW]).key_id("one"), before.key_id("one"))
